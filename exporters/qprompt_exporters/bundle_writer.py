@@ -1,0 +1,173 @@
+"""Write a backbone bundle: graphs, tokenizer and manifest, checked against torch before it gets its name."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from qprompt_exporters import parity
+from qprompt_exporters.image_graph import image_graph, to_fp16_storage, to_int8
+from qprompt_exporters.models import CLEANING, POOLING, SourceModel, load_source
+from qprompt_exporters.storage import Weights
+from qprompt_exporters.text_graph import text_graph
+from qprompt_exporters.tokenizer import PAD_TOKEN, tokenizer_json
+from qprompt_exporters.towers import TextTower, read_text_tower
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.bundle import MANIFEST, file_record
+from qprompt_runtime.errors import BundleError, OutputError
+from qprompt_runtime.manifest import FORMAT_VERSION, Graph, Manifest, TextLayout
+
+_EXTERNAL_FROM = 1024  # bytes; smaller arrays stay in the graph file
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How one precision stores each part: the image tower, the text tower, and the text tower's token table."""
+
+    image: str
+    text: str
+    int8_table: bool
+
+
+PRECISIONS = {
+    "fp32": Precision("fp32", "fp32", int8_table=False),
+    "fp16": Precision("fp16", "fp16", int8_table=True),
+    # the text tower trains prompts: its matrices stay exact; its table is only read
+    "int8": Precision("int8", "fp32", int8_table=True),
+}
+
+
+def export_bundle(
+    name: str,
+    out: Path,
+    *,
+    pretrained: str | None = None,
+    checkpoint: Path | None = None,
+    precision: str = "fp32",
+    calibration: Path | None = None,
+    licence: str = "unknown",
+    progress: Callable[[str], None] = lambda _step: None,
+) -> Manifest:
+    """Export an open_clip model to a bundle.
+
+    Args:
+        name: open_clip's model name, or `tiny`.
+        out: The bundle's folder; must not exist, or be empty.
+        pretrained: A pretrained tag; with neither tag nor checkpoint the weights are random.
+        checkpoint: A local file of weights.
+        precision: `fp32`, `fp16` or `int8`.
+        calibration: A folder of real photos for the parity check.
+        licence: Licence of the weights, for the manifest.
+        progress: Called with a phrase before each step.
+
+    Returns:
+        The manifest that was written, with the parity figures.
+
+    Raises:
+        BundleError: The model is not supported, cannot be loaded, or the result is too far from torch.
+        OutputError: `out` is taken or cannot be written.
+    """
+    if precision not in PRECISIONS:
+        raise BundleError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists and is not an empty folder; choose another --out")
+    progress(f"loading {name}")
+    source = load_source(name, pretrained, checkpoint)
+    tower = read_text_tower(source.model)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror}") from error
+    try:
+        manifest = _write(source, tower, precision, staging, progress)
+        progress("comparing with torch")
+        measured = parity.measure(source, Backbone(staging), calibration)
+        parity.check(measured, precision)
+        manifest = replace(manifest, parity=measured, licence=licence)
+        (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        staging.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        staging.rename(out)
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return manifest
+
+
+def _write(
+    source: SourceModel, tower: TextTower, precision: str, folder: Path, progress: Callable[[str], None]
+) -> Manifest:
+    """Write graphs, tokenizer and a manifest without parity figures into a folder."""
+    stored = PRECISIONS[precision]
+    progress("writing the text graph")
+    table = ("token_embedding.weight",) if stored.int8_table else ()
+    weights = Weights(tower.weights, half=stored.text == "fp16", int8_rows=table)
+    text_model = weights.build(*text_graph(tower, weights, source.tokenizer.sot_token_id))
+    text = _save(text_model, folder, "text", stored.text, max_batch=0)
+    progress("writing the image graph")
+    convert = {"fp32": lambda graph: graph, "fp16": to_fp16_storage, "int8": to_int8}[stored.image]
+    image_model = convert(image_graph(source.model, source.transform.size))
+    image = _save(image_model, folder, "image", stored.image, max_batch=1 if stored.image == "int8" else 0)
+    (folder / "tokenizer.json").write_text(tokenizer_json(source.tokenizer), encoding="utf-8")
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        name=source.name,
+        pretrained=source.pretrained,
+        random_weights=not source.pretrained,
+        licence="unknown",
+        fingerprint=source.fingerprint(),
+        embed_dim=tower.embed_dim,
+        logit_scale=source.logit_scale,
+        image_transform=source.transform,
+        text=TextLayout(
+            width=tower.width,
+            layers=tower.layers,
+            context_length=tower.context_length,
+            causal=tower.causal,
+            cleaning=CLEANING,
+            start_token=source.tokenizer.sot_token_id,
+            end_token=source.tokenizer.eot_token_id,
+            pad_token=PAD_TOKEN,
+            pooling=POOLING,
+        ),
+        image_graph=image,
+        text_graph=text,
+        files={path.name: file_record(path) for path in files},
+        parity={},
+        accuracy={},
+        tool_version=version("qprompt-edge"),
+    )
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
+
+
+def _save(model: onnx.ModelProto, folder: Path, name: str, precision: str, max_batch: int) -> Graph:
+    """Write one graph with its large arrays in a file beside it, which onnxruntime maps into memory."""
+    described = {
+        kind: {value.name: _shape(value) for value in getattr(model.graph, kind)}
+        for kind in ("input", "output")
+    }
+    onnx.save(
+        model,
+        folder / f"{name}.onnx",
+        save_as_external_data=True,
+        location=f"{name}.weights",
+        size_threshold=_EXTERNAL_FROM,
+        convert_attribute=False,
+    )
+    (folder / f"{name}.weights").chmod(0o644)  # onnx makes it private
+    return Graph(f"{name}.onnx", precision, described["input"], described["output"], max_batch)
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [d.dim_value or d.dim_param or "?" for d in value.type.tensor_type.shape.dim]

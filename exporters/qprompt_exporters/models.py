@@ -1,0 +1,148 @@
+"""Source models by name: open_clip's, with pretrained or local or random weights, and the embedded `tiny`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from torch import nn
+
+from qprompt_exporters.tokenizer import check_tokenizer
+from qprompt_runtime.errors import BundleError
+from qprompt_runtime.images import ImageTransform
+from qprompt_runtime.manifest import FINGERPRINT_BYTES
+
+_RANDOM_SEED = 0
+CLEANING = "lower"
+POOLING = "end_token"
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """An open_clip model with what belongs to it.
+
+    Attributes:
+        name: open_clip's model name, or `tiny`.
+        pretrained: Tag or file name of the weights; empty for random ones.
+        model: The model, float32, in evaluation mode.
+        tokenizer: CLIP's tokenizer.
+        transform: How photos become pixels.
+    """
+
+    name: str
+    pretrained: str
+    model: nn.Module
+    tokenizer: SimpleTokenizer
+    transform: ImageTransform
+
+    @property
+    def logit_scale(self) -> float:
+        """s in softmax(s * cos)."""
+        return float(self.model.logit_scale.detach().exp())
+
+    def fingerprint(self) -> str:
+        """Hexadecimal fingerprint, byte for byte as `docs/bundle.md` defines it.
+
+        It covers what decides features, and nothing of how a bundle stores them. The logit scale is among the
+        tensors, as its logarithm: its exponential is not the same float32 on every processor.
+        """
+        digest = hashlib.sha256()
+        tensors: dict[str, torch.Tensor] = self.model.state_dict()
+        for name in sorted(tensors):
+            array = tensors[name].detach().to("cpu", torch.float32).numpy()
+            digest.update(_canonical_json([name, list(array.shape)]) + b"\n")
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+        facts = {
+            "cleaning": CLEANING,
+            "context_length": int(self.model.context_length),
+            "image_transform": asdict(self.transform),
+            "merges": [" ".join(pair) for pair in self.tokenizer.bpe_ranks],
+            "pooling": POOLING,
+            "vocabulary": list(self.tokenizer.encoder),
+        }
+        digest.update(_canonical_json(facts))
+        return digest.digest()[:FINGERPRINT_BYTES].hex()
+
+
+def _canonical_json(value: Any) -> bytes:
+    """One text for one value: keys sorted, no spaces, ASCII only, floats in the shortest form that keeps them."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode("ascii")
+
+
+def load_source(name: str, pretrained: str | None = None, checkpoint: Path | None = None) -> SourceModel:
+    """Load a model by name.
+
+    Args:
+        name: A name that `open_clip.list_models()` knows, or `tiny`.
+        pretrained: A pretrained tag of that model; open_clip fetches the weights if they are not cached.
+        checkpoint: A local file of weights, instead of a tag. Pickles are read as tensors only.
+
+    Raises:
+        BundleError: Unknown name or tag, weights that cannot be had or do not fit, or a model that is not
+            supported.
+    """
+    if pretrained and checkpoint:
+        raise BundleError("give either --pretrained or --checkpoint, not both")
+    if name == "tiny":
+        from qprompt_exporters.tiny.model import load_tiny
+
+        model, source = load_tiny(checkpoint) if checkpoint else load_tiny(), "tiny"
+    else:
+        model, source = _load_open_clip(name, pretrained, checkpoint), pretrained or ""
+    tokenizer = open_clip.get_tokenizer("ViT-B-32" if name == "tiny" else name)
+    return SourceModel(
+        name=name,
+        pretrained=checkpoint.name if checkpoint else source,
+        model=model.float().eval(),
+        tokenizer=check_tokenizer(tokenizer),
+        transform=_transform(model.visual.preprocess_cfg),
+    )
+
+
+def _load_open_clip(name: str, pretrained: str | None, checkpoint: Path | None) -> Any:
+    if name not in open_clip.list_models():
+        close = [known for known in open_clip.list_models() if known.lower().startswith(name.lower()[:5])]
+        raise BundleError(
+            f"open_clip has no model {name!r}" + (f"; it has {', '.join(close)}" if close else "")
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained and pretrained not in tags:
+        raise BundleError(f"{name} has no pretrained tag {pretrained!r}; it has {', '.join(tags) or 'none'}")
+    if checkpoint and not checkpoint.is_file():
+        raise BundleError(f"no such checkpoint: {checkpoint}")
+    torch.manual_seed(_RANDOM_SEED)
+    try:
+        return open_clip.create_model(name, pretrained=str(checkpoint) if checkpoint else pretrained)
+    except Exception as error:  # open_clip, torch and the hub client raise what they like
+        raise BundleError(
+            f"cannot load {name} ({checkpoint or pretrained}): {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _transform(config: dict[str, Any]) -> ImageTransform:
+    """open_clip's preprocessing configuration as ours."""
+    size = config["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    return ImageTransform(
+        size=(int(height), int(width)),
+        resize_mode=str(config["resize_mode"]),
+        interpolation=str(config["interpolation"]),
+        mean=_rgb(config["mean"]),
+        std=_rgb(config["std"]),
+        fill_color=int(config["fill_color"]),
+    )
+
+
+def _rgb(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)

@@ -1,0 +1,148 @@
+"""How close a written bundle is to torch: measured at every export, stored, and bounded.
+
+The text tower is compared with open_clip's own `encode_text` at full length; context vectors enter it through
+a hook on the token embedding, and their gradient comes from autograd. So nothing of our graph is shared with
+its reference.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from qprompt_exporters.models import SourceModel
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.errors import BundleError, ImageError
+from qprompt_runtime.images import ImageTransform, load_pixels
+
+Array = NDArray[np.float32]
+
+_NAMES = ("cat", "fire engine", "grand piano", "snow leopard", "t-shirt", "bicycle built for two")
+_TEMPLATE = ("", ".")
+_CONTEXT = "a photo of a"
+_PHOTOS = 32
+_SEED = 0
+
+BOUNDS = {
+    "fp32": {"image_cosine_mean": 0.99999, "text_cosine_min": 0.99999, "gradient_error": 1e-4},
+    "fp16": {"image_cosine_mean": 0.999, "text_cosine_min": 0.999, "gradient_error": 0.05},
+    "int8": {"image_cosine_mean": 0.999, "text_cosine_min": 0.999, "gradient_error": 0.05},
+}
+"""By a bundle's precision: cosines at least, and relative gradient error at most, this."""
+
+
+def encode_text_with_context(model: nn.Module, ids: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    """open_clip's `encode_text` with context vectors in the places of the first words.
+
+    Args:
+        model: An open_clip model.
+        ids: int64 [C,L] token ids, with any n ids behind the start token.
+        context: float32 [n,D], or [C,n,D], which replaces those n embeddings.
+
+    Returns:
+        Unit class features [C,E], differentiable with respect to `context`.
+    """
+    embedding: Any = getattr(model, "text", model).token_embedding
+    count = context.shape[-2]
+
+    def replace(_module: nn.Module, _ids: Any, rows: torch.Tensor) -> torch.Tensor:
+        return torch.cat([rows[:, :1], context.expand(len(rows), -1, -1), rows[:, 1 + count :]], dim=1)
+
+    handle = embedding.register_forward_hook(replace)
+    try:
+        encoded: Any = model.encode_text(ids)
+        return functional.normalize(encoded, dim=-1)
+    finally:
+        handle.remove()
+
+
+def measure(source: SourceModel, backbone: Backbone, photos: Path | None) -> dict[str, float]:
+    """Compare a bundle with the model it came from.
+
+    Args:
+        source: The torch model.
+        backbone: The bundle, opened.
+        photos: A folder of real photos to compare image features on; noise stands in without one.
+
+    Returns:
+        `image_cosine_mean`, `image_cosine_min`, `image_count`, `image_real` (1 for real photos),
+        `text_cosine_min`, `gradient_error` (relative, L2).
+    """
+    pixels, real = _pixels(source.transform, photos)
+    with torch.no_grad():
+        expected = functional.normalize(source.model.encode_image(torch.from_numpy(pixels)), dim=-1)
+    cosines = (expected.numpy() * backbone.encode_images(pixels)).sum(axis=1)
+    text_cosine, gradient_error = _text_parity(source, backbone)
+    return {
+        "image_cosine_mean": float(cosines.mean()),
+        "image_cosine_min": float(cosines.min()),
+        "image_count": float(len(pixels)),
+        "image_real": float(real),
+        "text_cosine_min": text_cosine,
+        "gradient_error": gradient_error,
+    }
+
+
+def check(parity: dict[str, float], precision: str) -> None:
+    """Refuse a bundle that is farther from torch than its precision's bounds.
+
+    Raises:
+        BundleError: Names the measure, its value and its bound.
+    """
+    for name, bound in BOUNDS[precision].items():
+        good = parity[name] <= bound if name.endswith("error") else parity[name] >= bound
+        if not good:
+            raise BundleError(
+                f"the {precision} bundle is too far from the original: {name} is {parity[name]:.6g}, the bound "
+                f"{bound:g}; nothing was written. Try --precision fp32"
+            )
+
+
+def _text_parity(source: SourceModel, backbone: Backbone) -> tuple[float, float]:
+    """Least cosine of class features, and the relative error of a loss's gradient."""
+    rng = np.random.default_rng(_SEED)
+    context = backbone.embed_text(_CONTEXT)
+    image = rng.normal(size=(8, backbone.manifest.embed_dim)).astype(np.float32)
+    image /= np.linalg.norm(image, axis=1, keepdims=True)
+    targets = np.eye(len(_NAMES), dtype=np.float32)[rng.integers(len(_NAMES), size=8)] / np.float32(8)
+    tokens = backbone.tokenize(_NAMES, _TEMPLATE, len(context))
+    features = backbone.encode_classes(context[None], tokens)
+    _, gradient = backbone.loss_and_gradient(context[None], tokens, image, targets, source.logit_scale)
+
+    leaf = torch.tensor(context, requires_grad=True)
+    ids = source.tokenizer([f"{_CONTEXT} {name}." for name in _NAMES], int(source.model.context_length))
+    expected = encode_text_with_context(source.model, ids, leaf)
+    log_p = torch.log_softmax(source.logit_scale * torch.from_numpy(image) @ expected.T, dim=-1)
+    (reference,) = torch.autograd.grad(-(torch.from_numpy(targets) * log_p).sum(), leaf)
+    cosine = (expected.detach().numpy() * features).sum(axis=1).min()
+    error = np.linalg.norm(gradient[0] - reference.numpy()) / np.linalg.norm(reference.numpy())
+    return float(cosine), float(error)
+
+
+def _pixels(transform: ImageTransform, photos: Path | None) -> tuple[Array, bool]:
+    """Up to 32 real photos, or smooth noise of the same shape.
+
+    Raises:
+        BundleError: The folder has no readable photo.
+    """
+    if photos is None:
+        rng = np.random.default_rng(_SEED)
+        coarse = torch.from_numpy(rng.normal(size=(8, 3, 8, 8)).astype(np.float32))
+        return functional.interpolate(coarse, size=transform.size, mode="bicubic").numpy(), False
+    found = []
+    for path in sorted(path for path in photos.rglob("*") if path.is_file()):
+        try:
+            found.append(load_pixels(path, transform))
+        except ImageError:
+            continue
+        if len(found) == _PHOTOS:
+            break
+    if not found:
+        raise BundleError(f"--calibration {photos} holds no readable photo")
+    return np.stack(found), True

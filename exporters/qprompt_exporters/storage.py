@@ -1,0 +1,84 @@
+"""How a tower's arrays are stored in a graph: float32, float16, or int8 rows with a scale each.
+
+Arrays enter the graph as inputs while it is written and become initializers afterwards, so that they keep
+their names and never pass through a protobuf twice. Whatever the storage, the graph computes in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import spox.opset.ai.onnx.v18 as op
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from spox import Tensor, Var, argument, build
+
+IR_VERSION = 9
+"""The newest ONNX file version that onnxruntime 1.19 and everything after it reads without question."""
+OPSET = 18
+
+
+class Weights:
+    """A tower's arrays as float32 graph values, whatever they are stored as.
+
+    Args:
+        arrays: float32 arrays by name.
+        half: Store matrices as float16 and widen them in the graph.
+        int8_rows: Names of the tables to store as int8 with one float32 scale a row; read them with `rows`.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, NDArray[np.float32]],
+        *,
+        half: bool = False,
+        int8_rows: tuple[str, ...] = (),
+    ) -> None:
+        self.stored: dict[str, NDArray[np.generic]] = {}
+        self.arguments: dict[str, Var] = {}
+        self._values: dict[str, Var] = {}
+        for name, array in arrays.items():
+            if name in int8_rows:
+                codes, scales = quantize_rows(array)
+                self._add(name, codes)
+                self._add(f"{name}.scale", scales)
+            else:
+                self._add(name, array.astype(np.float16) if half and array.ndim >= 2 else array)
+
+    def _add(self, name: str, array: NDArray[np.generic]) -> None:
+        self.stored[name] = np.ascontiguousarray(array)
+        self.arguments[name] = argument(Tensor(array.dtype, array.shape))
+
+    def __getitem__(self, name: str) -> Var:
+        if name not in self._values:
+            value = self.arguments[name]
+            half = self.stored[name].dtype == np.float16
+            self._values[name] = op.cast(value, to=np.float32) if half else value
+        return self._values[name]
+
+    def rows(self, name: str, indices: Var) -> Var:
+        """Rows of a table: [*indices.shape, D], float32."""
+        picked = op.gather(self.arguments[name], indices)
+        if self.stored[name].dtype != np.float32:
+            picked = op.cast(picked, to=np.float32)
+        scale = self.arguments.get(f"{name}.scale")
+        return picked if scale is None else op.mul(picked, op.gather(scale, indices))
+
+    def build(self, inputs: Mapping[str, Var], outputs: Mapping[str, Var]) -> onnx.ModelProto:
+        """The finished graph, with every array of this object as an initializer."""
+        model = build({**inputs, **self.arguments}, dict(outputs))
+        kept = [value for value in model.graph.input if value.name in inputs]
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+        model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in self.stored.items())
+        model.ir_version = IR_VERSION
+        onnx.checker.check_model(model)
+        return model
+
+
+def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 with a scale a row: table [V,D] is close to codes [V,D] * scales [V,1]."""
+    scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
+    return np.rint(table / scales).astype(np.int8), scales

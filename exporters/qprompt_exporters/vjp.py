@@ -1,0 +1,177 @@
+"""Forward and backward of a transformer's parts, as pairs of functions on ONNX values.
+
+Each `f` returns its result and what its `f_backward` needs (the tape). Products run over the last two
+dimensions; `d_x` is the gradient of the loss at `x`. Backward products use the forward's own weights, so the
+graph holds one copy of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import spox.opset.ai.onnx.v18 as op
+from spox import Var
+
+_QUICK_GELU = 1.702  # gelu(x) is close to x * sigmoid(1.702 x): Hendrycks & Gimpel 2016, section 2
+
+
+def ints(*values: int) -> Var:
+    """A constant vector of int64, the form in which ONNX takes shapes and axes."""
+    return op.const(np.array(values, np.int64))
+
+
+def floats(value: float) -> Var:
+    """A constant float32 scalar."""
+    return op.const(np.array(value, np.float32))
+
+
+def dim(x: Var, axis: int) -> Var:
+    """Size of one dimension of `x`, as int64 [1]."""
+    return op.shape(x, start=axis, end=axis + 1)
+
+
+def transposed(x: Var) -> Var:
+    """Swap the last two of the five dimensions that heads have: [G, H, R, Q, m] to [G, H, R, m, Q]."""
+    return op.transpose(x, perm=[0, 1, 2, 4, 3])
+
+
+def linear(x: Var, weight: Var, bias: Var) -> Var:
+    """x [N,I] times weight [O,I] transposed, plus bias [O]; its gradient at x is `d_y @ weight`."""
+    return op.gemm(x, weight, bias, transB=1)
+
+
+@dataclass(frozen=True)
+class NormTape:
+    """What a layer normalisation keeps: its input [N,D], statistics [N,1] and scale [D]."""
+
+    x: Var
+    mean: Var
+    rstd: Var
+    scale: Var
+
+
+def layer_norm(x: Var, scale: Var, bias: Var, epsilon: float) -> tuple[Var, NormTape]:
+    """Normalise each row of x [N,D]."""
+    y, mean, rstd = op.layer_normalization(x, scale, bias, axis=-1, epsilon=epsilon)
+    return y, NormTape(x, mean, rstd, scale)
+
+
+def layer_norm_backward(tape: NormTape, d_y: Var) -> Var:
+    """rstd * (g - mean(g) - x_hat * mean(g * x_hat)) with g = d_y * scale, means over a row."""
+    g = op.mul(d_y, tape.scale)
+    x_hat = op.mul(op.sub(tape.x, tape.mean), tape.rstd)
+    level = op.reduce_mean(g, ints(-1), keepdims=1)
+    slope = op.reduce_mean(op.mul(g, x_hat), ints(-1), keepdims=1)
+    return op.mul(op.sub(op.sub(g, level), op.mul(x_hat, slope)), tape.rstd)
+
+
+@dataclass(frozen=True)
+class GateTape:
+    """What an activation x * gate(x) keeps."""
+
+    kind: str
+    x: Var
+    gate: Var
+
+
+def activation(kind: str, x: Var) -> tuple[Var, GateTape]:
+    """`gelu` (x times the normal distribution function) or `quick_gelu` (x * sigmoid(1.702 x))."""
+    if kind == "quick_gelu":
+        gate = op.sigmoid(op.mul(x, floats(_QUICK_GELU)))
+    else:
+        gate = op.mul(op.add(op.erf(op.mul(x, floats(0.5**0.5))), floats(1.0)), floats(0.5))
+    return op.mul(x, gate), GateTape(kind, x, gate)
+
+
+def activation_backward(tape: GateTape, d_y: Var) -> Var:
+    """d_y * (gate + x * gate')."""
+    x, gate = tape.x, tape.gate
+    if tape.kind == "quick_gelu":
+        slope = op.mul(op.mul(gate, op.sub(floats(1.0), gate)), floats(_QUICK_GELU))
+    else:
+        slope = op.mul(op.exp(op.mul(op.mul(x, x), floats(-0.5))), floats((2 * np.pi) ** -0.5))
+    return op.mul(d_y, op.add(gate, op.mul(x, slope)))
+
+
+@dataclass(frozen=True)
+class AttentionTape:
+    """What one attention keeps for its backward pass; q is already multiplied by `scale`."""
+
+    scale: float
+    q: Var
+    k: Var
+    v: Var
+    weights: Var
+    prefix_k: Var | None = None
+    prefix_v: Var | None = None
+
+
+def _flat(x: Var) -> Var:
+    """[G, H, R, Q, m] to [G, H, 1, R*Q, m]: one matrix product against a group's prefix."""
+    shape = op.concat([op.shape(x, start=0, end=2), ints(1, -1), op.shape(x, start=4, end=5)], axis=0)
+    return op.reshape(x, shape)
+
+
+def _like(x: Var, model: Var) -> Var:
+    """Undo `_flat`: [G, H, 1, R*Q, m] to the leading dimensions of `model`."""
+    return op.reshape(x, op.concat([op.shape(model, start=0, end=4), op.shape(x, start=4, end=5)], axis=0))
+
+
+def attend(
+    q: Var, k: Var, v: Var, mask: Var | None, head_width: int, prefix: Sequence[Var] | None = None
+) -> tuple[Var, AttentionTape]:
+    """softmax(q k^T / sqrt(head_width)) v over own keys and, where given, the group's prefix keys.
+
+    Args:
+        q: Queries [G, H, R, Q, head_width].
+        k: Own keys [G, H, R, S, head_width].
+        v: Own values, as the keys.
+        mask: Added to the own scores; broadcasts to [G, H, R, Q, S].
+        head_width: Width of one head.
+        prefix: Keys and values [G, H, 1, P, head_width] that every query of a group sees.
+    """
+    scale = head_width**-0.5
+    q = op.mul(q, floats(scale))
+    scores = op.matmul(q, transposed(k))
+    if mask is not None:
+        scores = op.add(scores, mask)
+    if prefix is None:
+        weights = op.softmax(scores, axis=-1)
+        return op.matmul(weights, v), AttentionTape(scale, q, k, v, weights)
+    prefix_k, prefix_v = prefix
+    before = _like(op.matmul(_flat(q), transposed(prefix_k)), q)
+    weights = op.softmax(op.concat([before, scores], axis=-1), axis=-1)
+    before, own = _split_keys(weights, prefix_k)
+    out = op.add(op.matmul(own, v), _like(op.matmul(_flat(before), prefix_v), q))
+    return out, AttentionTape(scale, q, k, v, weights, prefix_k, prefix_v)
+
+
+def attend_backward(tape: AttentionTape, d_out: Var) -> tuple[list[Var], list[Var]]:
+    """Gradients at [q, k, v] and at the prefix's [k, v] (empty without a prefix)."""
+    d_weights = op.matmul(d_out, transposed(tape.v))
+    if tape.prefix_k is not None:
+        before = _like(op.matmul(_flat(d_out), transposed(tape.prefix_v)), d_out)
+        d_weights = op.concat([before, d_weights], axis=-1)
+    along = op.reduce_sum(op.mul(tape.weights, d_weights), ints(-1), keepdims=1)
+    d_scores = op.mul(tape.weights, op.sub(d_weights, along))
+    if tape.prefix_k is None:
+        own, d_own = tape.weights, d_scores
+        d_q, d_prefix = op.matmul(d_own, tape.k), []
+    else:
+        before, own = _split_keys(tape.weights, tape.prefix_k)
+        d_before, d_own = _split_keys(d_scores, tape.prefix_k)
+        d_q = op.add(op.matmul(d_own, tape.k), _like(op.matmul(_flat(d_before), tape.prefix_k), tape.q))
+        d_prefix = [
+            op.matmul(transposed(_flat(d_before)), _flat(tape.q)),
+            op.matmul(transposed(_flat(before)), _flat(d_out)),
+        ]
+    d_q = op.mul(d_q, floats(tape.scale))
+    return [d_q, op.matmul(transposed(d_own), tape.q), op.matmul(transposed(own), d_out)], d_prefix
+
+
+def _split_keys(x: Var, prefix_k: Var) -> tuple[Var, Var]:
+    """Split the last dimension into the prefix's keys and a class's own."""
+    prefix, axis = dim(prefix_k, 3), ints(4)
+    return op.slice(x, ints(0), prefix, axis), op.slice(x, prefix, dim(x, 4), axis)

@@ -1,0 +1,7 @@
+"""Adapt a frozen CLIP to your own classes on the device itself, without torch."""
+
+from qprompt_edge.adaptation import AdaptResult, adapt
+from qprompt_edge.options import AdaptOptions
+from qprompt_edge.trainer import TrainingConfig
+
+__all__ = ["AdaptOptions", "AdaptResult", "TrainingConfig", "adapt"]

@@ -1,0 +1,5 @@
+"""`python -m qprompt_edge`."""
+
+from qprompt_edge.cli import main
+
+main()

@@ -1,0 +1,261 @@
+"""`adapt`: labelled photos in, a packed prompt out, with an honest verdict.
+
+The steps: find photos, encode them once, keep some photos of each class away, tune the prompt on the rest,
+and compare zero-shot, the tuned prompt and a linear probe on the photos kept away.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, score, softmax
+from qprompt_edge.features import FeatureCache, feature_identity
+from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
+from qprompt_edge.methods import qcoop
+from qprompt_edge.options import AdaptOptions, Reporter
+from qprompt_edge.photos import SkippedPhoto, find_labelled, find_photos
+from qprompt_edge.preparation import TaskData, prepare
+from qprompt_edge.trainer import Progress, start, train
+from qprompt_edge.work_dir import WorkDir, cache_folder, task_id
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.classifier import prompt_features
+from qprompt_runtime.prompt_file import Calibration, PromptFile, write_prompt_file
+
+LEAST_HOLDOUT = 30
+"""Fewer photos than this are too few to say whether adaptation helped."""
+_CHECKPOINT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Scores on photos that were not trained on.
+
+    Attributes:
+        zero_shot: The hand-written prompt.
+        adapted: The prompt that is written.
+        probe: A linear probe on the same image features: what the backbone's features allow.
+        missing: Classes without a photo to judge by.
+    """
+
+    zero_shot: Scores
+    adapted: Scores
+    probe: Scores
+    missing: tuple[str, ...]
+
+    @property
+    def helped(self) -> bool | None:
+        """Whether adaptation raised top-1; None with too few photos to say."""
+        if self.adapted.n < LEAST_HOLDOUT:
+            return None
+        return self.adapted.top1 > self.zero_shot.top1
+
+
+@dataclass(frozen=True)
+class AdaptResult:
+    """What `adapt` gives back.
+
+    Attributes:
+        prompt: The tuned prompt.
+        holdout: The verdict, or None if nothing was held out.
+        options: What ran.
+        provider: Execution provider that ran it.
+        backbone_name: The backbone's model name.
+        train_photos: Photos trained on.
+        single: Classes with only one photo to train on.
+        skipped: Files that were left out.
+        steps: Training steps in the whole schedule.
+        seconds: `encode`, `train` and `total`.
+        peak_rss_mb: Peak resident memory.
+        work: The work directory, which holds the finished training until the prompt is saved.
+    """
+
+    prompt: PromptFile
+    holdout: Holdout | None
+    options: AdaptOptions
+    provider: str
+    backbone_name: str
+    train_photos: int
+    single: tuple[str, ...]
+    skipped: tuple[SkippedPhoto, ...]
+    steps: int
+    seconds: dict[str, float]
+    peak_rss_mb: float
+    work: WorkDir
+
+    def save(self, path: str | Path) -> None:
+        """Write the prompt file; only then the work directory may go.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        write_prompt_file(Path(path), self.prompt)
+        self.work.finish()
+
+
+def adapt(
+    images: str | Path,
+    *,
+    labels: str | Path | None = None,
+    test_images: str | Path | None = None,
+    class_names: str | Path | None = None,
+    bits: int | None = None,
+    options: AdaptOptions | None = None,
+    work_dir: str | Path | None = None,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> AdaptResult:
+    """Tune a prompt on labelled photos.
+
+    Args:
+        images: A folder with one sub-folder of photos per class; with `labels`, where its paths start.
+        labels: A CSV file with the columns `path,label`, instead of sub-folders.
+        test_images: Photos to judge by, laid out as `images`; then nothing is held out.
+        class_names: A CSV file with the columns `label,text`: words for labels that say nothing.
+        bits: Bits a weight; short for the option of that name.
+        options: Everything else.
+        work_dir: Where checkpoints go; by default in the user's cache.
+        resume: Continue this very task if the work directory holds its checkpoint.
+        reporter: Told how far it is.
+
+    Returns:
+        The prompt, the verdict, and what it took. Nothing is written but cache and checkpoints.
+
+    Raises:
+        QPromptError: The input cannot be adapted to; the message says why and what to do.
+    """
+    begin = time.monotonic()
+    options, reporter = options or AdaptOptions(), reporter or Reporter()
+    if bits is not None:
+        options = replace(options, training=replace(options.training, bits=bits))
+    photos = find_labelled(Path(images), Path(labels) if labels is not None else None)
+    tests = find_photos(Path(test_images), min_classes=1) if test_images is not None else None
+    backbone = Backbone.load(options.backbone, options.provider, options.threads)
+    cache = FeatureCache(
+        _cache_path(Path(images), backbone, options),
+        feature_identity(backbone, options.views, options.training.seed),
+    )
+    names = Path(class_names) if class_names is not None else None
+    data = prepare(photos, tests, names, backbone, options, cache, reporter)
+    backbone.close_image_tower()
+    check_limit(options.max_memory, "encoding the photos")
+    encoded = time.monotonic()
+
+    prompt, steps, work = _tune(data, backbone, options, work_dir, resume, reporter)
+    trained = time.monotonic()
+    holdout = _judge(data, prompt, backbone, options) if len(data.test_labels) else None
+    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    end = time.monotonic()
+    return AdaptResult(
+        prompt=prompt,
+        holdout=holdout,
+        options=options,
+        provider=backbone.provider,
+        backbone_name=backbone.manifest.name,
+        train_photos=len(data.train.paths),
+        single=tuple(name.label for name, count in zip(data.classes, counts, strict=True) if count == 1),
+        skipped=data.skipped,
+        steps=steps,
+        seconds={"encode": encoded - begin, "train": trained - encoded, "total": end - begin},
+        peak_rss_mb=peak_rss_mb(),
+        work=work,
+    )
+
+
+def _cache_path(images: Path, backbone: Backbone, options: AdaptOptions) -> Path:
+    """One cache file for a folder, a backbone and the options that change features."""
+    facts = {
+        "folder": str(images.resolve()),
+        "identity": feature_identity(backbone, options.views, options.training.seed),
+    }
+    return cache_folder() / "features" / f"{task_id(facts)}.npz"
+
+
+def _tune(
+    data: TaskData,
+    backbone: Backbone,
+    options: AdaptOptions,
+    work_dir: str | Path | None,
+    resume: bool,
+    reporter: Reporter,
+) -> tuple[PromptFile, int, WorkDir]:
+    """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
+    config = options.training
+    texts = [name.text for name in data.classes]
+    initial = qcoop.initial_prompt(
+        backbone, texts, options.context_init, per_class=options.contexts == "per-class"
+    )
+    fit_activations(backbone, options.max_memory)
+    facts = _facts(data, backbone, options)
+    task = task_id(facts, data.train_features, data.train.labels)
+    work = WorkDir.open(Path(work_dir) if work_dir is not None else None, task, facts)
+    state = (work.load() if resume else None) or start({qcoop.ROLE: initial.context}, config)
+    if state.step:
+        reporter.note(f"resuming at step {state.step}")
+    objective = qcoop.ContextObjective(
+        backbone, initial.tokens, data.train_features, data.train.labels, config.seed
+    )
+    saved, steps = time.monotonic(), state.step
+    try:
+        for progress in train(state, objective, data.train.labels, config):
+            state, steps = progress.state, progress.steps
+            _report(progress, options, reporter)
+            if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                work.save(state)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        work.save(state)
+        raise
+    work.save(state)
+    prompt = PromptFile(
+        method=qcoop.NAME,
+        groups=qcoop.groups(state, config.bits),
+        classes=data.classes,
+        template=qcoop.TEMPLATE,
+        backbone_name=backbone.manifest.name,
+        fingerprint=backbone.fingerprint,
+        calibration=Calibration(backbone.manifest.logit_scale),
+    )
+    return prompt, steps, work
+
+
+def _report(progress: Progress, options: AdaptOptions, reporter: Reporter) -> None:
+    if progress.state.step == 1:
+        check_limit(options.max_memory, "a training step")
+    reporter.stage("tuning the prompt", progress.state.step, progress.steps)
+
+
+def _facts(data: TaskData, backbone: Backbone, options: AdaptOptions) -> dict[str, Any]:
+    """Everything but features and labels that decides the result."""
+    return {
+        "method": options.method,
+        "backbone": backbone.manifest.name,
+        "fingerprint": backbone.manifest.fingerprint,
+        "text_graph": backbone.manifest.files[backbone.manifest.text_graph.file].sha256,
+        "classes": [[name.label, name.text] for name in data.classes],
+        "contexts": options.contexts,
+        "context_init": options.context_init,
+        "training": asdict(options.training),
+    }
+
+
+def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, options: AdaptOptions) -> Holdout:
+    """Zero-shot, adapted and probe on the photos kept away."""
+    texts = [name.text for name in data.classes]
+    initial = qcoop.initial_prompt(backbone, texts)
+    scale = backbone.manifest.logit_scale
+    zero_shot = backbone.encode_classes(initial.context, initial.tokens)
+    adapted = prompt_features(prompt, backbone, prompt.classes)
+    count = len(data.classes)
+    weight, bias = linear_probe(data.train_features[:, 0], data.train.labels, count)
+    present = set(data.test_labels.tolist())
+    return Holdout(
+        zero_shot=score(class_probabilities(data.test_features, zero_shot, scale), data.test_labels),
+        adapted=score(class_probabilities(data.test_features, adapted, scale), data.test_labels),
+        probe=score(softmax(data.test_features @ weight + bias), data.test_labels),
+        missing=tuple(name.label for i, name in enumerate(data.classes) if i not in present),
+    )

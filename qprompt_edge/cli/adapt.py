@@ -1,0 +1,210 @@
+"""`qprompt-edge adapt`: tune a prompt on labelled photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qprompt_edge.adaptation import LEAST_HOLDOUT, AdaptResult, Holdout, adapt
+from qprompt_edge.cli.choices import Bits, Contexts, Method
+from qprompt_edge.cli.output import (
+    BackboneOption,
+    JsonOption,
+    MaxMemoryOption,
+    ProviderOption,
+    ThreadsOption,
+    emit,
+    percent,
+    progress_reporter,
+    reported,
+    say,
+    table,
+)
+from qprompt_edge.methods.qcoop import CONTEXT_INIT
+from qprompt_edge.options import AdaptOptions
+from qprompt_edge.trainer import TrainingConfig
+from qprompt_runtime.errors import OutputError
+from qprompt_runtime.files import check_writable
+
+_DEFAULTS = TrainingConfig()
+_SHOWN_SKIPPED = 10
+
+
+@reported
+def command(
+    images: Annotated[Path, typer.Option(help="Folder with one sub-folder of photos per class.")],
+    out: Annotated[Path, typer.Option(help="Prompt file to write.")] = Path("prompt.qpt"),
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns path,label instead of sub-folders.")
+    ] = None,
+    test_images: Annotated[
+        Path | None, typer.Option(help="Photos to judge by, laid out as --images; nothing is then held out.")
+    ] = None,
+    class_names: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns label,text: words for labels.")
+    ] = None,
+    backbone: BackboneOption = "tiny",
+    method: Annotated[Method, typer.Option(help="What is tuned.")] = Method.qcoop,
+    bits: Annotated[Bits, typer.Option(help="Bits a weight; 32 tunes without a quantizer.")] = Bits("1"),
+    contexts: Annotated[
+        Contexts, typer.Option(help="One context for all classes, or one for each.")
+    ] = Contexts.shared,
+    context_init: Annotated[str, typer.Option(help="Words that the context starts from.")] = CONTEXT_INIT,
+    shots: Annotated[
+        int | None, typer.Option(min=1, help="Photos of each class to train on; all by default.")
+    ] = None,
+    holdout: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of each class's photos to judge by.")
+    ] = 0.2,
+    views: Annotated[int, typer.Option(min=0, help="Augmented views cached for each photo.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = _DEFAULTS.epochs,
+    lr: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = _DEFAULTS.lr,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos a step.")] = _DEFAULTS.batch_size,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = _DEFAULTS.seed,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue this task where it stopped.")] = False,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Where checkpoints go; by default in the user's cache.")
+    ] = None,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = 0,
+    max_memory: MaxMemoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tune a prompt on labelled photos and write it to a file of a few hundred bytes.
+
+    Example: `qprompt-edge adapt --images ./photos --out parts.qpt`
+    """
+    check_writable(out)
+    training = TrainingConfig(bits=int(bits.value), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
+    options = AdaptOptions(
+        backbone=backbone,
+        method=method.value,
+        contexts=contexts.value,
+        context_init=context_init,
+        shots=shots,
+        holdout=holdout,
+        views=views,
+        training=training,
+        provider=provider,
+        threads=threads,
+        max_memory=max_memory,
+    )
+    try:
+        with progress_reporter() as reporter:
+            result = adapt(
+                images,
+                labels=labels,
+                test_images=test_images,
+                class_names=class_names,
+                options=options,
+                work_dir=work_dir,
+                resume=resume,
+                reporter=reporter,
+            )
+    except KeyboardInterrupt:
+        say("interrupted; what was done is kept: run the same command with --resume to go on")
+        raise typer.Exit(130) from None
+    try:
+        result.save(out)
+    except OutputError as error:
+        raise OutputError(
+            f"{error}. The training is kept: run again with --resume and another --out"
+        ) from error
+    _show(result, out)
+    if as_json:
+        emit(as_dict(result, out))
+
+
+def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
+    """The result as `--json` prints it."""
+    judged = result.holdout
+    return {
+        "prompt": str(out),
+        "bytes": len(result.prompt.to_bytes()),
+        "method": result.prompt.method,
+        "bits": result.options.training.bits,
+        "classes": [name.label for name in result.prompt.classes],
+        "images": {
+            "train": result.train_photos,
+            "holdout": judged.adapted.n if judged else 0,
+            "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in result.skipped],
+            "single_photo_classes": list(result.single),
+            "classes_without_holdout": list(judged.missing) if judged else [],
+        },
+        "holdout": None
+        if judged is None
+        else {
+            name: {"top1": scores.top1, "class_mean": scores.class_mean}
+            for name, scores in (
+                ("zero_shot", judged.zero_shot),
+                ("adapted", judged.adapted),
+                ("probe", judged.probe),
+            )
+        },
+        "helped": judged.helped if judged else None,
+        "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
+        "steps": result.steps,
+        "peak_rss_mb": round(result.peak_rss_mb, 1),
+        "backbone": {"name": result.backbone_name, "fingerprint": result.prompt.fingerprint.hex()},
+        "provider": result.provider,
+    }
+
+
+def _show(result: AdaptResult, out: Path) -> None:
+    """The result as people read it."""
+    for skip in result.skipped[:_SHOWN_SKIPPED]:
+        say(f"skipped {skip.path}: {skip.reason}")
+    if len(result.skipped) > _SHOWN_SKIPPED:
+        say(f"... and {len(result.skipped) - _SHOWN_SKIPPED} more files; --json lists all")
+    if result.single:
+        say(f"trained on a single photo: {', '.join(result.single)}")
+    if result.holdout is not None:
+        _show_holdout(result.holdout)
+    say(verdict(result.holdout))
+    training = result.options.training
+    say(
+        f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
+        f"{training.bits} bit{'s' if training.bits > 1 else ''} a weight, tuned on {result.train_photos} photos in "
+        f"{result.steps} steps and {result.seconds['total']:.1f} s ({result.provider}, "
+        f"{result.peak_rss_mb:.0f} MB at most)"
+    )
+
+
+def _show_holdout(holdout: Holdout) -> None:
+    rows = [
+        [name, percent(scores.top1), percent(scores.class_mean)]
+        for name, scores in (
+            ("zero-shot", holdout.zero_shot),
+            ("adapted", holdout.adapted),
+            ("linear probe", holdout.probe),
+        )
+    ]
+    title = f"On {holdout.adapted.n} photos that were not trained on"
+    table(title, {"": "left", "top-1": "right", "mean over classes": "right"}, rows)
+    if holdout.missing:
+        say(
+            f"no photo to judge by (fewer than 4, or too alike): {', '.join(holdout.missing)}; "
+            "--test-images DIR judges by photos of your choice"
+        )
+
+
+def verdict(holdout: Holdout | None) -> str:
+    """What the hold-out says, in words."""
+    if holdout is None:
+        return (
+            "Nothing was held out, so nothing says how good this is; give --test-images DIR or --holdout 0.2."
+        )
+    change = f"{percent(holdout.zero_shot.top1)} before, {percent(holdout.adapted.top1)} after"
+    if holdout.helped is None:
+        return (
+            f"Too few photos to say whether it helped: {holdout.adapted.n} ({change}), at least {LEAST_HOLDOUT} are "
+            "needed; add photos or give --test-images DIR."
+        )
+    if holdout.helped:
+        return f"Adaptation helped: {change}; a linear probe on the same features reaches {percent(holdout.probe.top1)}."
+    return (
+        f"Adaptation did not help here: {change}. What may: more photos of each class, words that describe the "
+        "classes (--class-names), --contexts per-class, more --bits, or a larger --backbone."
+    )

@@ -1,0 +1,80 @@
+"""`qprompt-edge backbones`: what is installed, and how to add one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qprompt_edge.cli.output import JsonOption, emit, percent, reported, say, table
+from qprompt_runtime.bundle import add_bundle, installed_bundles, read_manifest
+from qprompt_runtime.errors import BundleError
+from qprompt_runtime.manifest import Manifest
+
+app = typer.Typer(rich_markup_mode="markdown", invoke_without_command=True)
+
+
+@app.callback()
+@reported
+def command(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the installed backbones, or add one.
+
+    Example: `qprompt-edge backbones`, or `qprompt-edge backbones add ViT-B-16.zip`
+    """
+    if context.invoked_subcommand is not None:
+        return
+    found: list[dict[str, Any]] = []
+    for folder in installed_bundles():
+        try:
+            found.append(_describe(folder, read_manifest(folder)))
+        except BundleError as error:
+            found.append({"name": folder.name, "path": str(folder), "error": str(error)})
+    rows = [
+        [
+            entry["name"],
+            entry.get("error") or entry["model"],
+            f"{entry['bytes'] / 1e6:.1f} MB" if "bytes" in entry else "",
+            "x".join(map(str, entry.get("input_size", []))),
+            entry.get("precision", ""),
+            entry.get("licence", ""),
+            ", ".join(f"{name} {percent(value)}" for name, value in entry.get("accuracy", {}).items()),
+        ]
+        for entry in found
+    ]
+    headings = ("name", "model", "size", "input", "precision", "licence", "zero-shot accuracy")
+    table("Installed backbones", dict.fromkeys(headings, "left"), rows)
+    if as_json:
+        emit({"backbones": found})
+
+
+def _describe(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "name": folder.name,
+        "path": str(folder),
+        "model": manifest.name + (" (random weights)" if manifest.random_weights else ""),
+        "pretrained": manifest.pretrained,
+        "bytes": sum(record.bytes for record in manifest.files.values()),
+        "input_size": list(manifest.image_transform.size),
+        "precision": manifest.image_graph.precision,
+        "licence": manifest.licence,
+        "fingerprint": manifest.fingerprint,
+        "accuracy": manifest.accuracy,
+    }
+
+
+@app.command("add")
+@reported
+def add(
+    file: Annotated[Path, typer.Argument(help="A bundle: its folder, or one .zip file of it.")],
+    name: Annotated[str | None, typer.Option(help="Name to install it under; by default the file's.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a bundle and put it where backbones are found by name.
+
+    Example: `qprompt-edge backbones add ViT-B-16.zip`
+    """
+    folder = add_bundle(file, name)
+    say(f"added {folder.name} in {folder.parent}; use it with --backbone {folder.name}")
+    if as_json:
+        emit({"name": folder.name, "path": str(folder)})

@@ -1,0 +1,107 @@
+"""`qprompt-edge eval`: judge a prompt on labelled photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qprompt_edge.cli.output import (
+    JsonOption,
+    MaxMemoryOption,
+    ProviderOption,
+    ThreadsOption,
+    emit,
+    percent,
+    progress_reporter,
+    reported,
+    say,
+    table,
+)
+from qprompt_edge.judging import PromptReport, judge_prompt
+
+_SHOWN_MISTAKES = 20
+
+
+@reported
+def command(
+    images: Annotated[Path, typer.Option(help="Folder with one sub-folder of photos per class.")],
+    prompt: Annotated[Path, typer.Option(help="Prompt file.")] = Path("prompt.qpt"),
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns path,label instead of sub-folders.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone: a name or folder; by default the one in the prompt file.")
+    ] = None,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = 0,
+    max_memory: MaxMemoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a prompt on labelled photos: accuracy, confusions, calibration, and which photos were wrong.
+
+    Example: `qprompt-edge eval --images ./more-photos --prompt parts.qpt`
+    """
+    with progress_reporter() as reporter:
+        report = judge_prompt(
+            prompt,
+            images,
+            labels=labels,
+            backbone=backbone,
+            provider=provider,
+            threads=threads,
+            max_memory=max_memory,
+            reporter=reporter,
+        )
+    _show(report)
+    if as_json:
+        emit(as_dict(report))
+
+
+def as_dict(report: PromptReport) -> dict[str, Any]:
+    """The report as `--json` prints it."""
+    scores = report.scores
+    return {
+        "top1": scores.top1,
+        "class_mean": scores.class_mean,
+        "n": scores.n,
+        "per_class": dict(zip(report.labels, map(float, scores.per_class), strict=True)),
+        "confusion": {"labels": list(report.labels), "counts": scores.confusion.tolist()},
+        "ece": scores.ece,
+        "zero_shot": {"top1": report.zero_shot.top1, "class_mean": report.zero_shot.class_mean},
+        "mistakes": [
+            {"path": str(m.path), "label": m.label, "predicted": m.predicted, "probability": m.probability}
+            for m in report.mistakes
+        ],
+        "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in report.skipped],
+    }
+
+
+def _show(report: PromptReport) -> None:
+    scores = report.scores
+    for skip in report.skipped:
+        say(f"skipped {skip.path}: {skip.reason}")
+    rows = []
+    for index, label in enumerate(report.labels):
+        row = scores.confusion[index]
+        wrong = [
+            f"{report.labels[k]} {row[k]}" for k in (-row).argsort(kind="stable") if k != index and row[k]
+        ]
+        if row.sum():
+            rows.append(
+                [label, str(row.sum()), percent(float(scores.per_class[index])), ", ".join(wrong[:3])]
+            )
+    columns = {"class": "left", "photos": "right", "right": "right", "taken for": "left"}
+    table(f"{scores.n} photos", columns, rows)
+    if report.mistakes:
+        shown = report.mistakes[:_SHOWN_MISTAKES]
+        table(
+            f"Mistakes, the most confident first ({len(shown)} of {len(report.mistakes)})",
+            {"photo": "left", "is": "left", "taken for": "left", "probability": "right"},
+            [[str(m.path), m.label, m.predicted, percent(m.probability)] for m in shown],
+        )
+    say(
+        f"top-1 {percent(scores.top1)} ({percent(scores.class_mean)} as a mean over classes); zero-shot "
+        f"{percent(report.zero_shot.top1)}; calibration error {percent(scores.ece)}"
+    )

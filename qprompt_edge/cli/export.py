@@ -1,0 +1,81 @@
+"""`qprompt-edge export`: write a bundle, on a workstation."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qprompt_edge.cli.choices import Precision
+from qprompt_edge.cli.output import JsonOption, emit, reported, say, table
+from qprompt_runtime.bundle import read_manifest
+from qprompt_runtime.errors import QPromptError
+
+_GROUP = "qprompt_edge.exporters"
+
+
+@reported
+def command(
+    model: Annotated[str, typer.Option(help="open_clip's model name, or tiny.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
+    pretrained: Annotated[str | None, typer.Option(help="Pretrained tag; open_clip fetches it.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Local file of weights instead of a tag.")] = None,
+    precision: Annotated[Precision, typer.Option(help="How weights are stored.")] = Precision.fp32,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Folder of real photos for the comparison with torch.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights, for the manifest.")] = "unknown",
+    as_json: JsonOption = False,
+) -> None:
+    """Export an open_clip model to a backbone bundle. Needs `pip install 'qprompt-edge[export]'`.
+
+    Example: `qprompt-edge export --model ViT-B-16 --pretrained openai --out ./ViT-B-16`
+    """
+    if not pretrained and not checkpoint and model != "tiny":
+        say("warning: neither --pretrained nor --checkpoint: the weights are random and recognise nothing")
+    manifest = _exporter()(
+        model,
+        out,
+        pretrained=pretrained,
+        checkpoint=checkpoint,
+        precision=precision.value,
+        calibration=calibration,
+        licence=licence,
+        progress=say,
+    )
+    size = sum(record.bytes for record in read_manifest(out).files.values())
+    table(
+        f"Parity with torch ({'real photos' if manifest.parity['image_real'] else 'noise'})",
+        {"": "left", " ": "right"},
+        [[name, f"{value:.6g}"] for name, value in manifest.parity.items()],
+    )
+    say(
+        f"wrote {out}: {size / 1e6:.1f} MB, {precision.value}; add it with `qprompt-edge backbones add {out}`"
+    )
+    if as_json:
+        emit(
+            {
+                "bundle": str(out),
+                "bytes": size,
+                "fingerprint": manifest.fingerprint,
+                "parity": manifest.parity,
+            }
+        )
+
+
+def _exporter() -> Any:
+    """The exporters' entry point; they are installed apart, because they need torch.
+
+    Raises:
+        QPromptError: They, or what they need, are not installed.
+    """
+    try:
+        (found,) = entry_points(group=_GROUP)
+        return found.load()
+    except (ImportError, ValueError) as error:
+        raise QPromptError(
+            f"exporting needs torch and open_clip, which are not installed here ({error}); "
+            "run pip install 'qprompt-edge[export]' on a workstation"
+        ) from error

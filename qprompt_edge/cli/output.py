@@ -1,0 +1,159 @@
+"""What every command shares: people read stderr, scripts read JSON on stdout, errors are one line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from qprompt_edge.options import Reporter
+from qprompt_runtime.decode import printable
+from qprompt_runtime.errors import QPromptError
+
+P = ParamSpec("P")
+
+BackboneOption = Annotated[
+    str, typer.Option("--backbone", help="Backbone: an installed name, or a bundle's folder.")
+]
+ProviderOption = Annotated[
+    str, typer.Option("--provider", help="Execution provider: auto, cpu, cuda, ... ; auto says what it took.")
+]
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", min=0, help="Threads within an operator; 0 takes one for each core.")
+]
+MaxMemoryOption = Annotated[
+    float | None,
+    typer.Option("--max-memory", min=1, help="Most resident memory, in MB; too little is an error."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+_PLAIN_SECONDS = 5.0
+
+
+def console() -> Console:
+    """Where tables and notes for people go."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(line: str) -> None:
+    """Print a line for people; nothing in it is markup."""
+    console().print(Text(line), soft_wrap=True)
+
+
+def emit(value: Any) -> None:
+    """Print one JSON value as a line on stdout; undefined numbers become null."""
+    sys.stdout.write(json.dumps(_defined(value)) + "\n")
+    sys.stdout.flush()
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _defined(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def table(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
+    """Print a table for people.
+
+    Args:
+        title: Above the table.
+        columns: Heading to justification (`left` or `right`).
+        rows: Cells as plain text.
+    """
+    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for heading, justify in columns.items():
+        grid.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in rows:
+        grid.add_row(*(Text(printable(cell)) for cell in row))
+    console().print(grid)
+
+
+def percent(fraction: float) -> str:
+    """A fraction as people read it."""
+    return "-" if fraction != fraction else f"{100 * fraction:.1f}%"
+
+
+def reported(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn a command's errors into one line and an exit code; with `--json`, also into JSON on stdout."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by name instead
+                command(*args, **kwargs)
+        except QPromptError as error:
+            fail(str(error), as_json)
+        except MemoryError:
+            fail("out of memory; try --max-memory, a smaller backbone, or fewer threads", as_json)
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # the reader of our output has gone: nothing left to say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+
+    return run
+
+
+def fail(message: str, as_json: bool) -> None:
+    """Print an error and exit with 1."""
+    line = printable(message)
+    console().print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)
+    if as_json:
+        emit({"error": line})
+    raise typer.Exit(1)
+
+
+@contextmanager
+def progress_reporter() -> Iterator[Reporter]:
+    """A reporter with bars and time left on a terminal, or a plain line every few seconds elsewhere."""
+    if not console().is_terminal:
+        yield _plain_reporter()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def stage(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield Reporter(stage=stage, note=lambda line: bars.console.print(Text(line)))
+
+
+def _plain_reporter() -> Reporter:
+    """Lines such as `encoding photos: 120 of 400, 12 s left`."""
+    began: dict[str, tuple[float, int]] = {}
+    last = [time.monotonic()]
+
+    def stage(name: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start, first = began.setdefault(name, (now, done))
+        if now - last[0] >= _PLAIN_SECONDS and done > first:
+            last[0] = now
+            left = (now - start) / (done - first) * (total - done)
+            say(f"{name}: {done} of {total}, {left:.0f} s left")
+
+    return Reporter(stage=stage, note=say)

@@ -1,0 +1,115 @@
+"""`qprompt-edge predict`: classify photos with a prompt."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qprompt_edge.cli.output import (
+    JsonOption,
+    MaxMemoryOption,
+    ProviderOption,
+    ThreadsOption,
+    emit,
+    fail,
+    percent,
+    progress_reporter,
+    reported,
+    say,
+    table,
+)
+from qprompt_edge.memory import check_limit, fit_activations
+from qprompt_edge.photos import list_images
+from qprompt_runtime.classifier import Prediction, PromptClassifier
+from qprompt_runtime.decode import printable
+from qprompt_runtime.errors import ImageError, PhotosError
+
+
+@reported
+def command(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    prompt: Annotated[Path, typer.Option(help="Prompt file.")] = Path("prompt.qpt"),
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone: a name or folder; by default the one in the prompt file.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Class names that replace the prompt's own, as a,b,c.")
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Classes to name for each photo.")] = 1,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV on stdout: image,label,probability.")
+    ] = False,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = 0,
+    max_memory: MaxMemoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify photos. With `--json`, one line for each.
+
+    Example: `qprompt-edge predict new.jpg more/ --prompt parts.qpt --top-k 3`
+    """
+    if as_json and as_csv:
+        raise typer.BadParameter("choose one of --json and --csv")
+    names = None if classes is None else _names(classes)
+    paths = list_images(images)
+    classifier = PromptClassifier.load(prompt, backbone, classes=names, provider=provider, threads=threads)
+    fit_activations(classifier.backbone, max_memory)
+    rows, unread = [], 0
+    writer = csv.writer(sys.stdout)
+    if as_csv:
+        writer.writerow(["image", "label", "probability"])
+    with progress_reporter() as reporter:
+        for done, (path, answer) in enumerate(_answers(classifier, paths, top_k), start=1):
+            if isinstance(answer, ImageError):
+                unread += 1
+                _refuse(path, answer, as_json)
+                continue
+            pairs = list(zip(answer.labels, answer.probabilities, strict=True))
+            if as_json:
+                predictions = [{"label": label, "probability": value} for label, value in pairs]
+                emit({"image": str(path), "predictions": predictions})
+            elif as_csv:
+                writer.writerows([path, label, f"{value:.6f}"] for label, value in pairs)
+            else:
+                rows.append([str(path), ", ".join(f"{label} {percent(value)}" for label, value in pairs)])
+                reporter.stage("classifying", done, len(paths))
+    check_limit(max_memory, "classifying")
+    if rows:
+        table(f"{len(rows)} photos", {"image": "left", "class": "left"}, rows)
+    if unread:
+        message = f"{unread} of {len(paths)} files could not be read"
+        if as_json or as_csv:  # each was reported in its place
+            say(message)
+            raise typer.Exit(1)
+        fail(message, as_json=False)
+
+
+def _names(classes: str) -> list[str]:
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise PhotosError(
+            f"--classes {classes!r}: expected at least two different names, separated by commas"
+        )
+    return names
+
+
+def _answers(
+    classifier: PromptClassifier, paths: list[Path], top_k: int
+) -> Iterator[tuple[Path, Prediction | ImageError]]:
+    """Each photo with its prediction, or with the reason why there is none."""
+    for path in paths:
+        try:
+            yield path, classifier.predict(path, top_k)
+        except ImageError as error:
+            yield path, error
+
+
+def _refuse(path: Path, error: ImageError, as_json: bool) -> None:
+    say(f"skipped {error}")
+    if as_json:
+        emit({"image": str(path), "error": printable(str(error))})

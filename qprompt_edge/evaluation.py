@@ -1,0 +1,116 @@
+"""What a prompt is worth: accuracies, confusion, calibration, and the linear probe as a yardstick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+_CALIBRATION_BINS = 15
+_PROBE_STEPS = 300
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How predictions compare with the truth. Accuracies are fractions from 0 to 1.
+
+    Attributes:
+        top1: Mean over photos.
+        class_mean: Mean over the classes that have photos.
+        n: Number of photos.
+        per_class: float64 [C]; NaN for a class without photos.
+        confusion: int64 [C,C]; rows are true classes, columns predicted ones.
+        ece: Expected calibration error, 15 bins (Guo et al. 2017, equation 3).
+    """
+
+    top1: float
+    class_mean: float
+    n: int
+    per_class: NDArray[np.float64]
+    confusion: NDArray[np.int64]
+    ece: float
+
+
+def score(probabilities: Array, labels: Labels) -> Scores:
+    """Compare probabilities with the true classes.
+
+    Args:
+        probabilities: float32 [N,C], N at least 1.
+        labels: int64 [N].
+    """
+    classes = probabilities.shape[1]
+    predicted = probabilities.argmax(axis=1)
+    confusion = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(
+        classes, classes
+    )
+    with np.errstate(invalid="ignore"):
+        per_class = confusion.diagonal() / confusion.sum(axis=1)
+    right = predicted == labels
+    return Scores(
+        top1=float(right.mean()),
+        class_mean=float(np.nanmean(per_class)),
+        n=len(labels),
+        per_class=per_class,
+        confusion=confusion,
+        ece=_calibration_error(probabilities.max(axis=1), right),
+    )
+
+
+def _calibration_error(confidence: Array, right: NDArray[np.bool_]) -> float:
+    """Mean distance between confidence and accuracy, over bins of confidence, weighted by their photos."""
+    bins = np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
+    gaps = [
+        abs(float(confidence[bins == b].mean()) - float(right[bins == b].mean())) * int((bins == b).sum())
+        for b in np.unique(bins)
+    ]
+    return sum(gaps) / len(right)
+
+
+def class_probabilities(image_features: Array, class_features: Array, logit_scale: float) -> Array:
+    """softmax(s * cos): float32 [N,C] from unit features [N,E] and [C,E]."""
+    return softmax(np.float32(logit_scale) * (image_features @ class_features.T))
+
+
+def softmax(logits: Array) -> Array:
+    """Row-wise softmax of float32 [N,C]."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Array = exponents / exponents.sum(axis=1, keepdims=True)
+    return shares
+
+
+def linear_probe(features: Array, labels: Labels, classes: int, penalty: float = 1.0) -> tuple[Array, Array]:
+    """Multinomial logistic regression on image features, the usual yardstick of what a backbone sees.
+
+    Features are centred and scaled by their mean deviation, then 1/2 |W|^2 * penalty / N is added to the mean
+    cross-entropy (each class weighing the same), minimised by Nesterov's accelerated gradient descent.
+
+    Args:
+        features: float32 [N,E].
+        labels: int64 [N].
+        classes: Number C of classes.
+        penalty: L2 weight, scikit-learn's 1/C.
+
+    Returns:
+        Weight float32 [E,C] and bias float32 [C], for `features @ weight + bias`.
+    """
+    mean, scale = features.mean(axis=0), np.float32(max(float(features.std(axis=0).mean()), 1e-12))
+    x = np.concatenate([(features - mean) / scale, np.ones((len(features), 1), np.float32)], axis=1)
+    counts = np.bincount(labels, minlength=classes)
+    importance = (1 / (counts[labels] * (counts > 0).sum())).astype(np.float32)[:, None]
+    target = np.eye(classes, dtype=np.float32)[labels]
+    ridge = np.full((x.shape[1], 1), penalty / len(x), np.float32)
+    ridge[-1] = 0  # the bias is free
+    rate = np.float32(1 / (0.5 * np.linalg.norm(x * np.sqrt(importance), 2) ** 2 + ridge[0, 0]))
+    weight = np.zeros((x.shape[1], classes), np.float32)
+    ahead = weight
+    for step in range(_PROBE_STEPS):
+        gradient = x.T @ ((softmax(x @ ahead) - target) * importance) + ridge * ahead
+        following = ahead - rate * gradient
+        ahead = following + np.float32(step / (step + 3)) * (following - weight)
+        weight = following
+    bias = weight[-1] - (mean / scale) @ weight[:-1]
+    return weight[:-1] / scale, bias

@@ -1,0 +1,197 @@
+"""Photos to image features, each photo once: decoded, encoded, and kept by what is in the file.
+
+A cache file holds the features of one backbone and one set of augmentation options; its entries are found by
+the hash of a photo's bytes, so renamed, moved or re-labelled photos are not encoded again, and edited ones are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_edge.splits import difference_hash
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.errors import ImageError
+from qprompt_runtime.files import write_atomic
+from qprompt_runtime.images import augment, read_image, to_pixels
+
+Array = NDArray[np.float32]
+
+_BATCH = 8
+_SAVE_SECONDS = 20.0
+_KEY_BYTES = 16
+
+
+@dataclass(frozen=True)
+class EncodedPhotos:
+    """Features of N photos, in the order in which they were given.
+
+    Attributes:
+        features: float32 [N,V,E], rows of length 1; view 0 is the plain photo, the rest are augmented. Rows of
+            photos that could not be read are zero.
+        hashes: uint64 [N]; difference hashes, for finding near-identical photos.
+        failures: Position to reason, for photos that could not be read.
+    """
+
+    features: Array
+    hashes: NDArray[np.uint64]
+    failures: dict[int, str]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    features: Array
+    hash: int
+
+
+class FeatureCache:
+    """Features on disk, by content.
+
+    Args:
+        path: The cache file; None keeps nothing.
+        identity: What the features depend on besides the photo; a file of another identity counts as empty.
+    """
+
+    def __init__(self, path: Path | None, identity: str) -> None:
+        self.path, self.identity = path, identity
+        self._entries: dict[bytes, _Entry] = {}
+        self._changed = False
+        if path is not None and path.is_file():
+            self._load(path)
+
+    def _load(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                if str(stored["identity"]) != self.identity:
+                    return
+                keys, features, hashes = stored["keys"], stored["features"], stored["hashes"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return  # a cache that cannot be read is rebuilt
+        self._entries = {
+            key.tobytes(): _Entry(row, int(hashed))
+            for key, row, hashed in zip(keys, features, hashes, strict=True)
+        }
+
+    def get(self, key: bytes) -> _Entry | None:
+        """The entry of a content hash, if there is one."""
+        return self._entries.get(key)
+
+    def put(self, key: bytes, entry: _Entry) -> None:
+        """Add an entry."""
+        self._entries[key] = entry
+        self._changed = True
+
+    def save(self, keep: Sequence[bytes] | None = None) -> None:
+        """Write the file if anything is new, with all entries or only those of some keys."""
+        if self.path is None or not self._changed:
+            return
+        wanted = self._entries if keep is None else dict.fromkeys(key for key in keep if key in self._entries)
+        entries = [self._entries[key] for key in wanted]
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            identity=np.array(self.identity),
+            keys=np.frombuffer(b"".join(wanted), np.uint8).reshape(-1, _KEY_BYTES),
+            features=np.stack([entry.features for entry in entries]),
+            hashes=np.array([entry.hash for entry in entries], np.uint64),
+        )
+        write_atomic(self.path, buffer.getvalue())
+        self._changed = False
+
+
+def feature_identity(backbone: Backbone, views: int, seed: int) -> str:
+    """What features depend on besides the photo."""
+    manifest = backbone.manifest
+    record = manifest.files[manifest.image_graph.file]
+    facts = {"fingerprint": manifest.fingerprint, "graph": record.sha256, "provider": backbone.provider}
+    return json.dumps(facts | {"views": views, "seed": seed if views else 0}, sort_keys=True)
+
+
+def encode_photos(
+    backbone: Backbone,
+    paths: Sequence[Path],
+    *,
+    views: int = 0,
+    seed: int = 1,
+    cache: FeatureCache | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> EncodedPhotos:
+    """Encode photos in small batches; memory does not grow with their number beyond the features.
+
+    Args:
+        backbone: The frozen model.
+        paths: N photos.
+        views: Augmented views beside the plain one, at least 0.
+        seed: Of the augmentations; with a photo's content it fixes its views.
+        cache: Where features are looked up and kept.
+        progress: Called with photos done and N.
+
+    Returns:
+        Features of all photos; those that cannot be read are listed, not raised.
+    """
+    cache = cache or FeatureCache(None, feature_identity(backbone, views, seed))
+    transform = backbone.manifest.image_transform
+    keys: list[bytes] = []
+    waiting: dict[bytes, tuple[Array, int]] = {}
+    failures: dict[int, str] = {}
+    saved = time.monotonic()
+
+    def flush() -> None:
+        if not waiting:
+            return
+        pixels = np.concatenate([views_of_one for views_of_one, _ in waiting.values()])
+        encoded = backbone.encode_images(pixels).reshape(len(waiting), 1 + views, -1)
+        for (key, (_, hashed)), row in zip(waiting.items(), encoded, strict=True):
+            cache.put(key, _Entry(row, hashed))
+        waiting.clear()
+
+    for index, path in enumerate(paths):
+        key = b""
+        try:
+            content = path.read_bytes()
+            key = hashlib.sha256(content).digest()[:_KEY_BYTES]
+            if cache.get(key) is None and key not in waiting:
+                image = read_image(content, transform)
+                rng = np.random.default_rng([seed, *key])
+                augmented = [augment(image, transform, rng) for _ in range(views)]
+                waiting[key] = (np.stack([to_pixels(image, transform), *augmented]), difference_hash(image))
+        except (OSError, ImageError) as error:
+            key, failures[index] = b"", _reason(error)
+        keys.append(key)
+        if len(waiting) * (1 + views) >= _BATCH:
+            flush()
+            progress(index + 1, len(paths))
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                cache.save()
+                saved = time.monotonic()
+    flush()
+    cache.save(keep=keys)
+    progress(len(paths), len(paths))
+    return _collect(cache, keys, failures, (1 + views, backbone.manifest.embed_dim))
+
+
+def _collect(
+    cache: FeatureCache, keys: Sequence[bytes], failures: dict[int, str], shape: tuple[int, int]
+) -> EncodedPhotos:
+    features = np.zeros((len(keys), *shape), np.float32)
+    hashes = np.zeros(len(keys), np.uint64)
+    for index, key in enumerate(keys):
+        entry = cache.get(key) if key else None
+        if entry is not None:
+            features[index], hashes[index] = entry.features, entry.hash
+    return EncodedPhotos(features, hashes, failures)
+
+
+def _reason(error: OSError | ImageError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)

@@ -1,0 +1,114 @@
+"""`eval`: a prompt file on labelled photos, beside zero-shot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qprompt_edge.evaluation import Scores, class_probabilities, score
+from qprompt_edge.features import encode_photos
+from qprompt_edge.memory import check_limit, fit_activations
+from qprompt_edge.methods import qcoop
+from qprompt_edge.options import Reporter
+from qprompt_edge.photos import SkippedPhoto, drop_unreadable, find_labelled
+from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.errors import PhotosError
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A photo that the prompt got wrong."""
+
+    path: Path
+    label: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class PromptReport:
+    """What a prompt is worth on some photos.
+
+    Attributes:
+        labels: The prompt's classes, in the order of the scores.
+        scores: Of the prompt.
+        zero_shot: Of the hand-written prompt.
+        mistakes: Photos that were wrong, the most confident first.
+        skipped: Files that were left out.
+    """
+
+    labels: tuple[str, ...]
+    scores: Scores
+    zero_shot: Scores
+    mistakes: tuple[Mistake, ...]
+    skipped: tuple[SkippedPhoto, ...]
+
+
+def judge_prompt(
+    prompt: Path,
+    images: Path,
+    *,
+    labels: Path | None = None,
+    backbone: str | None = None,
+    provider: str = "auto",
+    threads: int = 0,
+    max_memory: float | None = None,
+    reporter: Reporter | None = None,
+) -> PromptReport:
+    """Judge a prompt file on labelled photos.
+
+    Args:
+        prompt: The prompt file.
+        images: A folder with one sub-folder per class; with `labels`, where its paths start.
+        labels: A CSV file with the columns `path,label`.
+        backbone: A name or folder; by default the one that the prompt names.
+        provider: `auto`, or an execution provider's short name.
+        threads: Threads within an operator; 0 takes one for each core.
+        max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
+        reporter: Told how far it is.
+
+    Raises:
+        QPromptError: The prompt, the photos or the backbone are not as they should be; a class of the photos
+            that the prompt does not know is named.
+    """
+    reporter = reporter or Reporter()
+    photos = find_labelled(images, labels, min_classes=1)
+    classifier = PromptClassifier.load(prompt, backbone, provider=provider, threads=threads)
+    unknown = sorted(set(photos.classes) - set(classifier.labels))
+    if unknown:
+        raise PhotosError(
+            f"the photos have the class {unknown[0]!r}, which the prompt does not know; it knows "
+            f"{', '.join(map(repr, classifier.labels))}"
+        )
+    frozen = classifier.backbone
+    fit_activations(frozen, max_memory)
+    encoded = encode_photos(
+        frozen, photos.paths, progress=lambda done, total: reporter.stage("encoding photos", done, total)
+    )
+    check_limit(max_memory, "encoding the photos")
+    readable = drop_unreadable(photos, encoded.failures)
+    kept = np.array([i for i in range(len(photos.paths)) if i not in encoded.failures], np.int64)
+    features = encoded.features[kept, 0]
+    truth = np.array([classifier.labels.index(label) for label in photos.classes], np.int64)[readable.labels]
+    initial = qcoop.initial_prompt(frozen, [name.text for name in classifier.prompt.classes])
+    by_hand = frozen.encode_classes(initial.context, initial.tokens)
+    probabilities = classifier.probabilities(features)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    return PromptReport(
+        labels=classifier.labels,
+        scores=score(probabilities, truth),
+        zero_shot=score(class_probabilities(features, by_hand, frozen.manifest.logit_scale), truth),
+        mistakes=tuple(
+            Mistake(
+                readable.paths[i],
+                classifier.labels[truth[i]],
+                classifier.labels[predicted[i]],
+                float(confidence[i]),
+            )
+            for i in wrong[np.argsort(-confidence[wrong], kind="stable")]
+        ),
+        skipped=readable.skipped,
+    )

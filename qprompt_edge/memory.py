@@ -1,0 +1,52 @@
+"""Memory as the system counts it: the peak resident set of this process, and a limit on it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.errors import MemoryLimitError
+
+_MEGABYTE = 10**6
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes: getrusage(2) counts kilobytes on Linux
+_SHARE = 0.6  # of what is left may go to activations; the rest covers buffers that are not counted
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process so far, in MB of 10^6 bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT / _MEGABYTE
+
+
+def check_limit(limit_mb: float | None, doing: str) -> None:
+    """Stop if the process has already needed more than it may.
+
+    Args:
+        limit_mb: The limit, or None for no limit.
+        doing: What was done so far, for the message.
+
+    Raises:
+        MemoryLimitError: Names the need and the limit.
+    """
+    peak = peak_rss_mb()
+    if limit_mb is not None and peak > limit_mb:
+        raise MemoryLimitError(
+            f"{doing} took {peak:.0f} MB, --max-memory allows {limit_mb:.0f}; allow more, or take a smaller backbone"
+        )
+
+
+def fit_activations(backbone: Backbone, limit_mb: float | None) -> None:
+    """Let the text tower's activations use what a limit leaves; classes then run in chunks.
+
+    Args:
+        backbone: The backbone; its `activation_bytes` is lowered if need be.
+        limit_mb: The limit, or None for no limit.
+
+    Raises:
+        MemoryLimitError: Nothing is left.
+    """
+    if limit_mb is None:
+        return
+    check_limit(limit_mb, "loading the backbone")
+    left = int((limit_mb - peak_rss_mb()) * _SHARE * _MEGABYTE)
+    backbone.activation_bytes = min(backbone.activation_bytes, left)

@@ -1,0 +1,106 @@
+"""QCoOp: learn the context vectors in the text encoder's input (CoOp), quantized while they are learned.
+
+A class's prompt is [start] v1 ... vn [class text] [end]. Image features never change, so they are computed
+once and a step costs the text tower alone. At 32 bits this is plain CoOp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_edge.quantizer import Array
+from qprompt_edge.trainer import TrainingState, codes_of
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.errors import TextError
+from qprompt_runtime.prompt_group import PromptGroup
+from qprompt_runtime.text import ClassTokens
+
+NAME = "qcoop"
+ROLE = "text-context"
+CONTEXT_INIT = "a photo of a"
+TEMPLATE = ("", ".")
+
+
+@dataclass(frozen=True)
+class ContextPrompt:
+    """Where tuning starts: context vectors, and the tokens that follow them.
+
+    Attributes:
+        context: float32 [G,n,D]; G is 1 (shared by all classes) or C (one for each).
+        tokens: Tokens of the C classes.
+    """
+
+    context: Array
+    tokens: ClassTokens
+
+
+def initial_prompt(
+    backbone: Backbone, texts: Sequence[str], context_init: str = CONTEXT_INIT, *, per_class: bool = False
+) -> ContextPrompt:
+    """Context vectors that equal a hand-written beginning, so that tuning starts from zero-shot.
+
+    Args:
+        backbone: The frozen model.
+        texts: Prompt texts of the C classes.
+        context_init: Words whose token embeddings become the context vectors.
+        per_class: Give each class context vectors of its own.
+
+    Raises:
+        TextError: The words hold no token, or a prompt is too long for the text tower.
+    """
+    vectors = backbone.embed_text(context_init)
+    if not len(vectors):
+        raise TextError(f"--context-init {context_init!r} holds no word; the default is {CONTEXT_INIT!r}")
+    tokens = backbone.tokenize(texts, TEMPLATE, len(vectors))
+    return ContextPrompt(np.repeat(vectors[None], len(texts) if per_class else 1, axis=0), tokens)
+
+
+@dataclass(frozen=True)
+class ContextObjective:
+    """Cross-entropy of cached image features against the classes that the context vectors describe.
+
+    Attributes:
+        backbone: The frozen model.
+        tokens: Tokens of the C classes.
+        features: float32 [N,V,E]; V views of each training photo, the plain one first.
+        labels: int64 [N].
+        seed: Of the choice among views.
+    """
+
+    backbone: Backbone
+    tokens: ClassTokens
+    features: Array
+    labels: NDArray[np.int64]
+    seed: int
+
+    def __call__(
+        self, weights: Mapping[str, Array], photos: NDArray[np.int64], epoch: int
+    ) -> tuple[float, dict[str, Array]]:
+        """Mean cross-entropy of a batch; see `trainer.Objective`."""
+        view = np.random.default_rng([self.seed, epoch, 1]).integers(
+            self.features.shape[1], size=len(self.labels)
+        )
+        targets = np.zeros((len(photos), len(self.tokens.ends)), np.float32)
+        targets[np.arange(len(photos)), self.labels[photos]] = 1 / len(photos)
+        loss, gradient = self.backbone.loss_and_gradient(
+            weights[ROLE],
+            self.tokens,
+            self.features[photos, view[photos]],
+            targets,
+            self.backbone.manifest.logit_scale,
+        )
+        return loss, {ROLE: gradient}
+
+
+def groups(state: TrainingState, bits: int) -> tuple[PromptGroup, ...]:
+    """The tuned context as a prompt file stores it: [n,D] where it is shared, else [C,n,D]."""
+    latent = state.latent[ROLE]
+    shape = latent.shape[1:] if len(latent) == 1 else latent.shape
+    codes = codes_of(state).get(ROLE)
+    if codes is None:
+        return (PromptGroup.plain(ROLE, latent.reshape(shape)),)
+    return (PromptGroup.quantized(ROLE, codes.codebook, codes.indices.reshape(shape), bits),)

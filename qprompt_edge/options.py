@@ -1,0 +1,54 @@
+"""What `adapt` can be told, and how it says how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qprompt_edge.methods import qcoop
+from qprompt_edge.trainer import TrainingConfig
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """What `adapt` does with the photos; the command line's options have these names.
+
+    Attributes:
+        backbone: Name or folder.
+        method: `qcoop`.
+        contexts: `shared`, or `per-class` for context vectors of each class's own.
+        context_init: Words that the context vectors start from.
+        shots: Photos of each class to train on; None takes all that are not held out.
+        holdout: Share of each class's photos to judge by.
+        views: Augmented views of each training photo beside the plain one.
+        training: How the prompt is tuned.
+        provider: `auto`, or an execution provider's short name.
+        threads: Threads within an operator; 0 takes one for each core.
+        max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
+    """
+
+    backbone: str | Path = "tiny"
+    method: str = qcoop.NAME
+    contexts: str = "shared"
+    context_init: str = qcoop.CONTEXT_INIT
+    shots: int | None = None
+    holdout: float = 0.2
+    views: int = 0
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    provider: str = "auto"
+    threads: int = 0
+    max_memory: float | None = None
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Where `adapt` says how far it is; every function does nothing by default.
+
+    Attributes:
+        stage: Called with a stage's name, steps done, and steps in all.
+        note: Called with a line for people.
+    """
+
+    stage: Callable[[str, int, int], None] = lambda _name, _done, _total: None
+    note: Callable[[str], None] = lambda _line: None

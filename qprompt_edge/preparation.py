@@ -1,0 +1,125 @@
+"""Photos to a task: encoded once, split into what is trained on and what is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_edge.features import EncodedPhotos, FeatureCache, encode_photos
+from qprompt_edge.options import AdaptOptions, Reporter
+from qprompt_edge.photos import LabelledPhotos, SkippedPhoto, drop_unreadable
+from qprompt_edge.splits import near_duplicate_groups, split_holdout, take_shots
+from qprompt_edge.tables import read_class_names
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.prompt_file import ClassName
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Encoded photos, split into those to train on and those to judge by.
+
+    Attributes:
+        classes: The C classes.
+        train: N photos to train on.
+        train_features: float32 [N,V,E]; V views of each, the plain one first.
+        test_features: float32 [M,E]; M is 0 where nothing was held out.
+        test_labels: int64 [M].
+        skipped: Files that were left out.
+    """
+
+    classes: tuple[ClassName, ...]
+    train: LabelledPhotos
+    train_features: Array
+    test_features: Array
+    test_labels: NDArray[np.int64]
+    skipped: tuple[SkippedPhoto, ...]
+
+
+def prepare(
+    photos: LabelledPhotos,
+    tests: LabelledPhotos | None,
+    class_names: Path | None,
+    backbone: Backbone,
+    options: AdaptOptions,
+    cache: FeatureCache,
+    reporter: Reporter,
+) -> TaskData:
+    """Encode everything once, and split it into what is trained on and what is judged by.
+
+    Args:
+        photos: Labelled photos.
+        tests: Photos to judge by; None holds some of `photos` out.
+        class_names: A CSV file with words for labels, or None.
+        backbone: The frozen model.
+        options: Shots, hold-out, views and seed.
+        cache: Where features are kept.
+        reporter: Told how far it is.
+
+    Raises:
+        PhotosError: A class is left without a readable photo, or test photos have a class of their own.
+    """
+    texts = read_class_names(class_names, photos.classes) if class_names is not None else {}
+    _check_known(photos, tests)
+    paths = photos.paths + (tests.paths if tests is not None else ())
+    encoded = encode_photos(
+        backbone,
+        paths,
+        views=options.views,
+        seed=options.training.seed,
+        cache=cache,
+        progress=lambda done, total: reporter.stage("encoding photos", done, total),
+    )
+    count = len(photos.paths)
+    kept = np.array([i for i in range(count) if i not in encoded.failures], np.int64)
+    readable = drop_unreadable(photos, {i: why for i, why in encoded.failures.items() if i < count})
+    skipped = readable.skipped
+    features, hashes = encoded.features[kept], encoded.hashes[kept]
+    if tests is None:
+        groups = near_duplicate_groups(hashes, readable.labels)
+        train, held = split_holdout(readable.labels, options.holdout, options.training.seed, groups)
+        test_features, test_labels = features[held, 0], readable.labels[held]
+    else:
+        train = np.arange(len(readable.paths))
+        test_features, test_labels, unread = _test_set(photos.classes, tests, encoded, count)
+        skipped += unread
+    chosen = _shots(readable, train, options)
+    classes = tuple(
+        ClassName(label, texts[label]) if label in texts else ClassName.from_label(label)
+        for label in photos.classes
+    )
+    return TaskData(classes, readable.select(chosen), features[chosen], test_features, test_labels, skipped)
+
+
+def _check_known(photos: LabelledPhotos, tests: LabelledPhotos | None) -> None:
+    unknown = sorted(set(tests.classes) - set(photos.classes)) if tests is not None else []
+    if unknown:
+        raise PhotosError(
+            f"the test photos have the class {unknown[0]!r}, which was not trained; trained are "
+            f"{', '.join(map(repr, photos.classes))}"
+        )
+
+
+def _test_set(
+    classes: tuple[str, ...], tests: LabelledPhotos, encoded: EncodedPhotos, start_at: int
+) -> tuple[Array, NDArray[np.int64], tuple[SkippedPhoto, ...]]:
+    """Features and labels of the readable test photos, and those left out."""
+    failures = {i - start_at: why for i, why in encoded.failures.items() if i >= start_at}
+    readable = drop_unreadable(tests, failures)
+    kept = np.array([i for i in range(len(tests.paths)) if i not in failures], np.int64)
+    to_trained = np.array([classes.index(label) for label in tests.classes], np.int64)
+    return encoded.features[start_at + kept, 0], to_trained[readable.labels], readable.skipped
+
+
+def _shots(photos: LabelledPhotos, train: NDArray[np.int64], options: AdaptOptions) -> NDArray[np.int64]:
+    """Positions to train on: all of `train`, or some shots of each class."""
+    if options.shots is None:
+        return train
+    positions = {path: index for index, path in enumerate(photos.paths)}
+    taken = take_shots(photos.select(train), options.shots, options.training.seed)
+    return np.array([positions[path] for path in taken.paths], np.int64)

@@ -1,0 +1,189 @@
+"""The quantizer of QPrompt: prompt weights take one of 2^b values while they are learned.
+
+For the array W of a group's weights (QPrompt, ECCV 2024, section 3):
+
+    W_hat = (W - mu) / sigma          normalise; the shape of the distribution hardly changes in training
+    c     = k-means of W_hat          scalar, 2^b centroids; safe because there are almost no outliers
+    W_q   = sigma * Q(W_hat) + mu     Q takes the nearest centroid; this is what the forward pass sees
+
+The gradient passes straight through: dL/dW = dL/dW_q, so the latent W keeps moving by steps smaller than the
+distance between two centroids. mu and sigma follow W at every step, the codebook c does not: constrained
+adaptive clustering (CAC) renews it only when enough steps have passed and the share of weights in its cells
+has moved by more than a Kullback-Leibler threshold. A file folds mu and sigma into the codebook.
+
+One-dimensional k-means needs no general library: sorted once, a cell is a run of neighbours, and cumulative
+sums give its mean, so a sweep costs 2^b look-ups. For a log-concave density (prompt weights are close to a
+Gaussian) the optimum is unique (Fleischer 1964; Kieffer 1983), so sweeps from quantiles reach it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+UNQUANTIZED_BITS = 32
+BIT_WIDTHS = (1, 2, 3, 4, 8)
+_SWEEPS = 200
+_LEAST_SIGMA = 1e-12
+_SMOOTHING = 0.5  # added to each cell's count, so that an empty cell has a finite divergence
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """When the codebook is renewed.
+
+    Attributes:
+        interval: Fewest steps t between two renewals.
+        divergence: T_KL, in nats; KL(now || cached) of the cells' shares above it calls for a renewal.
+    """
+
+    interval: int = 10
+    divergence: float = 0.01
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """A codebook for normalised weights, with what CAC compares against.
+
+    Attributes:
+        centroids: float32 [2^b], ascending, of normalised weights.
+        counts: int64 [2^b]; how many weights each cell held when it was made.
+        step: The training step at which it was made.
+    """
+
+    centroids: Array
+    counts: NDArray[np.int64]
+    step: int
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """One quantization of a group.
+
+    Attributes:
+        values: float32, of the group's shape; every one is an entry of `codebook`.
+        indices: uint8 [N]; which entry each weight takes.
+        codebook: float16 [2^b]; the centroids with mu and sigma folded in, as the file stores them.
+    """
+
+    values: Array
+    indices: NDArray[np.uint8]
+    codebook: NDArray[np.float16]
+
+
+def normalise(weights: Array) -> tuple[Array, np.float32, np.float32]:
+    """(W - mu) / sigma, flattened, with mu and sigma.
+
+    Args:
+        weights: float32 of any shape, N numbers.
+
+    Returns:
+        float32 [N], mean and standard deviation of `weights`.
+    """
+    mean = np.float32(weights.mean(dtype=np.float64))
+    deviation = np.float32(max(weights.std(dtype=np.float64), _LEAST_SIGMA))
+    return ((weights - mean) / deviation).ravel().astype(np.float32), mean, deviation
+
+
+def kmeans(values: Array, clusters: int) -> Array:
+    """Centroids of scalar k-means, by Lloyd's sweeps over sorted values from their quantiles.
+
+    Args:
+        values: float32 [N].
+        clusters: Number k of centroids, at least 1.
+
+    Returns:
+        float32 [k], ascending. With fewer than k different values some centroids are equal.
+    """
+    ordered = np.sort(values.astype(np.float64))
+    total = np.concatenate([[0.0], np.cumsum(ordered)])
+    centroids = np.quantile(ordered, (np.arange(clusters) + 0.5) / clusters)
+    edges = np.zeros(0, np.int64)
+    for _ in range(_SWEEPS):
+        middles = (centroids[1:] + centroids[:-1]) / 2
+        cuts = np.searchsorted(ordered, middles)
+        if np.array_equal(cuts, edges) and len(edges):
+            break
+        edges = cuts
+        bounds = np.concatenate([[0], cuts, [len(ordered)]])
+        sizes = np.diff(bounds)
+        means = np.diff(total[bounds]) / np.maximum(sizes, 1)
+        centroids = np.sort(np.where(sizes > 0, means, centroids))
+    return centroids.astype(np.float32)
+
+
+def nearest(values: Array, centroids: Array) -> NDArray[np.uint8]:
+    """Index of the nearest of ascending centroids, for each value.
+
+    Args:
+        values: float32 [N].
+        centroids: float32 [k], ascending, k at most 256.
+
+    Returns:
+        uint8 [N]; on a tie the upper centroid.
+    """
+    middles = (centroids[1:] + centroids[:-1]) / 2
+    return np.searchsorted(middles, values, side="right").astype(np.uint8)
+
+
+def cluster(weights: Array, bits: int, step: int) -> Codebook:
+    """A fresh codebook for the present weights."""
+    normalised, _, _ = normalise(weights)
+    centroids = kmeans(normalised, 2**bits)
+    return Codebook(centroids, _counts(normalised, centroids), step)
+
+
+def _counts(normalised: Array, centroids: Array) -> NDArray[np.int64]:
+    return np.bincount(nearest(normalised, centroids), minlength=len(centroids))
+
+
+def divergence(weights: Array, codebook: Codebook) -> float:
+    """KL(p_now || p_cached) in nats over the cells of a codebook.
+
+    Args:
+        weights: The present weights.
+        codebook: The cached codebook; its counts are p_cached.
+
+    Returns:
+        At least 0. Counts are smoothed by half a weight a cell.
+    """
+    normalised, _, _ = normalise(weights)
+    now = _counts(normalised, codebook.centroids) + _SMOOTHING
+    cached = codebook.counts + _SMOOTHING
+    now, cached = now / now.sum(), cached / cached.sum()
+    return float((now * np.log(now / cached)).sum())
+
+
+def renew(weights: Array, codebook: Codebook, step: int, when: Clustering) -> Codebook:
+    """Constrained adaptive clustering: the cached codebook, or a fresh one if both conditions hold.
+
+    Args:
+        weights: The present weights.
+        codebook: The cached codebook.
+        step: The present training step.
+        when: The conditions.
+    """
+    bits = len(codebook.centroids).bit_length() - 1
+    if step - codebook.step < when.interval or divergence(weights, codebook) <= when.divergence:
+        return codebook
+    return cluster(weights, bits, step)
+
+
+def quantize(weights: Array, codebook: Codebook) -> Quantized:
+    """Quantize a group as its file will store it, float16 codebook included.
+
+    Args:
+        weights: float32 of any shape.
+        codebook: The codebook for its normalised values.
+
+    Returns:
+        Values, indices and folded codebook; the values are exactly what a reader of the file gets.
+    """
+    normalised, mean, deviation = normalise(weights)
+    folded = (deviation * codebook.centroids + mean).astype(np.float16)
+    indices = nearest(normalised, codebook.centroids)
+    return Quantized(folded.astype(np.float32)[indices].reshape(weights.shape), indices, folded)

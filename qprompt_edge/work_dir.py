@@ -1,0 +1,157 @@
+"""Where a run keeps what it needs to go on after an interruption: its task and its checkpoint.
+
+A task is everything that decides the result: features, labels, class texts and the whole configuration. Its
+hash names it, so a checkpoint is only ever continued by the run that would have written it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_edge.quantizer import Codebook
+from qprompt_edge.trainer import TrainingState
+from qprompt_runtime.errors import WorkDirError
+from qprompt_runtime.files import write_atomic
+
+TASK_FILE = "task.json"
+CHECKPOINT_FILE = "checkpoint.npz"
+
+
+def cache_folder() -> Path:
+    """The user's cache for this tool: `QPE_CACHE`, or a folder under the user's cache home."""
+    named = os.environ.get("QPE_CACHE")
+    if named:
+        return Path(named)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "qprompt-edge"
+
+
+def task_id(facts: dict[str, Any], *arrays: NDArray[np.generic]) -> str:
+    """Hexadecimal hash of a task.
+
+    Args:
+        facts: Configuration, class texts and backbone, as JSON can hold them.
+        arrays: Features and labels.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for array in arrays:
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class WorkDir:
+    """The folder of one task.
+
+    Attributes:
+        folder: Where it lies.
+        task: The task's hash.
+        temporary: Whether it belongs to the cache and goes once the task is done.
+    """
+
+    folder: Path
+    task: str
+    temporary: bool
+
+    @classmethod
+    def open(cls, folder: Path | None, task: str, facts: dict[str, Any]) -> WorkDir:
+        """Take a folder for a task.
+
+        Args:
+            folder: The user's choice; None takes one in the cache, named by the task.
+            task: The task's hash.
+            facts: The task in words, kept beside the checkpoint.
+
+        Raises:
+            WorkDirError: The folder holds another task, or other files.
+            OutputError: It cannot be written.
+        """
+        chosen = folder or cache_folder() / "tasks" / task
+        if chosen.exists() and not chosen.is_dir():
+            raise WorkDirError(f"the work directory {chosen} is a file; choose a folder")
+        known = chosen / TASK_FILE
+        if known.exists():
+            _check_task(known, task)
+        elif chosen.is_dir() and any(not path.name.startswith(".") for path in chosen.iterdir()):
+            raise WorkDirError(f"{chosen} holds files but no task; choose an empty folder as work directory")
+        else:
+            write_atomic(known, (json.dumps({"task": task} | facts, indent=2) + "\n").encode())
+        return cls(chosen, task, temporary=folder is None)
+
+    def save(self, state: TrainingState) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        arrays: dict[str, Any] = {"task": np.array(self.task), "step": np.array(state.step)}
+        for name, latent in state.latent.items():
+            arrays |= {f"latent/{name}": latent, f"velocity/{name}": state.velocity[name]}
+        for name, book in state.codebooks.items():
+            arrays |= {
+                f"centroids/{name}": book.centroids,
+                f"counts/{name}": book.counts,
+                f"renewed/{name}": np.array(book.step),
+            }
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        write_atomic(self.folder / CHECKPOINT_FILE, buffer.getvalue())
+
+    def load(self) -> TrainingState | None:
+        """The checkpoint, or None if there is none.
+
+        Raises:
+            WorkDirError: It is damaged, or another task's.
+        """
+        path = self.folder / CHECKPOINT_FILE
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            if str(arrays["task"]) != self.task:
+                raise WorkDirError(f"{path} belongs to another task; choose another work directory")
+            names = [name.removeprefix("latent/") for name in arrays if name.startswith("latent/")]
+            return TrainingState(
+                step=int(arrays["step"]),
+                latent={name: arrays[f"latent/{name}"] for name in names},
+                velocity={name: arrays[f"velocity/{name}"] for name in names},
+                codebooks={
+                    name: Codebook(
+                        arrays[f"centroids/{name}"], arrays[f"counts/{name}"], int(arrays[f"renewed/{name}"])
+                    )
+                    for name in names
+                    if f"centroids/{name}" in arrays
+                },
+            )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise WorkDirError(f"the checkpoint {path} is damaged ({error}); run without --resume") from error
+
+    def finish(self) -> None:
+        """Tidy up after success: a folder in the cache goes, a folder of the user's stays."""
+        if self.temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _check_task(path: Path, task: str) -> None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["task"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkDirError(f"{path} is damaged ({error}); choose another work directory") from error
+    if found != task:
+        raise WorkDirError(
+            f"{path.parent} is the work directory of another task (other photos, options or backbone); "
+            "choose another --work-dir, or delete it"
+        )

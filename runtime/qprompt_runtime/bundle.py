@@ -1,0 +1,192 @@
+"""Backbone bundles on disk: where they are found, how they are checked, how one is added.
+
+A bundle is a folder with a `manifest.json` and the files that it lists. Sizes are checked whenever a bundle
+is opened; hashes when one is written or added, and on request, because hashing hundreds of megabytes at each
+start would cost a small device seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from qprompt_runtime.errors import BundleError, OutputError
+from qprompt_runtime.manifest import FileRecord, Manifest
+
+MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 1_000_000
+_SHIPPED = Path(__file__).parent / "backbones"
+_BLOCK = 1 << 20
+
+
+def user_folder() -> Path:
+    """Where added backbones live: `QPE_BACKBONES`, or a folder under the user's data home."""
+    named = os.environ.get("QPE_BACKBONES")
+    if named:
+        return Path(named)
+    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data_home) / "qprompt-edge" / "backbones"
+
+
+def installed_bundles() -> Iterator[Path]:
+    """Folders of all installed bundles, the shipped ones first."""
+    for root in (_SHIPPED, user_folder()):
+        if root.is_dir():
+            yield from sorted(path for path in root.iterdir() if (path / MANIFEST).is_file())
+
+
+def find_bundle(name: str | Path) -> Path:
+    """The folder of a backbone given by its folder or by its installed name.
+
+    Raises:
+        BundleError: There is none; the message lists what is installed.
+    """
+    for path in installed_bundles():
+        if path.name == str(name):
+            return path
+    path = Path(name)
+    if (path / MANIFEST).is_file():
+        return path
+    names = ", ".join(folder.name for folder in installed_bundles()) or "none"
+    if path.is_dir():
+        raise BundleError(f"{path} is no backbone bundle: it has no {MANIFEST}")
+    raise BundleError(f"no backbone {str(name)!r}; installed: {names}. Give a bundle's folder, or add one")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a bundle's manifest and check that every file is there at its size.
+
+    Raises:
+        BundleError: The manifest is damaged, or a file is missing or of another size.
+    """
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MANIFEST_LIMIT + 1).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"cannot read {path}: {error}") from error
+    if len(text) > _MANIFEST_LIMIT:
+        raise BundleError(f"{path} is larger than {_MANIFEST_LIMIT} bytes; that is no manifest")
+    try:
+        manifest = Manifest.from_json(text)
+    except BundleError as error:
+        raise BundleError(f"{folder}: {error}") from error
+    for name, record in manifest.files.items():
+        if Path(name).name != name:
+            raise BundleError(f"{folder}: the manifest lists a file outside of the bundle: {name!r}")
+        _check_size(folder / name, record)
+    used = {manifest.image_graph.file, manifest.text_graph.file, "tokenizer.json"}
+    if not used <= set(manifest.files):
+        raise BundleError(
+            f"{folder}: the manifest does not list {', '.join(sorted(used - set(manifest.files)))}"
+        )
+    return manifest
+
+
+def _check_size(path: Path, record: FileRecord) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise BundleError(f"the bundle's file {path} is missing; add or export the backbone again") from error
+    if size != record.bytes:
+        raise BundleError(
+            f"the bundle's file {path} has {size} bytes, its manifest says {record.bytes}; "
+            "add or export the backbone again"
+        )
+
+
+def verify_hashes(folder: Path) -> Manifest:
+    """Check every byte of a bundle against its manifest.
+
+    Raises:
+        BundleError: A file is missing or was altered.
+    """
+    manifest = read_manifest(folder)
+    for name, record in manifest.files.items():
+        if file_record(folder / name).sha256 != record.sha256:
+            raise BundleError(
+                f"the bundle's file {folder / name} was altered: its SHA-256 is not the manifest's"
+            )
+    return manifest
+
+
+def file_record(path: Path) -> FileRecord:
+    """Size and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return FileRecord(path.stat().st_size, digest.hexdigest())
+
+
+def add_bundle(source: Path, name: str | None = None) -> Path:
+    """Copy a bundle, verified, to where backbones are found by name.
+
+    Args:
+        source: A bundle's folder, or one `.zip` file of it.
+        name: Name to install it under; the folder's or file's by default.
+
+    Returns:
+        The folder it stands in now.
+
+    Raises:
+        BundleError: It is no bundle, was altered, or a backbone of that name is there already.
+        OutputError: The user's backbone folder cannot be written.
+    """
+    target = user_folder() / (name or source.stem.removesuffix(".qpb"))
+    if any(path.name == target.name for path in installed_bundles()) or target.exists():
+        raise BundleError(f"a backbone called {target.name!r} is installed already; choose another name")
+    if not source.exists():
+        raise BundleError(f"no such file or folder: {source}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=target.parent))
+        try:
+            if source.is_dir():
+                _copy_folder(source, staging)
+            else:
+                _unpack(source, staging)
+            verify_hashes(staging)
+            staging.chmod(0o755)
+            staging.rename(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"cannot add {source} to {target.parent}: {error.strerror or error}") from error
+    return target
+
+
+def _copy_folder(source: Path, staging: Path) -> None:
+    for name in [MANIFEST, *read_manifest(source).files]:
+        shutil.copyfile(source / name, staging / name)
+
+
+def _unpack(source: Path, staging: Path) -> None:
+    """Unpack a bundle's files, wherever in the archive its folder is; nothing else leaves the archive."""
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            roots = [name.removesuffix(MANIFEST) for name in members if Path(name).name == MANIFEST]
+            if len(roots) != 1:
+                raise BundleError(f"{source} holds {len(roots)} bundles, expected one")
+            if members[roots[0] + MANIFEST].file_size > _MANIFEST_LIMIT:
+                raise BundleError(f"the manifest in {source} is larger than {_MANIFEST_LIMIT} bytes")
+            text = archive.read(roots[0] + MANIFEST).decode("utf-8")
+            (staging / MANIFEST).write_text(text, encoding="utf-8")
+            for name, record in Manifest.from_json(text).files.items():
+                info = members.get(roots[0] + name)
+                if Path(name).name != name or info is None or info.file_size != record.bytes:
+                    raise BundleError(
+                        f"{source}: {name!r} is missing or not of the size that its manifest says"
+                    )
+                with archive.open(info) as packed, (staging / name).open("wb") as file:
+                    shutil.copyfileobj(packed, file, _BLOCK)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, UnicodeDecodeError, NotImplementedError) as error:
+        raise BundleError(
+            f"{source} is neither a bundle's folder nor a readable zip file: {error}"
+        ) from error

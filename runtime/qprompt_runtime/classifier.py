@@ -1,0 +1,158 @@
+"""The public class: a prompt file and a backbone become a classifier of photos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.decode import Source
+from qprompt_runtime.errors import BackboneMismatchError, PromptFileError
+from qprompt_runtime.images import load_pixels
+from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a photo shows, best first.
+
+    Attributes:
+        labels: Labels of the K likeliest classes.
+        probabilities: Their probabilities; over all classes they sum to 1.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The likeliest class."""
+        return self.labels[0]
+
+    @property
+    def probability(self) -> float:
+        """Its probability."""
+        return self.probabilities[0]
+
+
+class PromptClassifier:
+    """Classify photos by the classes of a prompt, or by other names in the same context.
+
+    Args:
+        prompt: The tuned prompt.
+        backbone: The backbone it was tuned for.
+        classes: Names that replace the prompt's own (open vocabulary); not for class-specific contexts.
+
+    Raises:
+        BackboneMismatchError: The prompt was tuned for another backbone.
+        PromptFileError: The prompt's method or shape does not fit this runtime or these classes.
+    """
+
+    def __init__(self, prompt: PromptFile, backbone: Backbone, classes: Sequence[str] | None = None) -> None:
+        check_backbone(prompt, backbone)
+        self.prompt = prompt
+        self.backbone = backbone
+        names = prompt.classes if classes is None else tuple(ClassName.from_label(name) for name in classes)
+        self.labels = tuple(name.label for name in names)
+        self.class_features = prompt_features(prompt, backbone, names)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        backbone: str | Path | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        provider: str = "auto",
+        threads: int = 0,
+    ) -> PromptClassifier:
+        """Load a prompt file and the backbone that it names.
+
+        Args:
+            path: The prompt file.
+            backbone: A backbone's name or folder; by default the name in the file.
+            classes: Names that replace the prompt's own.
+            provider: `auto`, or an execution provider's short name.
+            threads: Threads within an operator; 0 takes one for each core.
+
+        Raises:
+            QPromptError: The file, the backbone or the provider is not as it should be.
+        """
+        prompt = read_prompt_file(Path(path))
+        found = Backbone.load(backbone or prompt.backbone_name, provider, threads)
+        return cls(prompt, found, classes)
+
+    def predict(self, image: Source, top_k: int = 1) -> Prediction:
+        """Classify one photo.
+
+        Args:
+            image: A path, the bytes of an image file, or a PIL image.
+            top_k: How many classes to name, at most as many as there are.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+        pixels = load_pixels(image, self.backbone.manifest.image_transform)
+        return self.predict_features(self.backbone.encode_images(pixels[None]), top_k)[0]
+
+    def predict_many(self, images: Iterable[Source], top_k: int = 1) -> list[Prediction]:
+        """Classify photos one after the other; see `predict`."""
+        return [self.predict(image, top_k) for image in images]
+
+    def probabilities(self, image_features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """softmax(s * cos) of image features [B,E] against all C classes: float32 [B,C]."""
+        logits = np.float32(self.prompt.calibration.logit_scale) * (image_features @ self.class_features.T)
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
+        return shares
+
+    def predict_features(self, image_features: NDArray[np.float32], top_k: int = 1) -> list[Prediction]:
+        """Classify unit image features [B,E] that were computed before."""
+        predictions = []
+        for row in self.probabilities(image_features):
+            best = np.argsort(-row, kind="stable")[: max(1, top_k)]
+            predictions.append(
+                Prediction(tuple(self.labels[i] for i in best), tuple(float(row[i]) for i in best))
+            )
+        return predictions
+
+
+def check_backbone(prompt: PromptFile, backbone: Backbone) -> None:
+    """Refuse to mix a prompt with a backbone that it was not tuned for.
+
+    Raises:
+        BackboneMismatchError: Names both.
+    """
+    if prompt.fingerprint != backbone.fingerprint:
+        raise BackboneMismatchError(
+            f"the prompt was tuned for backbone {prompt.backbone_name!r} ({prompt.fingerprint.hex()[:8]}), but this "
+            f"is {backbone.manifest.name!r} ({backbone.manifest.fingerprint[:8]}); give the right --backbone, or "
+            "adapt again"
+        )
+
+
+def prompt_features(
+    prompt: PromptFile, backbone: Backbone, names: Sequence[ClassName]
+) -> NDArray[np.float32]:
+    """Class features [C,E] of a prompt for some class names.
+
+    Raises:
+        PromptFileError: The method is not supported yet, or the prompt's context does not fit.
+        TextError: A name does not fit the text tower.
+    """
+    if prompt.method != "qcoop":
+        raise PromptFileError(f"this version runs prompts of method 'qcoop', not {prompt.method!r}")
+    context = prompt.groups[0].values()
+    if context.shape[-1] != backbone.manifest.text.width:
+        raise PromptFileError(
+            f"the prompt's context vectors are {context.shape[-1]} wide, the backbone's {backbone.manifest.text.width}"
+        )
+    if context.ndim == 3 and tuple(names) != prompt.classes:
+        raise PromptFileError("a prompt with a context for each class works with its own classes only")
+    context = context if context.ndim == 3 else context[None]
+    tokens = backbone.tokenize([name.text for name in names], prompt.template, context.shape[1])
+    return backbone.encode_classes(context, tokens)

@@ -1,0 +1,49 @@
+"""Every error that a user can cause, one class per kind of cause.
+
+The command line prints the message of a `QPromptError` as one line and exits with 1; anything else is a
+defect of ours and keeps its traceback. A message says what came, what was expected and what to do.
+"""
+
+
+class QPromptError(Exception):
+    """Base of all errors that are the input's fault and not the program's."""
+
+
+class PromptFileError(QPromptError):
+    """A prompt file is damaged, of an unknown version, or breaks the format."""
+
+
+class BundleError(QPromptError):
+    """A backbone bundle is missing, incomplete, altered, or of an unknown version."""
+
+
+class BackboneMismatchError(QPromptError):
+    """A prompt was tuned for another backbone than the one it is used with."""
+
+
+class ImageError(QPromptError):
+    """An image file cannot be read, or is refused."""
+
+
+class PhotosError(QPromptError):
+    """A folder or list of labelled photos cannot be trained or tested on."""
+
+
+class TextError(QPromptError):
+    """A class name cannot be turned into a prompt (empty, or longer than the text tower reads)."""
+
+
+class ProviderError(QPromptError):
+    """An execution provider was asked for that this machine does not have."""
+
+
+class MemoryLimitError(QPromptError):
+    """The work does not fit in the memory that `--max-memory` allows."""
+
+
+class OutputError(QPromptError):
+    """A result cannot be written."""
+
+
+class WorkDirError(QPromptError):
+    """A work directory belongs to another task, or what it holds is damaged."""

@@ -1,0 +1,178 @@
+"""`manifest.json`: everything about a backbone bundle that is not a weight.
+
+The fields are written down in `docs/bundle.md`. The reader checks every type, so that a damaged or foreign
+manifest is one clear error and never a surprise later.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from qprompt_runtime.errors import BundleError
+from qprompt_runtime.images import ImageTransform
+
+FORMAT_VERSION = 1
+FINGERPRINT_BYTES = 16
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """How class names become token rows.
+
+    Attributes:
+        width: Width D of a context vector.
+        layers: Blocks of the text tower; with the width they say what a training step holds in memory.
+        context_length: Most tokens in a prompt, start and end token included.
+        causal: Whether padding behind the end token is invisible, so that rows may be cut there.
+        cleaning: open_clip's cleaning mode: `lower`, `whitespace` or `canonicalize`.
+        start_token: Id that opens a prompt.
+        end_token: Id that closes a prompt; its row is the class's feature.
+        pad_token: Id that fills the rest.
+        pooling: Which row becomes the feature; always `end_token` in this version.
+    """
+
+    width: int
+    layers: int
+    context_length: int
+    causal: bool
+    cleaning: str
+    start_token: int
+    end_token: int
+    pad_token: int
+    pooling: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX graph of a bundle.
+
+    Attributes:
+        file: Its name in the bundle.
+        precision: `fp32`, `fp16` (stored so, computed in float32) or `int8`.
+        inputs: Names to shapes; a dimension is a number or the name of a free one.
+        outputs: As the inputs.
+        max_batch: Most images in one run, 0 for any number. int8 image graphs scale activations over the
+            whole run, so theirs is 1: an image's features must not depend on its neighbours.
+    """
+
+    file: str
+    precision: str
+    inputs: dict[str, list[int | str]]
+    outputs: dict[str, list[int | str]]
+    max_batch: int
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size and content hash of one file of a bundle.
+
+    Attributes:
+        bytes: Size.
+        sha256: Hexadecimal SHA-256 of the content.
+    """
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The facts of one backbone.
+
+    Attributes:
+        format_version: Version of this layout.
+        name: Model name, as open_clip or this project calls it.
+        pretrained: Tag or file that the weights came from; empty for random weights.
+        random_weights: Whether the weights are random: good for measuring speed, useless for recognition.
+        licence: Licence of the weights, as far as known.
+        fingerprint: Hexadecimal fingerprint of the source model (`docs/bundle.md`).
+        embed_dim: Width E of image and class features.
+        logit_scale: s in softmax(s * cos).
+        image_transform: How a photo becomes pixels.
+        text: How class names become token rows.
+        image_graph: The image tower.
+        text_graph: The text tower with its gradient.
+        files: Every file but the manifest, by name.
+        parity: What was measured against torch when the bundle was written, by name.
+        accuracy: What was measured on real data, by name; empty if nothing was.
+        tool_version: Version of qprompt-edge that wrote the bundle.
+    """
+
+    format_version: int
+    name: str
+    pretrained: str
+    random_weights: bool
+    licence: str
+    fingerprint: str
+    embed_dim: int
+    logit_scale: float
+    image_transform: ImageTransform
+    text: TextLayout
+    image_graph: Graph
+    text_graph: Graph
+    files: dict[str, FileRecord]
+    parity: dict[str, float]
+    accuracy: dict[str, float]
+    tool_version: str
+
+    def to_json(self) -> str:
+        """The manifest as indented JSON text."""
+        return json.dumps(asdict(self), indent=2, sort_keys=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            BundleError: Not JSON, of another version, or a field is missing, unknown or of the wrong type.
+        """
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"the manifest is not JSON: {error}") from error
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"the manifest has format version {version!r}, this program reads {FORMAT_VERSION}; "
+                "export the backbone again, or update qprompt-edge"
+            )
+        manifest = _parse(Manifest, raw, "manifest")
+        if len(manifest.fingerprint) != 2 * FINGERPRINT_BYTES or not _is_hex(manifest.fingerprint):
+            raise BundleError(
+                f"the manifest's fingerprint is {manifest.fingerprint!r}, not 32 hexadecimal digits"
+            )
+        return manifest
+
+
+def _is_hex(text: str) -> bool:
+    return all(character in "0123456789abcdef" for character in text)
+
+
+def _parse(kind: type[_T], raw: Any, where: str) -> _T:
+    """`raw` as a value of type `kind`, checked all the way down."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        if not isinstance(raw, dict):
+            raise BundleError(f"{where} is {type(raw).__name__}, expected an object")
+        hints = get_type_hints(kind)
+        names = {field.name for field in fields(kind)}
+        if set(raw) != names:
+            missing, unknown = sorted(names - set(raw)), sorted(set(raw) - names)
+            raise BundleError(f"{where} does not match: missing {missing}, unknown {unknown}")
+        return kind(**{name: _parse(hints[name], raw[name], f"{where}.{name}") for name in names})
+    if origin is dict and isinstance(raw, dict):
+        return {key: _parse(arguments[1], value, f"{where}.{key}") for key, value in raw.items()}  # type: ignore[return-value]
+    if origin is list and isinstance(raw, list):
+        return [_parse(arguments[0], value, where) for value in raw]  # type: ignore[return-value]
+    if origin is tuple and isinstance(raw, list) and len(raw) == len(arguments):
+        return tuple(_parse(a, v, where) for a, v in zip(arguments, raw, strict=True))  # type: ignore[return-value]
+    if kind is float and isinstance(raw, int | float) and not isinstance(raw, bool):
+        return float(raw)  # type: ignore[return-value]
+    plain = arguments if origin not in (dict, list, tuple) and arguments else (kind,)
+    if type(raw) in plain:
+        return raw  # type: ignore[no-any-return]
+    raise BundleError(f"{where} is {raw!r}, expected {getattr(kind, '__name__', kind)}")

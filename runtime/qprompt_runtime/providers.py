@@ -1,0 +1,70 @@
+"""Execution providers: what was asked for is what runs, and `auto` says what it chose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+
+from qprompt_runtime.errors import BundleError, ProviderError
+
+_SUFFIX = "ExecutionProvider"
+_AUTOMATIC = ("CUDA", "CPU")
+"""What `auto` tries, best first. TensorRT compiles for minutes at the first start, so it is never a surprise."""
+
+
+def available_providers() -> list[str]:
+    """Short names of what this machine's onnxruntime offers, such as ["cuda", "cpu"]."""
+    return [name.removesuffix(_SUFFIX).lower() for name in onnxruntime.get_available_providers()]
+
+
+def choose_provider(wanted: str) -> str:
+    """The provider to use, as onnxruntime names it.
+
+    Args:
+        wanted: `auto`, or a short name such as `cpu`, `cuda` or `tensorrt`.
+
+    Raises:
+        ProviderError: It is not available here; the message lists those that are.
+    """
+    offered: dict[str, str] = {
+        name.removesuffix(_SUFFIX).lower(): name for name in onnxruntime.get_available_providers()
+    }
+    if wanted == "auto":
+        return next(name + _SUFFIX for name in _AUTOMATIC if name.lower() in offered)
+    if wanted.lower() not in offered:
+        raise ProviderError(
+            f"execution provider {wanted!r} is not available here; available: {', '.join(offered)}, or auto"
+        )
+    return offered[wanted.lower()]
+
+
+def open_session(
+    path: Path, provider: str, threads: int, *, prepack: bool
+) -> onnxruntime.InferenceSession:
+    """Open a graph on one provider, so that nothing falls back in silence.
+
+    Args:
+        path: The graph; its weights may lie in a file beside it.
+        provider: As `choose_provider` returns it.
+        threads: Threads within an operator; 0 lets onnxruntime take one for each core.
+        prepack: Copy weights into the layout that products like best: faster, but off for graphs that use
+            each weight in two directions, where it makes two copies and keeps neither memory-mapped.
+
+    Raises:
+        BundleError: onnxruntime cannot read the graph.
+        ProviderError: The provider refused to start.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # onnxruntime has no public base class for what it raises here
+        line = str(error).splitlines()[0]
+        raise BundleError(f"onnxruntime cannot open {path}: {line}") from error
+    if provider not in session.get_providers():
+        raise ProviderError(f"{provider} did not start; onnxruntime fell back to {session.get_providers()}")
+    return session

@@ -1,0 +1,155 @@
+"""Class names to token rows: CLIP's byte-pair encoding and the layout of a prompt.
+
+A prompt is [start] context vectors, then the tokens of the class (its text between the two template parts),
+then [end]. The context vectors are learned, so only what follows them is tokenized here; byte-pair encoding
+works word by word, so cutting a sentence between words changes no token.
+
+The encoder is a reader of our own for `tokenizer.json`: the `tokenizers` library would bring a network stack
+to an offline device (20 packages, 40 MB), and a custom-operator library ties the text to an onnxruntime
+build. `regex` and `ftfy` do the parts where details count, exactly as open_clip's tokenizer does them.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from qprompt_runtime.errors import BundleError, TextError
+from qprompt_runtime.manifest import TextLayout
+
+_WORDS = regex.compile(
+    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE
+)
+_END_OF_WORD = "</w>"
+
+
+@dataclass(frozen=True)
+class ClassTokens:
+    """What follows the context vectors, for C classes.
+
+    Attributes:
+        tokens: int64 [C, S]; the end token, then padding, behind each name.
+        ends: int64 [C]; where in the S tokens the end token stands.
+    """
+
+    tokens: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+class Tokenizer:
+    """CLIP's byte-pair encoder, equal to open_clip's `SimpleTokenizer`.
+
+    Args:
+        path: A bundle's `tokenizer.json`: `model.vocab` (token to id) and `model.merges` (pairs, best first).
+
+    Raises:
+        BundleError: The file is missing or is not such a tokenizer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            model = json.loads(path.read_text(encoding="utf-8"))["model"]
+            self._ids: dict[str, int] = model["vocab"]
+            self._ranks = {tuple(pair.split(" ")): rank for rank, pair in enumerate(model["merges"])}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(
+                f"{path} is not a readable tokenizer ({error}); add the bundle again"
+            ) from error
+        self._letters = _byte_letters()
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without start and end token."""
+        return [
+            self._ids[part]
+            for word in _WORDS.findall(clean(text))
+            for part in self._merge("".join(self._letters[byte] for byte in word.encode()))
+        ]
+
+    def _merge(self, word: str) -> list[str]:
+        """Split a word into letters and join the best-ranked neighbours until none is left."""
+        if word in ("<start_of_text>", "<end_of_text>"):
+            return [word]
+        parts = [*word[:-1], word[-1] + _END_OF_WORD]
+        while len(parts) > 1:
+            pairs = list(itertools.pairwise(parts))
+            best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
+            if best not in self._ranks:
+                break
+            joined: list[str] = []
+            for part in parts:
+                # a part that was joined just now ends in a join, never in the first half alone
+                if joined and (joined[-1], part) == best:
+                    joined[-1] += part
+                else:
+                    joined.append(part)
+            parts = joined
+        return parts
+
+
+def clean(text: str) -> str:
+    """open_clip's `lower` cleaning: repair Unicode, unescape HTML twice, fold white space, lower case."""
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        import ftfy  # plain names need no repair, and it takes a moment to load
+
+        text = ftfy.fix_text(text)
+    return " ".join(html.unescape(html.unescape(text)).split()).lower()
+
+
+def class_tokens(
+    tokenizer: Tokenizer,
+    layout: TextLayout,
+    texts: Sequence[str],
+    template: tuple[str, str],
+    context_vectors: int,
+) -> ClassTokens:
+    """Tokens of every class, cut to the longest one where the text tower allows it.
+
+    Args:
+        tokenizer: The bundle's tokenizer.
+        layout: The bundle's text layout.
+        texts: Prompt texts of the C classes.
+        template: What stands before and after a class's text, such as ("", ".").
+        context_vectors: Number n of context vectors.
+
+    Raises:
+        TextError: A text has no tokens, or the prompt is longer than the context length.
+    """
+    room = layout.context_length - 1 - context_vectors
+    rows = []
+    for text in texts:
+        if not tokenizer.encode(text):
+            raise TextError(f"the class name {text!r} has no words in it; give it a text with --class-names")
+        row = [*tokenizer.encode(f"{template[0]} {text}{template[1]}"), layout.end_token]
+        if len(row) > room:
+            raise TextError(
+                f"the class name {text[:60]!r} needs {len(row)} tokens, but beside {context_vectors} context "
+                f"vectors there is room for {room}; give a shorter text with --class-names"
+            )
+        rows.append(row)
+    length = max(map(len, rows)) if layout.causal else room
+    tokens = np.full((len(rows), length), layout.pad_token, np.int64)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = row
+    return ClassTokens(tokens, np.array([len(row) - 1 for row in rows], np.int64))
+
+
+def _byte_letters() -> dict[int, str]:
+    """The printable letter that stands for each byte in the vocabulary (GPT-2's table).
+
+    Printable Latin-1 bytes stand for themselves; the 68 others get the letters from U+0100 on.
+    """
+    printable = {
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    }
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + k) for k, byte in enumerate(others)}
