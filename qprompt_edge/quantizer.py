@@ -11,9 +11,9 @@ distance between two centroids. mu and sigma follow W at every step, the codeboo
 adaptive clustering (CAC) renews it only when enough steps have passed and the share of weights in its cells
 has moved by more than a Kullback-Leibler threshold. A file folds mu and sigma into the codebook.
 
-One-dimensional k-means needs no general library: sorted once, a cell is a run of neighbours, and cumulative
-sums give its mean, so a sweep costs 2^b look-ups. For a log-concave density (prompt weights are close to a
-Gaussian) the optimum is unique (Fleischer 1964; Kieffer 1983), so sweeps from quantiles reach it.
+One-dimensional k-means needs no general library: a cell of the sorted weights is a run of neighbours, so
+dynamic programming finds the best cells (Bellman 1973; Wang & Song 2011), here over at most 512 runs of equal
+size, and Lloyd's sweeps, a look-up each, then move the cuts to the very weight.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ Array = NDArray[np.float32]
 UNQUANTIZED_BITS = 32
 BIT_WIDTHS = (1, 2, 3, 4, 8)
 _SWEEPS = 200
+_RUNS = 512
 _LEAST_SIGMA = 1e-12
 _SMOOTHING = 0.5  # added to each cell's count, so that an empty cell has a finite divergence
 
@@ -90,10 +91,10 @@ def normalise(weights: Array) -> tuple[Array, np.float32, np.float32]:
 
 
 def kmeans(values: Array, clusters: int) -> Array:
-    """Centroids of scalar k-means, by Lloyd's sweeps over sorted values from their quantiles.
+    """Centroids of scalar k-means: the best cells of up to 512 runs of neighbours, then Lloyd's sweeps.
 
     Args:
-        values: float32 [N].
+        values: float32 [N]. With N up to 512 the result is the optimum.
         clusters: Number k of centroids, at least 1.
 
     Returns:
@@ -101,19 +102,41 @@ def kmeans(values: Array, clusters: int) -> Array:
     """
     ordered = np.sort(values.astype(np.float64))
     total = np.concatenate([[0.0], np.cumsum(ordered)])
-    centroids = np.quantile(ordered, (np.arange(clusters) + 0.5) / clusters)
-    edges = np.zeros(0, np.int64)
+    bounds = _best_bounds(ordered, total, clusters)
+    centroids = ordered[np.minimum(bounds[:-1], len(ordered) - 1)]  # for cells without a weight
     for _ in range(_SWEEPS):
-        middles = (centroids[1:] + centroids[:-1]) / 2
-        cuts = np.searchsorted(ordered, middles)
-        if np.array_equal(cuts, edges) and len(edges):
-            break
-        edges = cuts
-        bounds = np.concatenate([[0], cuts, [len(ordered)]])
         sizes = np.diff(bounds)
         means = np.diff(total[bounds]) / np.maximum(sizes, 1)
         centroids = np.sort(np.where(sizes > 0, means, centroids))
+        cuts = np.searchsorted(ordered, (centroids[1:] + centroids[:-1]) / 2)
+        if np.array_equal(cuts, bounds[1:-1]):
+            break
+        bounds = np.concatenate([[0], cuts, [len(ordered)]])
     return centroids.astype(np.float32)
+
+
+def _best_bounds(
+    ordered: NDArray[np.float64], total: NDArray[np.float64], clusters: int
+) -> NDArray[np.int64]:
+    """Bounds [k + 1] of the cells with the least sum of squares, among those that cut no run in two.
+
+    `best[j]` is the least sum of squares of the first j runs in the cells so far; one more cell from i to j
+    costs `cost[i, j]`, so the next `best[j]` is the least `best[i] + cost[i, j]`.
+    """
+    places = np.linspace(0, len(ordered), min(len(ordered), _RUNS) + 1).round().astype(np.int64)
+    squares = np.concatenate([[0.0], np.cumsum(ordered**2)])[places]
+    sizes = places - places[:, None]
+    sums = total[places] - total[places][:, None]
+    cost = np.where(sizes < 0, np.inf, squares - squares[:, None] - sums**2 / np.maximum(sizes, 1))
+    best, starts = cost[0], []
+    for _ in range(clusters - 1):
+        through = best[:, None] + cost
+        starts.append(through.argmin(axis=0))
+        best = through.min(axis=0)
+    bounds = [len(places) - 1]
+    for start in reversed(starts):
+        bounds.append(int(start[bounds[-1]]))
+    return places[[0, *reversed(bounds)]]
 
 
 def nearest(values: Array, centroids: Array) -> NDArray[np.uint8]:

@@ -48,6 +48,7 @@ def image_graph(model: nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
         graph = onnx.load(path)
     graph.ir_version = IR_VERSION
     del graph.metadata_props[:]
+    del graph.graph.value_info[:]  # the tracer's shapes, which can contradict the optimised graph
     for node in graph.graph.node:  # traces of the exporting machine's source paths
         del node.metadata_props[:]
         node.doc_string = ""

@@ -21,6 +21,7 @@ from qprompt_runtime.images import ImageTransform
 from qprompt_runtime.manifest import FINGERPRINT_BYTES
 
 _RANDOM_SEED = 0
+_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 CLEANING = "lower"
 POOLING = "end_token"
 
@@ -85,14 +86,13 @@ def load_source(name: str, pretrained: str | None = None, checkpoint: Path | Non
     Args:
         name: A name that `open_clip.list_models()` knows, or `tiny`.
         pretrained: A pretrained tag of that model; open_clip fetches the weights if they are not cached.
-        checkpoint: A local file of weights, instead of a tag. Pickles are read as tensors only.
+        checkpoint: A local file of weights; a tag beside it then says only how those weights were trained
+            (preprocessing and activation), and nothing is fetched. Pickles are read as tensors only.
 
     Raises:
         BundleError: Unknown name or tag, weights that cannot be had or do not fit, or a model that is not
             supported.
     """
-    if pretrained and checkpoint:
-        raise BundleError("give either --pretrained or --checkpoint, not both")
     if name == "tiny":
         from qprompt_exporters.tiny.model import load_tiny
 
@@ -120,13 +120,36 @@ def _load_open_clip(name: str, pretrained: str | None, checkpoint: Path | None) 
         raise BundleError(f"{name} has no pretrained tag {pretrained!r}; it has {', '.join(tags) or 'none'}")
     if checkpoint and not checkpoint.is_file():
         raise BundleError(f"no such checkpoint: {checkpoint}")
+    _check_config(name)
+    trained = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
     torch.manual_seed(_RANDOM_SEED)
     try:
-        return open_clip.create_model(name, pretrained=str(checkpoint) if checkpoint else pretrained)
+        return open_clip.create_model(
+            name,
+            pretrained=str(checkpoint) if checkpoint else pretrained,
+            force_quick_gelu=bool(trained.get("quick_gelu")),
+            force_preprocess_cfg={key: trained[key] for key in _PREPROCESSING if key in trained},
+        )
     except Exception as error:  # open_clip, torch and the hub client raise what they like
-        raise BundleError(
-            f"cannot load {name} ({checkpoint or pretrained}): {str(error).splitlines()[0]}"
-        ) from error
+        raise BundleError(f"cannot load {name} ({checkpoint or pretrained}): {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check_config(name: str) -> None:
+    """Refuse what open_clip would fetch from a hub only for its text tower to be refused afterwards."""
+    config = open_clip.get_model_config(name) or {}
+    text = config.get("text_cfg", {})
+    for option, what in (("hf_model_name", "Hugging Face text tower"), ("hf_tokenizer_name", "tokenizer")):
+        if text.get(option):
+            raise BundleError(
+                f"{name} is not supported: it has the {what} {text[option]!r} ({option}); supported are open_clip's "
+                "own text transformers with CLIP's tokenizer"
+            )
+    if "multimodal_cfg" in config:
+        raise BundleError(f"{name} is not supported: it has a multimodal text tower (multimodal_cfg)")
 
 
 def _transform(config: dict[str, Any]) -> ImageTransform:

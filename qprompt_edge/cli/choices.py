@@ -1,13 +1,37 @@
-"""The choices that options offer."""
+"""The choices that options offer. Members are strings too, because typer before 0.16 compares them with the option's text."""
 
 from __future__ import annotations
 
 from enum import Enum
 
-from qprompt_edge.methods import qcoop
-from qprompt_edge.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS
 
-Method = Enum("Method", {qcoop.NAME: qcoop.NAME})
-Bits = Enum("Bits", {f"b{bits}": str(bits) for bits in (*BIT_WIDTHS, UNQUANTIZED_BITS)})
-Contexts = Enum("Contexts", {"shared": "shared", "per_class": "per-class"})
-Precision = Enum("Precision", {name: name for name in ("fp32", "fp16", "int8")})
+class Method(str, Enum):
+    """What is tuned."""
+
+    qcoop = "qcoop"
+
+
+class Bits(str, Enum):
+    """Bits a weight: `quantizer.BIT_WIDTHS`, and 32 for no quantizer."""
+
+    b1 = "1"
+    b2 = "2"
+    b3 = "3"
+    b4 = "4"
+    b8 = "8"
+    b32 = "32"
+
+
+class Contexts(str, Enum):
+    """One context for all classes, or one for each."""
+
+    shared = "shared"
+    per_class = "per-class"
+
+
+class Precision(str, Enum):
+    """How an exported bundle stores weights."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"

@@ -21,7 +21,9 @@ def command(
     model: Annotated[str, typer.Option(help="open_clip's model name, or tiny.")],
     out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
     pretrained: Annotated[str | None, typer.Option(help="Pretrained tag; open_clip fetches it.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Local file of weights instead of a tag.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Local file of weights; nothing is then fetched.")
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="How weights are stored.")] = Precision.fp32,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of real photos for the comparison with torch.")

@@ -77,7 +77,7 @@ def read_manifest(folder: Path) -> Manifest:
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
     for name, record in manifest.files.items():
-        if Path(name).name != name:
+        if not _is_plain(name):
             raise BundleError(f"{folder}: the manifest lists a file outside of the bundle: {name!r}")
         _check_size(folder / name, record)
     used = {manifest.image_graph.file, manifest.text_graph.file, "tokenizer.json"}
@@ -86,6 +86,11 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder}: the manifest does not list {', '.join(sorted(used - set(manifest.files)))}"
         )
     return manifest
+
+
+def _is_plain(name: str) -> bool:
+    """Whether this is the name of something in a folder: no path, no `..`, nothing hidden."""
+    return Path(name).name == name and name[:1] not in ("", ".") and "\0" not in name
 
 
 def _check_size(path: Path, record: FileRecord) -> None:
@@ -138,7 +143,12 @@ def add_bundle(source: Path, name: str | None = None) -> Path:
         BundleError: It is no bundle, was altered, or a backbone of that name is there already.
         OutputError: The user's backbone folder cannot be written.
     """
-    target = user_folder() / (name or source.stem.removesuffix(".qpb"))
+    source = source.resolve()
+    target = user_folder() / (name or (source.name if source.is_dir() else source.stem.removesuffix(".qpb")))
+    if name and not _is_plain(name):
+        raise BundleError(
+            f"{name!r} cannot be a backbone's name; take one without slashes and a dot in front"
+        )
     if any(path.name == target.name for path in installed_bundles()) or target.exists():
         raise BundleError(f"a backbone called {target.name!r} is installed already; choose another name")
     if not source.exists():
@@ -180,13 +190,16 @@ def _unpack(source: Path, staging: Path) -> None:
             (staging / MANIFEST).write_text(text, encoding="utf-8")
             for name, record in Manifest.from_json(text).files.items():
                 info = members.get(roots[0] + name)
-                if Path(name).name != name or info is None or info.file_size != record.bytes:
+                if not _is_plain(name) or info is None or info.file_size != record.bytes:
                     raise BundleError(
                         f"{source}: {name!r} is missing or not of the size that its manifest says"
                     )
                 with archive.open(info) as packed, (staging / name).open("wb") as file:
                     shutil.copyfileobj(packed, file, _BLOCK)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, UnicodeDecodeError, NotImplementedError) as error:
+    except Exception as error:  # zipfile and its decompressors raise a dozen types for a damaged archive
+        if isinstance(error, BundleError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        reason = str(error) or type(error).__name__
         raise BundleError(
-            f"{source} is neither a bundle's folder nor a readable zip file: {error}"
+            f"{source} is neither a bundle's folder nor a readable zip file: {reason}"
         ) from error

@@ -7,6 +7,7 @@ manifest is one clear error and never a surprise later.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -170,9 +171,9 @@ def _parse(kind: type[_T], raw: Any, where: str) -> _T:
         return [_parse(arguments[0], value, where) for value in raw]  # type: ignore[return-value]
     if origin is tuple and isinstance(raw, list) and len(raw) == len(arguments):
         return tuple(_parse(a, v, where) for a, v in zip(arguments, raw, strict=True))  # type: ignore[return-value]
-    if kind is float and isinstance(raw, int | float) and not isinstance(raw, bool):
+    if kind is float and type(raw) in (int, float) and abs(raw) <= sys.float_info.max:  # a finite one
         return float(raw)  # type: ignore[return-value]
     plain = arguments if origin not in (dict, list, tuple) and arguments else (kind,)
-    if type(raw) in plain:
+    if kind is not float and type(raw) in plain:
         return raw  # type: ignore[no-any-return]
-    raise BundleError(f"{where} is {raw!r}, expected {getattr(kind, '__name__', kind)}")
+    raise BundleError(f"{where} is {raw!r:.80}, expected {getattr(kind, '__name__', kind)}")

@@ -39,9 +39,7 @@ def choose_provider(wanted: str) -> str:
     return offered[wanted.lower()]
 
 
-def open_session(
-    path: Path, provider: str, threads: int, *, prepack: bool
-) -> onnxruntime.InferenceSession:
+def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> onnxruntime.InferenceSession:
     """Open a graph on one provider, so that nothing falls back in silence.
 
     Args:
@@ -63,7 +61,7 @@ def open_session(
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # onnxruntime has no public base class for what it raises here
-        line = str(error).splitlines()[0]
+        line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError(f"onnxruntime cannot open {path}: {line}") from error
     if provider not in session.get_providers():
         raise ProviderError(f"{provider} did not start; onnxruntime fell back to {session.get_providers()}")

@@ -1,0 +1,91 @@
+"""Every check of the project, each in a fresh environment of its own: `nox` runs them all.
+
+    nox                   everything, the whole test suite last
+    nox -s lint           formatter, linter, types, import contracts
+    nox -s device         the device side without torch, newest dependencies
+    nox -s device_oldest  the same with the oldest dependencies, on Python 3.10 where there is one
+    nox -s tests          the whole suite, exporters included (installs torch)
+
+Arguments behind `--` go to pytest: `nox -s device -- -k prompt_file`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "device", "device_oldest", "tests"]
+
+TEST_TOOLS = ("pytest", "hypothesis", "scikit-learn")
+OLDEST = (
+    "numpy==1.26.*",
+    "onnxruntime==1.19.*",
+    "pillow==10.3.*",
+    "cbor2==5.6.3",
+    "regex==2024.4.16",
+    "ftfy==6.2.*",
+    "typer==0.15.*",
+)
+"""The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
+
+
+def _python_3_10() -> str | None:
+    """A Python 3.10 that starts, on the path or below pyenv's folder."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for found in (shutil.which("python3.10"), *sorted(pyenv.glob("3.10.*/bin/python3.10"))):
+        # a version manager's shim may be on the path and yet refuse to start
+        if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
+            return str(found)
+    return None
+
+
+PYTHON_3_10 = _python_3_10()
+
+
+def _test_without_torch(session: nox.Session, *pins: str) -> None:
+    """Install the wheel as a device would, and run the tests that need no exporter."""
+    session.install("--quiet", ".", *TEST_TOOLS, *pins)
+    session.run(
+        "python",
+        "-c",
+        "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed'",
+    )
+    session.run("pytest", "-m", "not export and not slow", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Linter, formatter, strict types, and the packages' one-way dependencies; torch is not needed."""
+    session.install("--quiet", ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("lint-imports", env={"PYTHONPATH": os.pathsep.join(("runtime", "exporters", "."))})
+
+
+@nox.session
+def device(session: nox.Session) -> None:
+    """The device side, newest dependencies."""
+    _test_without_torch(session)
+
+
+@nox.session(python=PYTHON_3_10)
+def device_oldest(session: nox.Session) -> None:
+    """The device side, oldest dependencies, on the oldest Python that is here."""
+    if PYTHON_3_10 is None:
+        if sys.version_info >= (3, 13):
+            session.skip("the oldest dependencies need Python 3.10 to 3.12, and there is no python3.10 here")
+        session.warn("there is no python3.10 here; using the Python that runs nox")
+    _test_without_torch(session, *OLDEST)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite. Editable, because the embedded backbone's training weights are not in the wheel."""
+    session.install("--quiet", "-e", ".[dev,export]")
+    session.run("pytest", *session.posargs)

@@ -1,0 +1,175 @@
+"""What every test shares: an empty home, no network, and small models to export.
+
+Nothing here imports torch, open_clip or onnx unless a test asks for a model to export: the device's own tests run
+in an environment that has none of them.
+"""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qprompt_runtime.backbone import Backbone
+
+_MOVED = {
+    "HOME": "home",
+    "XDG_CACHE_HOME": "home/.cache",
+    "XDG_CONFIG_HOME": "home/.config",
+    "XDG_DATA_HOME": "home/.local/share",
+    "XDG_STATE_HOME": "home/.local/state",
+    "QPE_BACKBONES": "backbones",
+    "QPE_CACHE": "cache",
+}
+
+# ---------------------------------------------------------------------- every test
+
+
+def _refuse_network(*arguments: Any, **_named: Any) -> None:
+    raise OSError(f"a test reached for the network: {arguments}")
+
+
+def _move_home(patch: pytest.MonkeyPatch, root: Path) -> None:
+    (root / "home").mkdir(exist_ok=True)
+    for name, place in _MOVED.items():
+        patch.setenv(name, str(root / place))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def hermetic_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No network for the whole run; also moves the home, for fixtures that outlive a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        connect = socket.socket.connect
+
+        def connect_locally(self: socket.socket, address: Any) -> None:
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                _refuse_network(address)
+            connect(self, address)
+
+        patch.setattr(socket.socket, "connect", connect_locally)
+        patch.setattr(socket, "getaddrinfo", _refuse_network)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        _move_home(patch, tmp_path_factory.mktemp("session"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A home, a cache and a backbone folder of its own for each test."""
+    _move_home(monkeypatch, tmp_path_factory.mktemp("hermetic"))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Backbone:
+    """The shipped backbone."""
+    return Backbone.load("tiny")
+
+
+# ---------------------------------------------------------------------- small models, for tests marked `export`
+
+_VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 3}
+_NON_CAUSAL = {**_TEXT, "no_causal_mask": True}
+
+SMALL_CONFIGS: dict[str, dict[str, Any]] = {
+    "small-causal": {"embed_dim": 32, "vision_cfg": _VISION, "text_cfg": _TEXT},
+    "small-quickgelu": {"embed_dim": 32, "quick_gelu": True, "vision_cfg": _VISION, "text_cfg": _TEXT},
+    "small-noncausal": {
+        "embed_dim": 32, "custom_text": True, "vision_cfg": _VISION, "text_cfg": _NON_CAUSAL,
+    },
+    "small-convolutional": {
+        "embed_dim": 32, "text_cfg": _TEXT,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 2, 3], "width": 16, "patch_size": None},
+    },
+    "small-embed-cls": {
+        "embed_dim": 32, "custom_text": True, "vision_cfg": _VISION, "text_cfg": {**_TEXT, "embed_cls": True},
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SmallModel:
+    """A model of random weights, in torch and as two files.
+
+    Attributes:
+        name: Its name in open_clip.
+        model: The torch model, float32, in evaluation mode.
+        checkpoint: Its state as a `.pt` file.
+        safetensors: The same as a `.safetensors` file.
+    """
+
+    name: str
+    model: Any
+    checkpoint: Path
+    safetensors: Path
+
+
+@pytest.fixture(scope="session")
+def small_configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small configurations, made known to open_clip; their folder."""
+    import open_clip
+    import torch
+
+    torch.set_num_threads(1)  # for models this small, more threads only wait for each other
+    folder = tmp_path_factory.mktemp("configs")
+    for name, config in SMALL_CONFIGS.items():
+        (folder / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
+    open_clip.add_model_config(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_model(small_configs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SmallModel]:
+    """A small model by its name; made once."""
+    import open_clip
+    import safetensors.torch
+    import torch
+
+    @cache
+    def make(name: str) -> SmallModel:
+        torch.manual_seed(len(name))
+        model = open_clip.create_model(name).eval()
+        with torch.no_grad():
+            for key, parameter in model.named_parameters():
+                if parameter.ndim == 1:  # norms are 1 and biases 0 at first: an error there would not show
+                    parameter += 0.2 * torch.randn_like(parameter)
+                if "embedding" in key:
+                    parameter *= 5  # so that words and places decide a feature
+        folder = tmp_path_factory.mktemp("checkpoint")
+        torch.save(model.state_dict(), folder / "weights.pt")
+        state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+        safetensors.torch.save_file(state, folder / "weights.safetensors")
+        return SmallModel(name, model, folder / "weights.pt", folder / "weights.safetensors")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_bundle(
+    small_model: Callable[[str], SmallModel], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """`small_bundle(name, precision="fp32")`: the bundle of a small model; exported once, do not change it."""
+    from qprompt_exporters.bundle_writer import export_bundle
+
+    @cache
+    def export(name: str, precision: str = "fp32") -> Path:
+        out = tmp_path_factory.mktemp("bundle") / f"{name}-{precision}"
+        export_bundle(name, out, checkpoint=small_model(name).checkpoint, precision=precision)
+        return out
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def small_backbone(small_bundle: Callable[..., Path]) -> Callable[..., Backbone]:
+    """`small_backbone(name, precision="fp32")`: that bundle, opened once."""
+
+    @cache
+    def load(name: str, precision: str = "fp32") -> Backbone:
+        return Backbone.load(small_bundle(name, precision), threads=1)
+
+    return load

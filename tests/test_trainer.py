@@ -1,0 +1,278 @@
+"""The trainer against loops written by hand, and the yardsticks of the evaluation against other implementations."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from qprompt_edge.evaluation import class_probabilities, linear_probe, score
+from qprompt_edge.quantizer import Clustering, quantize
+from qprompt_edge.trainer import (
+    TrainingConfig,
+    TrainingState,
+    advance,
+    epoch_batches,
+    forward_weights,
+    learning_rate,
+    run,
+    start,
+    train,
+)
+
+LABELS = np.repeat(np.arange(3), 8)
+TARGETS = np.random.default_rng(0).normal(size=(len(LABELS), 4, 6)).astype(np.float32)
+
+
+def weights() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return {"a": rng.normal(size=(4, 6)).astype(np.float32), "b": rng.normal(size=(2, 3)).astype(np.float32)}
+
+
+def quadratic(
+    current: Mapping[str, np.ndarray], photos: np.ndarray, _epoch: int
+) -> tuple[float, dict[str, np.ndarray]]:
+    """Distance of `a` to the batch's mean target, and of `b` to zero."""
+    away = current["a"] - TARGETS[photos].mean(axis=0)
+    loss = 0.5 * float((away**2).sum()) + 0.5 * float((current["b"] ** 2).sum())
+    return loss, {"a": away, "b": current["b"].copy()}
+
+
+# ---------------------------------------------------------------------- schedule
+
+
+def test_learning_rate_warms_up_then_follows_a_cosine_to_zero() -> None:
+    config = TrainingConfig(epochs=5, lr=0.1, warmup_epochs=1, warmup_lr=1e-5)
+    rates = [learning_rate(step, 4, config) for step in range(20)]
+    assert rates[:4] == [1e-5] * 4
+    assert rates[4:] == pytest.approx([0.05 * (1 + math.cos(math.pi * k / 16)) for k in range(16)])
+    assert rates[12] == pytest.approx(0.05)
+    assert 0 < rates[-1] < 0.001
+
+
+def test_a_run_of_nothing_but_warm_up() -> None:
+    config = TrainingConfig(epochs=1, warmup_epochs=1)
+    assert [learning_rate(step, 3, config) for step in range(3)] == [config.warmup_lr] * 3
+
+
+def test_without_warm_up_the_first_step_has_the_peak() -> None:
+    assert learning_rate(0, 3, TrainingConfig(warmup_epochs=0, lr=0.02)) == 0.02
+
+
+# ---------------------------------------------------------------------- batches
+
+
+def test_equal_classes_give_each_photo_once() -> None:
+    batches = epoch_batches(LABELS, TrainingConfig(batch_size=5), 0)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(24))
+
+
+def test_unequal_classes_come_equally_often() -> None:
+    labels = np.repeat([0, 1, 2], [1, 7, 10])
+    drawn = np.concatenate(epoch_batches(labels, TrainingConfig(batch_size=4), 0))
+    assert np.bincount(labels[drawn]).tolist() == [10, 10, 10]
+    assert set(drawn.tolist()) == set(range(18)), "every photo is used"
+    repeats = np.bincount(drawn)[labels == 1]
+    assert repeats.max() - repeats.min() <= 1, "photos of a small class take turns"
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 7, 24, 100])
+def test_batches_of_an_epoch_are_about_equally_large(batch_size: int) -> None:
+    sizes = [len(batch) for batch in epoch_batches(LABELS, TrainingConfig(batch_size=batch_size), 0)]
+    assert sum(sizes) == 24
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return np.concatenate(epoch_batches(LABELS, TrainingConfig(seed=seed), epoch)).tolist()
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+
+
+# ---------------------------------------------------------------------- steps
+
+
+def test_unquantized_steps_equal_a_loop_by_hand() -> None:
+    config = TrainingConfig(bits=32, epochs=4, batch_size=6, lr=0.1, momentum=0.9, weight_decay=0.01)
+    result = run(start(weights(), config), quadratic, LABELS, config)
+
+    current = {name: array.astype(np.float64) for name, array in weights().items()}
+    velocity = {name: np.zeros_like(array) for name, array in current.items()}
+    step = 0
+    for epoch in range(4):
+        for batch in epoch_batches(LABELS, config, epoch):
+            _, gradient = quadratic(current, batch, epoch)
+            rate = 1e-5 if step < 4 else 0.1 * 0.5 * (1 + math.cos(math.pi * (step - 4) / 12))
+            for name in current:
+                velocity[name] = 0.9 * velocity[name] + gradient[name] + 0.01 * current[name]
+                current[name] = current[name] - rate * velocity[name]
+            step += 1
+    assert result.step == step == 16
+    for name, expected in current.items():
+        assert result.latent[name].dtype == np.float32
+        gap = np.abs(result.latent[name] - expected).max()
+        assert gap <= 1e-5, f"{name}: {gap:.2e}"
+
+
+@pytest.mark.export
+def test_sgd_equals_torch() -> None:
+    torch = pytest.importorskip("torch")
+    config = TrainingConfig(bits=32, momentum=0.9, weight_decay=5e-4)
+    state = start({"a": weights()["a"]}, config)
+    parameter = torch.tensor(weights()["a"], requires_grad=True)
+    optimizer = torch.optim.SGD([parameter], lr=1.0, momentum=0.9, weight_decay=5e-4)
+    for step in range(20):
+        gradient = np.random.default_rng(step).normal(size=(4, 6)).astype(np.float32)
+        rate = 0.1 / (step + 1)
+        state = advance(state, {"a": gradient}, rate, config)
+        optimizer.param_groups[0]["lr"] = rate
+        parameter.grad = torch.from_numpy(gradient)
+        optimizer.step()
+    gap = np.abs(state.latent["a"] - parameter.detach().numpy()).max()
+    assert gap <= 1e-6, f"{gap:.2e}"
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_the_forward_pass_sees_quantized_values(bits: int) -> None:
+    config = TrainingConfig(bits=bits)
+    state = start(weights(), config)
+    for name, seen in forward_weights(state).items():
+        assert seen.shape == weights()[name].shape
+        assert len(np.unique(seen)) <= 2**bits
+        assert np.array_equal(seen, quantize(weights()[name], state.codebooks[name]).values)
+
+
+def test_without_a_quantizer_the_forward_pass_sees_the_weights() -> None:
+    state = start(weights(), TrainingConfig(bits=32))
+    assert not state.codebooks
+    for name, seen in forward_weights(state).items():
+        assert np.array_equal(seen, weights()[name])
+
+
+def test_the_gradient_passes_straight_through() -> None:
+    """One step moves the latent weights by the gradient at their quantized values."""
+    config = TrainingConfig(bits=1, momentum=0.9, weight_decay=0.0)
+    before = start(weights(), config)
+    batch = np.arange(4)
+    _, gradient = quadratic(forward_weights(before), batch, 0)
+    after = advance(before, gradient, 0.5, config)
+    assert np.array_equal(after.latent["a"], before.latent["a"] - np.float32(0.5) * gradient["a"])
+
+
+def test_advancing_leaves_the_old_state_alone() -> None:
+    config = TrainingConfig(bits=2)
+    state = start(weights(), config)
+    advance(state, {name: np.ones_like(array) for name, array in weights().items()}, 0.1, config)
+    assert state.step == 0
+    assert all(np.array_equal(state.latent[name], array) for name, array in weights().items())
+
+
+def test_training_lowers_the_loss() -> None:
+    config = TrainingConfig(bits=32, epochs=10, lr=0.05)
+    losses = [progress.loss for progress in train(start(weights(), config), quadratic, LABELS, config)]
+    assert losses[-1] < 0.7 * losses[0], losses
+
+
+# ---------------------------------------------------------------------- resuming
+
+
+def assert_same(one: TrainingState, other: TrainingState) -> None:
+    assert one.step == other.step
+    for name in one.latent:
+        assert one.latent[name].tobytes() == other.latent[name].tobytes()
+        assert one.velocity[name].tobytes() == other.velocity[name].tobytes()
+    assert one.codebooks.keys() == other.codebooks.keys()
+    for name, book in one.codebooks.items():
+        assert book.centroids.tobytes() == other.codebooks[name].centroids.tobytes()
+        assert book.counts.tolist() == other.codebooks[name].counts.tolist()
+        assert book.step == other.codebooks[name].step
+
+
+@pytest.mark.parametrize("bits", [1, 32])
+def test_resuming_from_any_state_ends_in_the_same_bytes(bits: int) -> None:
+    often = Clustering(interval=3, divergence=0.001)
+    config = TrainingConfig(bits=bits, epochs=3, batch_size=6, lr=0.3, clustering=often)
+    first = start(weights(), config)
+    states = [first, *(progress.state for progress in train(first, quadratic, LABELS, config))]
+    assert len(states) == 13
+    for state in states:
+        assert_same(run(state, quadratic, LABELS, config), states[-1])
+
+
+def test_a_finished_run_takes_no_more_steps() -> None:
+    config = TrainingConfig(bits=1, epochs=2)
+    done = run(start(weights(), config), quadratic, LABELS, config)
+    assert list(train(done, quadratic, LABELS, config)) == []
+
+
+# ---------------------------------------------------------------------- evaluation
+
+
+def test_scores_computed_by_hand() -> None:
+    probabilities = np.array(
+        [[0.9, 0.05, 0.05], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.62, 0.28]], np.float32
+    )
+    scores = score(probabilities, np.array([0, 0, 1, 1]))
+    assert scores.n == 4
+    assert scores.top1 == 0.75
+    assert scores.confusion.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+    assert scores.per_class[:2].tolist() == [0.5, 1.0]
+    assert math.isnan(scores.per_class[2])
+    assert scores.class_mean == 0.75
+    # Bins of 1/15: 0.9 in the 14th; 0.6 and 0.62 in the 10th, one of two right; 0.7 in the 11th.
+    expected = (abs(0.9 - 1) + 2 * abs(0.61 - 0.5) + abs(0.7 - 1)) / 4
+    assert scores.ece == pytest.approx(expected, abs=1e-6)
+
+
+def test_perfect_and_certain_predictions() -> None:
+    scores = score(np.eye(4, dtype=np.float32), np.arange(4))
+    assert (scores.top1, scores.class_mean, scores.ece) == (1.0, 1.0, 0.0)
+
+
+def test_class_mean_weighs_small_classes_like_large_ones() -> None:
+    probabilities = np.eye(2, dtype=np.float32)[np.zeros(10, int)]
+    scores = score(probabilities, np.array([0] * 9 + [1]))
+    assert (scores.top1, scores.class_mean) == (0.9, 0.5)
+
+
+def test_class_probabilities_are_a_softmax_of_cosines() -> None:
+    images = np.array([[1, 0], [0.6, 0.8]], np.float32)
+    classes = np.array([[1, 0], [0, 1]], np.float32)
+    expected = np.exp([[10, 0], [6, 8]])
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert class_probabilities(images, classes, 10.0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_large_logit_scales_do_not_overflow() -> None:
+    probabilities = class_probabilities(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 1e4)
+    assert probabilities == pytest.approx(np.eye(2))
+
+
+@pytest.mark.parametrize("shots", [1, 4, 16])
+def test_linear_probe_is_as_good_as_sklearn(shots: int) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(shots)
+    centres = rng.normal(size=(8, 64))
+
+    def sample(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.repeat(np.arange(8), count)
+        features = centres[labels] + 1.5 * rng.normal(size=(len(labels), 64)) + 3
+        return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32), labels
+
+    features, labels = sample(shots)
+    test, truth = sample(500)
+    weight, bias = linear_probe(features, labels, 8)
+    ours = float(((test @ weight + bias).argmax(axis=1) == truth).mean())
+    mean, scale = features.mean(axis=0), features.std(axis=0).mean()
+    reference = linear_model.LogisticRegression(max_iter=5000).fit((features - mean) / scale, labels)
+    theirs = float(reference.score((test - mean) / scale, truth))
+    assert abs(ours - theirs) <= 0.02, f"ours {ours:.3f}, scikit-learn's {theirs:.3f}"
+
+
+def test_linear_probe_survives_a_class_without_photos() -> None:
+    features = np.eye(4, dtype=np.float32)
+    weight, bias = linear_probe(features, np.array([0, 0, 2, 2]), 3)
+    assert (features @ weight + bias).argmax(axis=1).tolist() == [0, 0, 2, 2]
