@@ -26,7 +26,7 @@ from qprompt_edge.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.methods import qcoop
 from qprompt_edge.photos import LabelledPhotos, find_photos
 from qprompt_edge.splits import take_shots
-from qprompt_edge.trainer import TrainingConfig, forward_weights, run, start
+from qprompt_edge.trainer import TrainingConfig, forward_weights, run, settle, start
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import rule_text
 
@@ -116,6 +116,7 @@ def tuned_accuracy(
     features, labels, test_features, test_labels = split(data, seed)
     initial = qcoop.initial_prompt(backbone, data.texts, per_class=variant.per_class)
     config = replace(config, seed=seed, bits=variant.bits)
+    config = settle(config, {qcoop.ROLE: initial.context}, backbone.manifest.logit_scale)
     objective = qcoop.ContextObjective(backbone, initial.tokens, features[:, None], labels, seed)
     state = run(start({qcoop.ROLE: initial.context}, config), objective, labels, config)
     classes = backbone.encode_classes(forward_weights(state)[qcoop.ROLE], initial.tokens)
@@ -180,7 +181,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder to keep image features in")
     parser.add_argument("--epochs", type=int, default=TrainingConfig.epochs)
-    parser.add_argument("--lr", type=float, default=TrainingConfig.lr)
+    parser.add_argument("--lr", type=float)
     options = parser.parse_args()
     backbone = Backbone.load(options.backbone, threads=options.threads)
     config = TrainingConfig(epochs=options.epochs, lr=options.lr)

@@ -20,7 +20,7 @@ from qprompt_edge.methods import qcoop
 from qprompt_edge.options import AdaptOptions, Reporter
 from qprompt_edge.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.preparation import TaskData, prepare
-from qprompt_edge.trainer import Progress, start, train
+from qprompt_edge.trainer import Progress, TrainingConfig, settle, start, train
 from qprompt_edge.work_dir import WorkDir, cache_folder, task_id
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import prompt_features
@@ -184,13 +184,13 @@ def _tune(
     reporter: Reporter,
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
-    config = options.training
     texts = [name.text for name in data.classes]
     initial = qcoop.initial_prompt(
         backbone, texts, options.context_init, per_class=options.contexts == "per-class"
     )
     fit_activations(backbone, options.max_memory)
-    facts = _facts(data, backbone, options)
+    config = settle(options.training, {qcoop.ROLE: initial.context}, backbone.manifest.logit_scale)
+    facts = _facts(data, backbone, options, config)
     task = task_id(facts, data.train_features, data.train.labels)
     work = WorkDir.open(Path(work_dir) if work_dir is not None else None, task, facts)
     state = (work.load() if resume else None) or start({qcoop.ROLE: initial.context}, config)
@@ -229,7 +229,9 @@ def _report(progress: Progress, options: AdaptOptions, reporter: Reporter) -> No
     reporter.stage("tuning the prompt", progress.state.step, progress.steps)
 
 
-def _facts(data: TaskData, backbone: Backbone, options: AdaptOptions) -> dict[str, Any]:
+def _facts(
+    data: TaskData, backbone: Backbone, options: AdaptOptions, config: TrainingConfig
+) -> dict[str, Any]:
     """Everything but features and labels that decides the result."""
     return {
         "method": options.method,
@@ -239,7 +241,7 @@ def _facts(data: TaskData, backbone: Backbone, options: AdaptOptions) -> dict[st
         "classes": [[name.label, name.text] for name in data.classes],
         "contexts": options.contexts,
         "context_init": options.context_init,
-        "training": asdict(options.training),
+        "training": asdict(config),
     }
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from qprompt_edge.methods import qcoop
 from qprompt_edge.trainer import TrainingConfig
 
+CONTEXTS = ("shared", "per-class")
+
 
 @dataclass(frozen=True)
 class AdaptOptions:
@@ -39,6 +41,14 @@ class AdaptOptions:
     provider: str = "auto"
     threads: int = 0
     max_memory: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.method != qcoop.NAME:
+            raise ValueError(f"method is {self.method!r}, expected {qcoop.NAME!r}")
+        if self.contexts not in CONTEXTS:
+            raise ValueError(f"contexts is {self.contexts!r}, expected one of {CONTEXTS}")
+        if self.views < 0 or (self.shots is not None and self.shots < 1):
+            raise ValueError(f"views ({self.views}) must be at least 0, shots ({self.shots}) at least 1")
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.quantizer import (
+    BIT_WIDTHS,
     UNQUANTIZED_BITS,
     Array,
     Clustering,
@@ -33,6 +34,8 @@ from qprompt_edge.quantizer import (
     renew,
 )
 
+_LEAST_VARIANCE = 1e-12
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -42,10 +45,10 @@ class TrainingConfig:
         bits: Bits a weight, 1 to 8; 32 tunes without a quantizer.
         epochs: Passes over the photos.
         batch_size: Photos a step; batches of one epoch are within one photo of each other.
-        lr: Peak learning rate.
+        lr: Peak learning rate; None lets `settle` choose it for the weights and the backbone at hand.
         momentum: Of SGD.
         weight_decay: L2 pull on the latent weights.
-        warmup_epochs: Epochs at `warmup_lr` before the cosine starts at `lr`.
+        warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`.
         warmup_lr: Learning rate of the warm-up.
         seed: Of everything that is drawn.
         clustering: When a codebook is renewed.
@@ -54,13 +57,19 @@ class TrainingConfig:
     bits: int = 1
     epochs: int = 50
     batch_size: int = 32
-    lr: float = 0.05
+    lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup_epochs: int = 1
     warmup_lr: float = 1e-5
     seed: int = 1
     clustering: Clustering = field(default_factory=Clustering)
+
+    def __post_init__(self) -> None:
+        if self.bits not in (*BIT_WIDTHS, UNQUANTIZED_BITS):
+            raise ValueError(f"bits is {self.bits}, expected one of {BIT_WIDTHS} or {UNQUANTIZED_BITS}")
+        if min(self.epochs, self.batch_size) < 1 or self.seed < 0:
+            raise ValueError("epochs and batch_size must be at least 1, the seed at least 0")
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,29 @@ class Objective(Protocol):
         Returns:
             The loss, and the gradient by group name.
         """
+
+
+RELATIVE_RATE = 500.0
+"""The default learning rate in units of sigma^2 / s; chosen by measurement (`docs/defaults.md`)."""
+
+
+def settle(config: TrainingConfig, weights: Mapping[str, Array], logit_scale: float) -> TrainingConfig:
+    """Choose the learning rate where the configuration leaves it open.
+
+    The loss sees weights through a layer normalisation and times s = `logit_scale`: its gradient grows as
+    s / sigma for initial weights of deviation sigma, and what a step changes is its size over sigma. So
+    lr = RELATIVE_RATE * sigma^2 / s moves the prompts of any backbone by the same share; it is why CoOp's
+    0.002 (for CLIP: s = 100, sigma about 0.01 to 0.02) suits no backbone with other embeddings.
+
+    Args:
+        config: The configuration; returned as it is if it has a learning rate.
+        weights: Initial weights by group name.
+        logit_scale: s in softmax(s * cos).
+    """
+    if config.lr is not None:
+        return config
+    variance = float(np.concatenate([array.ravel() for array in weights.values()]).var(dtype=np.float64))
+    return replace(config, lr=RELATIVE_RATE * max(variance, _LEAST_VARIANCE) / logit_scale)
 
 
 def start(weights: Mapping[str, Array], config: TrainingConfig) -> TrainingState:
@@ -177,8 +209,10 @@ def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> fl
         config: Schedule.
     """
     warmup = config.warmup_epochs * steps_per_epoch
+    if config.lr is None:
+        raise ValueError("the configuration has no learning rate yet; settle it first")
     if step < warmup:
-        return config.warmup_lr
+        return min(config.warmup_lr, config.lr)
     total = config.epochs * steps_per_epoch - warmup
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total)))
 

@@ -1,10 +1,13 @@
-"""Small photo sets that tests write: coloured noise, a colour for each class, no two photos alike."""
+"""Small photo sets that tests write (coloured noise, a colour for each class), and what a refusal says."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from qprompt_runtime.errors import PhotosError
 
 CLASSES = ("blue sky", "green grass", "red brick")
 _COLOURS = ((40, 80, 220), (40, 200, 60), (210, 50, 40), (230, 220, 40), (200, 60, 210))
@@ -27,3 +30,12 @@ def write_photos(folder: Path, classes: Sequence[str] = CLASSES, count: int = 6)
                 folder / label / f"{number:02}.png", _COLOURS[index % len(_COLOURS)], 1000 * index + number
             )
     return folder
+
+
+def complaint(call: Callable[..., object], *arguments: object) -> str:
+    """The message of the `PhotosError` that a call raises; it must be fit to print on one line."""
+    with pytest.raises(PhotosError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert message.isprintable()
+    return message

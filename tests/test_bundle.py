@@ -144,6 +144,13 @@ def test_altered_byte(folder: Path, name: str) -> None:
 # ---------------------------------------------------------------------- manifests
 
 
+def test_a_folder_where_a_file_should_be(folder: Path) -> None:
+    (folder / "image.onnx").unlink()
+    (folder / "image.onnx").mkdir()
+    with pytest.raises(BundleError, match=r"image\.onnx"):
+        verify_hashes(folder)
+
+
 @pytest.mark.parametrize("text", ["", "{", "not json", "[" * 100_000, '{"a": 1,}', "\ufeff{}"])
 def test_manifest_that_is_not_json(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text, encoding="utf-8")

@@ -338,6 +338,11 @@ def test_inspect_prompt(run, prompt):
     assert [item["label"] for item in report["classes"]] == list(CLASSES)
 
 
+def test_inspect_what_is_not_there(run, tmp_path):
+    assert_refused(run("inspect", tmp_path / "none.qpt", "--json"), "none.qpt")
+    assert_refused(run("inspect", "no-such-backbone", "--json"), "no-such-backbone", "tiny")
+
+
 def test_inspect_bundle(run):
     assert run("inspect", "tiny", "--json").json["name"] == "tiny"
     assert run("inspect", "tiny", "--verify", "--json").json["verified"] is True

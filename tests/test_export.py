@@ -307,10 +307,18 @@ def test_unknown_precision(tmp_path: Path) -> None:
         export_bundle("ViT-B-32", tmp_path / "out", precision="int4")
 
 
-@pytest.mark.usefixtures("small_configs")
-def test_tag_and_checkpoint_together(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="not both"):
-        export_bundle("small-causal", tmp_path / "out", pretrained="openai", checkpoint=tmp_path / "w.pt")
+def test_a_tag_beside_a_checkpoint_says_how_it_was_trained(tmp_path: Path) -> None:
+    """MobileCLIP's photos are not normalised and OpenAI's activation is QuickGELU; neither is in the weights."""
+    for name, tag in (("MobileCLIP2-S0", "dfndr2b"), ("ViT-B-32", "openai")):
+        weights = tmp_path / f"{name}.pt"
+        torch.save(open_clip.create_model(name).state_dict(), weights)
+        source = load_source(name, tag, weights)
+        if name == "ViT-B-32":
+            assert read_text_tower(source.model).activation == "quick_gelu"
+            assert source.transform.interpolation == "bicubic"
+        else:
+            assert (source.transform.mean, source.transform.interpolation) == ((0, 0, 0), "bilinear")
+        weights.unlink()
 
 
 @pytest.mark.usefixtures("small_configs")

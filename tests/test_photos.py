@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scenes import complaint
 
 from qprompt_edge.photos import drop_unreadable, find_photos, read_labels_csv
 from qprompt_edge.tables import read_class_names
-from qprompt_runtime.errors import ImageError, PhotosError
+from qprompt_runtime.errors import ImageError
 from qprompt_runtime.images import read_image
 
 
@@ -21,14 +22,6 @@ def make(folder: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     return folder
-
-
-def complaint(call: object, *arguments: object) -> str:
-    with pytest.raises(PhotosError) as caught:
-        call(*arguments)  # type: ignore[operator]
-    message = str(caught.value)
-    assert message.isprintable()
-    return message
 
 
 def failure(path: Path) -> str | None:

@@ -8,19 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from scenes import complaint
 
 from qprompt_edge.photos import LabelledPhotos
 from qprompt_edge.splits import difference_hash, near_duplicate_groups, split_holdout, take_shots
-from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.images import read_image
-
-
-def complaint(call: object, *arguments: object) -> str:
-    with pytest.raises(PhotosError) as caught:
-        call(*arguments)  # type: ignore[operator]
-    message = str(caught.value)
-    assert message.isprintable()
-    return message
 
 
 def of_classes(*counts: int) -> LabelledPhotos:

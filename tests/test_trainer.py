@@ -16,6 +16,7 @@ from qprompt_edge.trainer import (
     forward_weights,
     learning_rate,
     run,
+    settle,
     start,
     train,
 )
@@ -51,12 +52,48 @@ def test_learning_rate_warms_up_then_follows_a_cosine_to_zero() -> None:
 
 
 def test_a_run_of_nothing_but_warm_up() -> None:
-    config = TrainingConfig(epochs=1, warmup_epochs=1)
+    config = TrainingConfig(epochs=1, lr=0.1, warmup_epochs=1)
     assert [learning_rate(step, 3, config) for step in range(3)] == [config.warmup_lr] * 3
 
 
 def test_without_warm_up_the_first_step_has_the_peak() -> None:
     assert learning_rate(0, 3, TrainingConfig(warmup_epochs=0, lr=0.02)) == 0.02
+
+
+def test_a_rate_that_is_given_is_kept() -> None:
+    config = TrainingConfig(lr=0.02)
+    assert settle(config, weights(), 100.0) is config
+
+
+def test_the_default_rate_moves_the_prompts_of_every_backbone_alike() -> None:
+    """Embeddings k times as large and a logit scale c times as large: the same path, k times as large."""
+    large, sharp = np.float32(8), np.float32(4)  # powers of two: float32 gives exactly the same path
+
+    def tuned(size: np.float32, scale: np.float32) -> np.ndarray:
+        def normalised(seen: Mapping[str, np.ndarray], photos: np.ndarray, epoch: int) -> tuple[float, dict]:
+            _, gradients = quadratic({name: array / size for name, array in seen.items()}, photos, epoch)
+            return 0.0, {name: scale * gradient / size for name, gradient in gradients.items()}
+
+        first = {name: size * array for name, array in weights().items()}
+        config = settle(
+            TrainingConfig(bits=32, epochs=3, weight_decay=0, warmup_epochs=0), first, 100 * scale
+        )
+        return run(start(first, config), normalised, LABELS, config).latent["a"] / size
+
+    plain = tuned(np.float32(1), np.float32(1))
+    assert np.abs(plain - weights()["a"]).max() > 0
+    assert tuned(large, sharp) == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"bits": 5}, {"bits": 0}, {"epochs": 0}, {"batch_size": 0}, {"seed": -1}])
+def test_a_configuration_that_cannot_run(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TrainingConfig(**wrong)
+
+
+def test_without_a_rate_there_is_no_schedule() -> None:
+    with pytest.raises(ValueError, match="settle"):
+        learning_rate(0, 3, TrainingConfig())
 
 
 # ---------------------------------------------------------------------- batches
@@ -203,7 +240,7 @@ def test_resuming_from_any_state_ends_in_the_same_bytes(bits: int) -> None:
 
 
 def test_a_finished_run_takes_no_more_steps() -> None:
-    config = TrainingConfig(bits=1, epochs=2)
+    config = TrainingConfig(bits=1, epochs=2, lr=0.1)
     done = run(start(weights(), config), quadratic, LABELS, config)
     assert list(train(done, quadratic, LABELS, config)) == []
 

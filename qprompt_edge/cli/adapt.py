@@ -8,19 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from qprompt_edge.adaptation import LEAST_HOLDOUT, AdaptResult, Holdout, adapt
-from qprompt_edge.cli.choices import Bits, Contexts, Method
-from qprompt_edge.cli.output import (
+from qprompt_edge.cli.output import emit, percent, progress_reporter, reported, say, table
+from qprompt_edge.cli.parameters import (
     BackboneOption,
+    Bits,
+    Contexts,
+    ImagesOption,
     JsonOption,
+    LabelsOption,
     MaxMemoryOption,
+    Method,
     ProviderOption,
     ThreadsOption,
-    emit,
-    percent,
-    progress_reporter,
-    reported,
-    say,
-    table,
 )
 from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.options import AdaptOptions
@@ -34,11 +33,9 @@ _SHOWN_SKIPPED = 10
 
 @reported
 def command(
-    images: Annotated[Path, typer.Option(help="Folder with one sub-folder of photos per class.")],
+    images: ImagesOption,
     out: Annotated[Path, typer.Option(help="Prompt file to write.")] = Path("prompt.qpt"),
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV file with the columns path,label instead of sub-folders.")
-    ] = None,
+    labels: LabelsOption = None,
     test_images: Annotated[
         Path | None, typer.Option(help="Photos to judge by, laid out as --images; nothing is then held out.")
     ] = None,
@@ -60,7 +57,9 @@ def command(
     ] = 0.2,
     views: Annotated[int, typer.Option(min=0, help="Augmented views cached for each photo.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = _DEFAULTS.epochs,
-    lr: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = _DEFAULTS.lr,
+    lr: Annotated[
+        float | None, typer.Option(min=0, help="Peak learning rate; by default it follows from the backbone.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos a step.")] = _DEFAULTS.batch_size,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = _DEFAULTS.seed,
     resume: Annotated[bool, typer.Option("--resume", help="Continue this task where it stopped.")] = False,
@@ -74,7 +73,7 @@ def command(
 ) -> None:
     """Tune a prompt on labelled photos and write it to a file of a few hundred bytes.
 
-    Example: `qprompt-edge adapt --images ./photos --out parts.qpt`
+    Example: `qprompt-edge adapt --images ./photos --out belt.qpt`
     """
     check_writable(out)
     training = TrainingConfig(bits=int(bits.value), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from qprompt_edge.cli.output import JsonOption, emit, percent, reported, say, table
+from qprompt_edge.cli.output import emit, percent, reported, say, table
+from qprompt_edge.cli.parameters import JsonOption
 from qprompt_runtime.bundle import add_bundle, installed_bundles, read_manifest
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import Manifest

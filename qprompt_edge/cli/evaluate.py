@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from qprompt_edge.cli.output import (
+from qprompt_edge.cli.output import emit, percent, progress_reporter, reported, say, table
+from qprompt_edge.cli.parameters import (
+    ImagesOption,
     JsonOption,
+    LabelsOption,
     MaxMemoryOption,
+    OwnBackboneOption,
+    PromptOption,
     ProviderOption,
     ThreadsOption,
-    emit,
-    percent,
-    progress_reporter,
-    reported,
-    say,
-    table,
 )
 from qprompt_edge.judging import PromptReport, judge_prompt
 
@@ -26,14 +23,10 @@ _SHOWN_MISTAKES = 20
 
 @reported
 def command(
-    images: Annotated[Path, typer.Option(help="Folder with one sub-folder of photos per class.")],
-    prompt: Annotated[Path, typer.Option(help="Prompt file.")] = Path("prompt.qpt"),
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV file with the columns path,label instead of sub-folders.")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Backbone: a name or folder; by default the one in the prompt file.")
-    ] = None,
+    images: ImagesOption,
+    prompt: PromptOption = Path("prompt.qpt"),
+    labels: LabelsOption = None,
+    backbone: OwnBackboneOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = 0,
     max_memory: MaxMemoryOption = None,
@@ -41,7 +34,7 @@ def command(
 ) -> None:
     """Judge a prompt on labelled photos: accuracy, confusions, calibration, and which photos were wrong.
 
-    Example: `qprompt-edge eval --images ./more-photos --prompt parts.qpt`
+    Example: `qprompt-edge eval --images ./more-photos --prompt belt.qpt`
     """
     with progress_reporter() as reporter:
         report = judge_prompt(

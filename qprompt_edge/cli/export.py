@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from qprompt_edge.cli.choices import Precision
-from qprompt_edge.cli.output import JsonOption, emit, reported, say, table
+from qprompt_edge.cli.output import emit, reported, say, table
+from qprompt_edge.cli.parameters import JsonOption, Precision
 from qprompt_runtime.bundle import read_manifest
 from qprompt_runtime.errors import QPromptError
 

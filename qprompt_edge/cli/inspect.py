@@ -8,12 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from qprompt_edge.cli.output import JsonOption, emit, reported, say, table
+from qprompt_edge.cli.output import emit, reported, say, table
+from qprompt_edge.cli.parameters import JsonOption
 from qprompt_runtime.bundle import MANIFEST, find_bundle, read_manifest, verify_hashes
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_envelope import FORMAT_VERSION
 from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
+
+PROMPT_SUFFIX = ".qpt"
 
 
 @reported
@@ -24,9 +27,9 @@ def command(
 ) -> None:
     """Show what is in a prompt file or a backbone bundle.
 
-    Example: `qprompt-edge inspect parts.qpt`
+    Example: `qprompt-edge inspect belt.qpt`
     """
-    if file.is_file() and file.name != MANIFEST:
+    if file.suffix == PROMPT_SUFFIX or (file.is_file() and file.name != MANIFEST):
         if verify:
             raise PromptFileError("--verify is for bundles; a prompt file is verified whenever it is read")
         described = describe_prompt(read_prompt_file(file))

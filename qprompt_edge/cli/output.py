@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, ParamSpec
+from typing import Any, ParamSpec
 
 import typer
 from rich.console import Console
@@ -23,21 +23,6 @@ from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import QPromptError
 
 P = ParamSpec("P")
-
-BackboneOption = Annotated[
-    str, typer.Option("--backbone", help="Backbone: an installed name, or a bundle's folder.")
-]
-ProviderOption = Annotated[
-    str, typer.Option("--provider", help="Execution provider: auto, cpu, cuda, ... ; auto says what it took.")
-]
-ThreadsOption = Annotated[
-    int, typer.Option("--threads", min=0, help="Threads within an operator; 0 takes one for each core.")
-]
-MaxMemoryOption = Annotated[
-    float | None,
-    typer.Option("--max-memory", min=1, help="Most resident memory, in MB; too little is an error."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 _PLAIN_SECONDS = 5.0
 

@@ -10,18 +10,14 @@ from typing import Annotated
 
 import typer
 
-from qprompt_edge.cli.output import (
+from qprompt_edge.cli.output import emit, fail, percent, progress_reporter, reported, say, table
+from qprompt_edge.cli.parameters import (
     JsonOption,
     MaxMemoryOption,
+    OwnBackboneOption,
+    PromptOption,
     ProviderOption,
     ThreadsOption,
-    emit,
-    fail,
-    percent,
-    progress_reporter,
-    reported,
-    say,
-    table,
 )
 from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_edge.photos import list_images
@@ -33,10 +29,8 @@ from qprompt_runtime.errors import ImageError, PhotosError
 @reported
 def command(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    prompt: Annotated[Path, typer.Option(help="Prompt file.")] = Path("prompt.qpt"),
-    backbone: Annotated[
-        str | None, typer.Option(help="Backbone: a name or folder; by default the one in the prompt file.")
-    ] = None,
+    prompt: PromptOption = Path("prompt.qpt"),
+    backbone: OwnBackboneOption = None,
     classes: Annotated[
         str | None, typer.Option(help="Class names that replace the prompt's own, as a,b,c.")
     ] = None,
@@ -51,7 +45,7 @@ def command(
 ) -> None:
     """Classify photos. With `--json`, one line for each.
 
-    Example: `qprompt-edge predict new.jpg more/ --prompt parts.qpt --top-k 3`
+    Example: `qprompt-edge predict new.jpg more/ --prompt belt.qpt --top-k 3`
     """
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")

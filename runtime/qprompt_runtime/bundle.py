@@ -113,7 +113,11 @@ def verify_hashes(folder: Path) -> Manifest:
     """
     manifest = read_manifest(folder)
     for name, record in manifest.files.items():
-        if file_record(folder / name).sha256 != record.sha256:
+        try:
+            found = file_record(folder / name)
+        except OSError as error:
+            raise BundleError(f"cannot read the bundle's file {folder / name}: {error.strerror}") from error
+        if found.sha256 != record.sha256:
             raise BundleError(
                 f"the bundle's file {folder / name} was altered: its SHA-256 is not the manifest's"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,13 @@ class PromptClassifier:
         self.prompt = prompt
         self.backbone = backbone
         names = prompt.classes if classes is None else tuple(ClassName.from_label(name) for name in classes)
+        self.names = names
         self.labels = tuple(name.label for name in names)
-        self.class_features = prompt_features(prompt, backbone, names)
+
+    @cached_property
+    def class_features(self) -> NDArray[np.float32]:
+        """float32 [C,E]: computed at the first prediction, so that a memory limit can be set before it."""
+        return prompt_features(self.prompt, self.backbone, self.names)
 
     @classmethod
     def load(
