@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from qprompt_edge.evaluation import Scores, class_probabilities, score
+from qprompt_edge.evaluation import Array, Labels, Scores, class_probabilities, score
 from qprompt_edge.features import encode_photos
 from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_edge.methods import qcoop
@@ -76,12 +77,7 @@ def judge_prompt(
     reporter = reporter or Reporter()
     photos = find_labelled(images, labels, min_classes=1)
     classifier = PromptClassifier.load(prompt, backbone, provider=provider, threads=threads)
-    unknown = sorted(set(photos.classes) - set(classifier.labels))
-    if unknown:
-        raise PhotosError(
-            f"the photos have the class {unknown[0]!r}, which the prompt does not know; it knows "
-            f"{', '.join(map(repr, classifier.labels))}"
-        )
+    _check_classes(photos.classes, classifier.labels)
     frozen = classifier.backbone
     fit_activations(frozen, max_memory)
     encoded = encode_photos(
@@ -92,23 +88,40 @@ def judge_prompt(
     kept = np.array([i for i in range(len(photos.paths)) if i not in encoded.failures], np.int64)
     features = encoded.features[kept, 0]
     truth = np.array([classifier.labels.index(label) for label in photos.classes], np.int64)[readable.labels]
-    initial = qcoop.initial_prompt(frozen, [name.text for name in classifier.prompt.classes])
-    by_hand = frozen.encode_classes(initial.context, initial.tokens)
     probabilities = classifier.probabilities(features)
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != truth)
     return PromptReport(
         labels=classifier.labels,
         scores=score(probabilities, truth),
-        zero_shot=score(class_probabilities(features, by_hand, frozen.manifest.logit_scale), truth),
-        mistakes=tuple(
-            Mistake(
-                readable.paths[i],
-                classifier.labels[truth[i]],
-                classifier.labels[predicted[i]],
-                float(confidence[i]),
-            )
-            for i in wrong[np.argsort(-confidence[wrong], kind="stable")]
-        ),
+        zero_shot=score(_by_hand(features, classifier), truth),
+        mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
+    )
+
+
+def _check_classes(classes: Sequence[str], known: Sequence[str]) -> None:
+    unknown = sorted(set(classes) - set(known))
+    if unknown:
+        raise PhotosError(
+            f"the photos have the class {unknown[0]!r}, which the prompt does not know; it knows "
+            f"{', '.join(map(repr, known))}"
+        )
+
+
+def _by_hand(features: Array, classifier: PromptClassifier) -> Array:
+    """[N, C] probabilities that the hand-written prompt gives to image features [N, D]."""
+    backbone = classifier.backbone
+    initial = qcoop.initial_prompt(backbone, [name.text for name in classifier.prompt.classes])
+    classes = backbone.encode_classes(initial.context, initial.tokens)
+    return class_probabilities(features, classes, backbone.manifest.logit_scale)
+
+
+def _mistakes(
+    paths: Sequence[Path], truth: Labels, probabilities: Array, labels: Sequence[str]
+) -> tuple[Mistake, ...]:
+    """The photos whose likeliest class, by probabilities [N, C], is not the true one; the most confident first."""
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    return tuple(
+        Mistake(paths[i], labels[truth[i]], labels[predicted[i]], float(confidence[i]))
+        for i in wrong[np.argsort(-confidence[wrong], kind="stable")]
     )

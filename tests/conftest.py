@@ -1,4 +1,4 @@
-"""What every test shares: an empty home, no network, and small models to export.
+"""What tests share: an empty home, no network, the command line, a dummy bundle, and small models to export.
 
 Nothing here imports torch, open_clip or onnx unless a test asks for a model to export: the device's own tests run
 in an environment that has none of them.
@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import write_bundle
+from command_line import Result
+from scenes import write_photos
 
+from qprompt_edge.cli import main
 from qprompt_runtime.backbone import Backbone
 
 _MOVED = {
@@ -67,6 +71,31 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
 def tiny() -> Backbone:
     """The shipped backbone."""
     return Backbone.load("tiny")
+
+
+@pytest.fixture
+def dummy(tmp_path: Path) -> Path:
+    """A bundle as far as its manifest goes; its graphs are no graphs."""
+    return write_bundle(tmp_path / "somewhere" / "dummy")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of small photos, six for each of three classes."""
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """`run("adapt", "--images", folder, ...)`: the command line, and what it leaves behind."""
+
+    def call(*arguments: object) -> Result:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Result(stop.value.code, captured.out, captured.err)
+
+    return call
 
 
 # ---------------------------------------------------------------------- small models, for tests marked `export`
@@ -173,3 +202,14 @@ def small_backbone(small_bundle: Callable[..., Path]) -> Callable[..., Backbone]
         return Backbone.load(small_bundle(name, precision), threads=1)
 
     return load
+
+
+@pytest.fixture
+def quick_image_graph(small_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image graph of `small-causal` without tracing it again, which takes seconds."""
+    import onnx
+
+    from qprompt_exporters import bundle_writer
+
+    graph = onnx.load(small_bundle("small-causal") / "image.onnx")
+    monkeypatch.setattr(bundle_writer, "image_graph", lambda _model, _size: graph)

@@ -23,11 +23,11 @@ def script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(EXAMPLES))  # as Python does for a script
     try:
         spec.loader.exec_module(module)
     finally:
-        del sys.modules[name]
+        sys.path.remove(str(EXAMPLES))
     return module
 
 

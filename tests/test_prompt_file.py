@@ -1,19 +1,16 @@
-"""The prompt file: literal bytes and an independent CBOR reader first, then properties, then hostile files."""
+"""The prompt file: literal bytes and an independent CBOR reader first, then properties."""
 
 import dataclasses
-import hashlib
 import re
 import struct
 from pathlib import Path
 
-import cbor2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prompts import FIELDS, GROUP, TINY, TINY_HEX, seal
 
-from qprompt_runtime import prompt_envelope, prompt_file
-from qprompt_runtime.errors import OutputError, PromptFileError
 from qprompt_runtime.prompt_file import (
     Calibration,
     ClassName,
@@ -23,49 +20,6 @@ from qprompt_runtime.prompt_file import (
     rule_text,
     write_prompt_file,
 )
-
-INDICES = np.array([[0, 1, 0, 1], [1, 0, 0, 1]], np.uint8)
-GROUP = PromptGroup.quantized("text-context", np.array([-0.5, 0.5], np.float16), INDICES, bits=1)
-TINY = PromptFile(
-    method="qcoop",
-    groups=(GROUP,),
-    classes=(ClassName.from_label("cat"), ClassName("ok", "good weld")),
-    template=("", "."),
-    backbone_name="tiny",
-    fingerprint=bytes(range(16)),
-    calibration=Calibration(100.0),
-)
-TINY_HEX = """
-d9d9f7 a8 0001 0101
-02 81 85 00 820204 01 4400b80038 419a
-03 82 63636174 82 626f6b 69676f6f642077656c64
-04 82 60 612e
-05 82 6474696e79 50000102030405060708090a0b0c0d0e0f
-06 a1 00 f95640
-08 48"""
-FIELDS = {
-    0: 1,
-    1: 1,
-    2: [[0, [2, 4], 1, bytes.fromhex("00b80038"), b"\x9a"]],
-    3: ["cat", ["ok", "good weld"]],
-    4: ["", "."],
-    5: ["tiny", bytes(range(16))],
-    6: {0: 100.0},
-}
-
-
-def seal(body: bytes) -> bytes:
-    """A file of these bytes, up to the checksum's head, with the checksum that fits."""
-    return body + hashlib.sha256(body).digest()[:8]
-
-
-def forge(changes: dict) -> bytes:
-    """The tiny file with other fields and a checksum that fits; None removes a field."""
-    fields = {**FIELDS, **changes}
-    fields = {
-        key: value for key, value in sorted(fields.items(), key=lambda f: str(f[0])) if value is not None
-    }
-    return seal(b"\xd9\xd9\xf7" + cbor2.dumps({**fields, 8: bytes(8)}, canonical=True)[:-8])
 
 
 def walk(data: bytes, at: int = 0) -> tuple[object, int]:
@@ -191,229 +145,9 @@ def test_rule_text() -> None:
     assert ClassName.from_label("defect_A") == ClassName("defect_A", "defect A")
 
 
-def test_truncated_at_every_length() -> None:
-    data = TINY.to_bytes()
-    for length in range(len(data)):
-        with pytest.raises(PromptFileError):
-            PromptFile.from_bytes(data[:length])
-    body = bytes.fromhex(TINY_HEX)
-    for length in range(len(body)):  # cut short by someone who knows the checksum
-        with pytest.raises(PromptFileError):
-            PromptFile.from_bytes(seal(body[:length]))
-
-
-def test_every_bit_changed() -> None:
-    data = TINY.to_bytes()
-    for position in range(len(data)):
-        changes = range(1, 256) if position in (0, 3, 5, 7, 30, len(data) - 1) else [1 << b for b in range(8)]
-        for change in changes:
-            altered = bytearray(data)
-            altered[position] ^= change
-            with pytest.raises(PromptFileError):
-                PromptFile.from_bytes(bytes(altered))
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.data())
-def test_any_body_with_a_good_checksum_gives_a_prompt_or_our_error(data: st.DataObject) -> None:
-    body = bytearray.fromhex(TINY_HEX)
-    for _ in range(data.draw(st.integers(1, 4))):
-        body[data.draw(st.integers(6, len(body) - 1))] = data.draw(st.integers(0, 255))
-    sealed = seal(bytes(body))
-    try:
-        prompt = PromptFile.from_bytes(sealed)
-    except PromptFileError:
-        return
-    assert prompt.to_bytes() == sealed
-
-
-def test_trailing_bytes() -> None:
-    data = TINY.to_bytes()
-    with pytest.raises(PromptFileError, match="checksum"):
-        PromptFile.from_bytes(data + b"\x00")
-    with pytest.raises(PromptFileError, match="nothing after the map"):
-        PromptFile.from_bytes(seal(data + b"\x40\x48"))
-
-
-@pytest.mark.parametrize(
-    "start", ["d9d9f7 a9 0002", "d9d9f7 b7 0002 ff ff", "d9d9f7 a1 00 1902 00".replace("1902 00", "190200")]
-)
-def test_unknown_version(start: str) -> None:
-    with pytest.raises(PromptFileError, match=r"format version (2|512), this program reads version 1"):
-        PromptFile.from_bytes(bytes.fromhex(start))
-
-
-@pytest.mark.parametrize("data", [b"", b"\xd9\xd9", b"PK\x03\x04", b"\xd2\x84", TINY.to_bytes()[3:]])
-def test_not_a_prompt_file(data: bytes) -> None:
-    with pytest.raises(PromptFileError, match="expected d9d9f7"):
-        PromptFile.from_bytes(data)
-
-
-def group(**changes: object) -> dict:
-    """The groups' field, with one part of the group changed."""
-    names = ["role", "shape", "bits", "codebook", "data"]
-    return {2: [[changes.get(name, value) for name, value in zip(names, FIELDS[2][0], strict=True)]]}
-
-
-NAN16, INF16 = b"\x00\x7e", b"\x00\x7c"
-FAULTS = {
-    "missing key": ({4: None}, r"missing: \[4\]"),
-    "unknown method": ({1: 4}, "the method is the unknown number 4"),
-    "method of another type": ({1: "qcoop"}, "the method is of type str, expected int"),
-    "no groups": ({2: []}, "count of groups is 0"),
-    "nine groups": ({1: 2, 2: FIELDS[2] * 9}, "count of groups is 9"),
-    "two groups for qcoop": ({2: FIELDS[2] * 2}, "roles of a qcoop prompt"),
-    "image prompts for qcoop": (group(role=1), "roles of a qcoop prompt"),
-    "unknown role": (group(role=3), "role is the unknown number 3"),
-    "group of four parts": ({2: [FIELDS[2][0][:4]]}, "count of parts is 4, expected 5"),
-    "shape is a number": (group(shape=8), "shape is of type int, expected list"),
-    "no dimensions": (group(shape=[]), "shape is"),
-    "five dimensions": (group(shape=[1, 1, 1, 2, 4]), "shape is"),
-    "dimension zero": (group(shape=[0, 8]), "shape is"),
-    "negative dimension": (group(shape=[-2, -4]), "of the kind 0x21"),
-    "huge dimensions": (group(shape=[2**63, 2**63]), "count of weights is"),
-    "one weight too many": (group(shape=[2**24 + 1]), "count of weights is 16777217"),
-    "largest group without data": (group(shape=[2**24]), "packed indices are 1 bytes, expected 2097152"),
-    "one-dimensional qcoop": (group(shape=[8]), "shape of a qcoop prompt"),
-    "context of other classes": (group(shape=[4, 1, 2]), "with C = 2 classes"),
-    "bits 0": (group(bits=0), "bits is 0"),
-    "bits 9": (group(bits=9), "bits is 9"),
-    "codebook too short": (group(codebook=b"\0\0"), "codebook's length is 1, expected 2"),
-    "odd codebook": (group(codebook=b"\0"), "expected an even number"),
-    "codebook NaN": (group(codebook=b"\0\0" + NAN16), "finite float16"),
-    "codebook infinite": (group(codebook=b"\0\0" + INF16), "finite float16"),
-    "data too long": (group(data=b"\x9a\0"), "packed indices are 2 bytes, expected 1"),
-    "spare bits": (group(shape=[1, 7]), "expected zeros in its upper 1 bits"),
-    "plain with codebook": (group(bits=16, data=bytes(16)), "codebook at 16 bits is 2, expected none"),
-    "plain too short": (group(bits=32, codebook=b"", data=bytes(31)), "byte count is 31, expected 32"),
-    "plain NaN": (group(bits=16, codebook=b"", data=bytes(14) + NAN16), "finite numbers"),
-    "no classes": ({3: []}, "count of classes is 0"),
-    "empty label": ({3: [""]}, "class label is 0 bytes"),
-    "long label": ({3: ["x" * 1001]}, "class label is 1001 bytes"),
-    "label twice": ({3: ["cat", "cat"]}, "given twice .'cat'."),
-    "label is a number": ({3: [1]}, "class is of type int"),
-    "class of three parts": ({3: [["a", "b", "c"]]}, "count of parts is 3"),
-    "empty prompt text": ({3: [["a", ""]]}, "prompt text of a class is 0 bytes"),
-    "prompt text as by the rule": ({3: [["a_b", "a b"]]}, "one encoding"),
-    "template of one part": ({4: ["."]}, "count of parts is 1"),
-    "long template": ({4: ["", "x" * 1001]}, "template part is 1001 bytes"),
-    "no backbone name": ({5: ["", bytes(16)]}, "backbone's name is 0 bytes"),
-    "short fingerprint": ({5: ["tiny", bytes(15)]}, "fingerprint's length is 15"),
-    "calibration is a list": ({6: [100.0]}, "calibration is of type list"),
-    "no logit scale": ({6: {1: 0.5}}, "logit scale is missing"),
-    "whole logit scale": ({6: {0: 100}}, "of type int, expected float"),
-    "unknown calibration": ({6: {0: 1.0, 2: 1.0}}, "calibration's keys"),
-    "logit scale zero": ({6: {0: 0.0}}, "logit scale is 0.0"),
-    "logit scale NaN": ({6: {0: float("nan")}}, "logit scale is nan"),
-    "logit scale infinite": ({6: {0: float("inf")}}, "logit scale is inf"),
-    "threshold NaN": ({6: {0: 1.0, 1: float("nan")}}, "threshold is nan"),
-    "empty metadata": ({7: {}}, "one encoding"),
-    "metadata of numbers": ({7: {"a": 1}}, "metadata value is of type int"),
-    "many metadata": ({7: {str(n): "" for n in range(65)}}, "pairs in a map is 65"),
-    "long metadata": ({7: {"a": "x" * 1001}}, "metadata value is 1001 bytes"),
-    "true": ({1: True}, "of the kind 0xf5"),
-    "null": ({6: {0: 1.0, 1: cbor2.undefined}}, "of the kind 0xf7"),
-    "tag": ({3: [cbor2.CBORTag(0, "2020-01-01T00:00:00Z")]}, "of the kind 0xc0"),
-    "deep nesting": (group(shape=[[[[]]]]), "depth of arrays and maps"),
-    "many items": ({3: [0] * 400_000}, "count of CBOR items"),
-}
-
-
-@pytest.mark.parametrize("key", [9, 24, "x", b"x"])
-def test_unknown_key(key: object) -> None:
-    fields = {
-        **FIELDS,
-        8: bytes(8),
-        key: bytes(8),
-    }  # it sorts after the checksum, so the file's end is its value
-    body = b"\xd9\xd9\xf7" + cbor2.dumps(fields)[:-8]
-    with pytest.raises(
-        PromptFileError, match=re.escape(f"a key of the file is [{key!r}], expected the keys 0 to 8")
-    ):
-        PromptFile.from_bytes(seal(body))
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_faults_of_meaning(fault: str) -> None:
-    changes, message = FAULTS[fault]
-    with pytest.raises(PromptFileError, match=message):
-        PromptFile.from_bytes(forge(changes))
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("0001 0101", "0001 011801", "one encoding"),  # a long form of 1
-        ("03 82 63636174", "02 82 63636174", "missing: .3."),  # a key twice, and one missing
-        ("f95640", "fa42c80000", "one encoding"),  # a long form of 100.0
-        ("a8 0001 0101", "a9 0001 0101 0101", "one encoding"),  # a key twice
-        ("04 82 60 612e", "04 82 60 61ff", "not valid CBOR"),  # not UTF-8
-        ("04 82 60 612e", "04 9f 60 612e ff", "of the kind 0x9f"),  # indefinite length
-        ("04 82 60 612e", "04 9bffffffffffffffff", "declared count of items is 18446744073709551615"),
-        ("04 82 60 612e", "04 bb7fffffffffffffff", "declared count of items"),
-        ("04 82 60 612e", "04 5bffffffffffffffff", "declared length is 18446744073709551615"),
-        ("04 82 60 612e", "04 7a7fffffff", "declared length is 2147483647"),
-        ("04 82 60 612e", "04 a18001", "expected list"),  # an array as key
-        ("04 82 60 612e", "04 1c", "of the kind 0x1c"),  # a reserved head
-        ("04 82 60 612e", "04" + "81" * 5000, "depth of arrays and maps"),
-    ],
-)
-def test_faults_of_encoding(old: str, new: str, message: str) -> None:
-    assert old in TINY_HEX
-    with pytest.raises(PromptFileError, match=message):
-        PromptFile.from_bytes(seal(bytes.fromhex(TINY_HEX.replace(old, new))))
-
-
-def test_constructors_check_what_a_file_cannot_hold() -> None:
-    with pytest.raises(PromptFileError, match="text that UTF-8 can carry"):
-        ClassName.from_label("\udcff")
-    with pytest.raises(PromptFileError, match="finite float16"):
-        PromptGroup("text-context", (1, 1), 1, (0.1, 0.2), b"\0")
-    with pytest.raises(PromptFileError, match="finite float16"):
-        PromptGroup("text-context", (1, 1), 1, (0.0, 1e6), b"\0")
-    with pytest.raises(PromptFileError, match="the method is coop, expected one of"):
-        dataclasses.replace(TINY, method="coop")
-    with pytest.raises(PromptFileError, match="role is context, expected one of"):
-        PromptGroup.plain("context", np.zeros((1, 1)))
-    with pytest.raises(PromptFileError, match="metadata entries is 65"):
-        dataclasses.replace(TINY, metadata={str(n): "" for n in range(65)})
-
-
-def test_count_of_classes() -> None:
-    many = tuple(ClassName(f"{n}", "x") for n in range(100_001))
-    prompt = dataclasses.replace(TINY, classes=many[:-1])
-    assert len(PromptFile.from_bytes(prompt.to_bytes()).classes) == 100_000
-    with pytest.raises(PromptFileError, match="count of classes is 100001"):
-        dataclasses.replace(TINY, classes=many)
-
-
-def test_file_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    data = TINY.to_bytes()
-    path = tmp_path / "prompt.qpt"
-    path.write_bytes(data)
-    for module in (prompt_envelope, prompt_file):
-        monkeypatch.setattr(module, "MAX_FILE_BYTES", len(data) - 1)
-    with pytest.raises(PromptFileError, match="size is larger, expected at most"):
-        read_prompt_file(path)
-    with pytest.raises(PromptFileError, match=f"size is {len(data)}, expected at most"):
-        TINY.to_bytes()
-
-
 def test_write_and_read(tmp_path: Path) -> None:
     path = tmp_path / "new" / "prompt.qpt"
     write_prompt_file(path, TINY)
     assert path.read_bytes() == TINY.to_bytes()
     assert read_prompt_file(path) == TINY
     assert [entry.name for entry in path.parent.iterdir()] == ["prompt.qpt"]
-
-
-def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
-    with pytest.raises(PromptFileError, match=r"none\.qpt: cannot be read: No such file"):
-        read_prompt_file(tmp_path / "none.qpt")
-    with pytest.raises(PromptFileError, match="cannot be read: Is a directory"):
-        read_prompt_file(tmp_path)
-    (tmp_path / "photo.qpt").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(PromptFileError, match=r"photo\.qpt: the file's start is ffd8ff, expected d9d9f7"):
-        read_prompt_file(tmp_path / "photo.qpt")
-    with pytest.raises(OutputError):
-        write_prompt_file(tmp_path, TINY)

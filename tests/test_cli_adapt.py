@@ -1,0 +1,191 @@
+"""`adapt` as people and scripts meet it: what it prints, which photos it takes, what it refuses."""
+
+from pathlib import Path
+
+import pytest
+from command_line import assert_refused
+from scenes import CLASSES, write_photo, write_photos
+
+from qprompt_runtime.prompt_file import read_prompt_file
+
+
+def test_adapt_prints_what_the_design_promises(run, photos, tmp_path):
+    out = tmp_path / "p.qpt"
+    result = run("adapt", "--images", photos, "--out", out, "--epochs", 2, "--json")
+    assert result.code == 0
+    report = result.json
+    expected = [
+        "prompt",
+        "bytes",
+        "method",
+        "bits",
+        "classes",
+        "images",
+        "holdout",
+        "helped",
+        "seconds",
+        "steps",
+        "peak_rss_mb",
+        "backbone",
+        "provider",
+    ]
+    assert list(report) == expected
+    assert report["bytes"] == out.stat().st_size
+    assert report["classes"] == list(CLASSES)
+    assert (report["images"]["train"], report["images"]["holdout"]) == (15, 3)
+    assert set(report["holdout"]) == {"zero_shot", "adapted", "probe"}
+    assert report["helped"] is None  # three photos cannot tell
+    assert "Too few photos to say" in result.err
+
+
+def test_the_same_run_gives_the_same_bytes(run, photos, tmp_path):
+    for name in ("a.qpt", "b.qpt"):
+        run("adapt", "--images", photos, "--out", tmp_path / name, "--epochs", 3)
+    assert (tmp_path / "a.qpt").read_bytes() == (tmp_path / "b.qpt").read_bytes()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8, 32])
+@pytest.mark.parametrize("contexts", ["shared", "per-class"])
+def test_every_width_and_context(run, photos, tmp_path, bits, contexts):
+    out = tmp_path / "p.qpt"
+    arguments = ("--bits", bits, "--contexts", contexts, "--epochs", 1, "--holdout", 0)
+    result = run("adapt", "--images", photos, "--out", out, *arguments, "--json")
+    assert result.code == 0, result.err
+    assert result.json["holdout"] is None
+    shape = read_prompt_file(out).groups[0].shape
+    assert len(shape) == (2 if contexts == "shared" else 3)
+    assert run("predict", photos, "--prompt", out, "--json").code == 0
+
+
+def test_views_and_shots(run, photos, tmp_path):
+    arguments = ("--views", 2, "--shots", 2, "--epochs", 2, "--json")
+    result = run("adapt", "--images", photos, "--out", tmp_path / "p.qpt", *arguments)
+    assert result.json["images"]["train"] == 6
+
+
+def test_a_verdict_with_enough_photos(run, tmp_path):
+    photos, tests = write_photos(tmp_path / "train"), write_photos(tmp_path / "test", count=11)
+    arguments = ("--test-images", tests, "--epochs", 1, "--json")
+    result = run("adapt", "--images", photos, "--out", tmp_path / "p.qpt", *arguments)
+    assert result.json["images"]["holdout"] == 33
+    assert isinstance(result.json["helped"], bool)
+    gain = result.json["holdout"]["adapted"]["top1"] > result.json["holdout"]["zero_shot"]["top1"]
+    assert result.json["helped"] == gain
+    assert ("Adaptation helped" if gain else "Adaptation did not help") in result.err
+
+
+def test_bad_photos_are_skipped_and_listed(run, photos, tmp_path):
+    folder = photos / CLASSES[0]
+    good = (folder / "00.png").read_bytes()
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("not a photo")
+    (folder / "cut.png").write_bytes(good[: len(good) // 2])
+    (folder / "wrong suffix.txt").write_bytes(good)  # read: content decides; a copy of 00.png
+    result = run("adapt", "--images", photos, "--out", tmp_path / "p.qpt", "--epochs", 1, "--json")
+    assert result.code == 0, result.err
+    skipped = {Path(item["path"]).name: item["reason"] for item in result.json["images"]["skipped"]}
+    assert set(skipped) == {"empty.jpg", "text.jpg", "cut.png"}
+    assert all(skipped.values())
+    assert "skipped" in result.err
+    assert result.json["images"]["train"] + result.json["images"]["holdout"] == 19
+
+
+def test_a_class_left_without_photos_is_an_error(run, photos, tmp_path):
+    write_photo(photos / "broken" / "a.png", (0, 0, 0), 1)
+    (photos / "broken" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    out = tmp_path / "p.qpt"
+    assert_refused(run("adapt", "--images", photos, "--out", out, "--json"), "broken")
+    assert not out.exists()
+
+
+def test_a_class_with_one_photo_is_trained_on_and_said(run, photos, tmp_path):
+    write_photo(photos / "alone" / "a.png", (0, 0, 0), 1)
+    result = run("adapt", "--images", photos, "--out", tmp_path / "p.qpt", "--epochs", 1, "--json")
+    assert result.code == 0
+    assert result.json["images"]["single_photo_classes"] == ["alone"]
+    assert "alone" in result.json["images"]["classes_without_holdout"]
+    assert "single photo: alone" in result.err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("missing", "no such folder"), ("empty", "empty"), ("one", "only one class"), ("flat", "class folders")],
+)
+def test_folders_that_cannot_be_adapted_to(run, tmp_path, name, words):
+    (tmp_path / "empty").mkdir()
+    write_photos(tmp_path / "one", classes=("only",))
+    write_photo(tmp_path / "flat" / "a.png", (0, 0, 0), 1)
+    assert_refused(run("adapt", "--images", tmp_path / name, "--out", tmp_path / "p.qpt", "--json"), words)
+
+
+@pytest.mark.parametrize(
+    "name", ["two  words", "naïve café", "ドア", "line\nbreak", "x" * 20, "it's 100%", "[bold]"]
+)
+def test_odd_class_names_go_all_the_way(run, tmp_path, name):
+    photos = write_photos(tmp_path / "photos", classes=(name, "plain"))
+    out = tmp_path / "p.qpt"
+    assert run("adapt", "--images", photos, "--out", out, "--epochs", 1).code == 0
+    answer = run("predict", photos / name / "00.png", "--prompt", out, "--top-k", 2, "--json").json
+    assert {item["label"] for item in answer["predictions"]} == {name, "plain"}
+    assert run("eval", "--images", photos, "--prompt", out).code == 0
+    assert run("inspect", out).code == 0
+
+
+def test_a_name_longer_than_the_text_tower_reads(run, tmp_path):
+    name = "long name " * 20
+    photos = write_photos(tmp_path / "photos", classes=(name.strip(), "plain"))
+    result = run("adapt", "--images", photos, "--out", tmp_path / "p.qpt", "--json")
+    assert_refused(result, "--class-names")
+    names = tmp_path / "names.csv"
+    names.write_text(f"label,text\n{name.strip()},short\n")
+    out = tmp_path / "p.qpt"
+    assert run("adapt", "--images", photos, "--class-names", names, "--out", out, "--epochs", 1).code == 0
+
+
+def test_labels_from_a_list(run, photos, tmp_path):
+    labels = tmp_path / "labels.csv"
+    rows = [(str(path.relative_to(photos)), path.parent.name) for path in sorted(photos.rglob("*.png"))]
+    text = "path,label\n" + "".join(f"{path},{label}\n" for path, label in [*rows, ("gone.png", CLASSES[0])])
+    labels.write_text(text, encoding="utf-8-sig")
+    out = tmp_path / "p.qpt"
+    result = run("adapt", "--images", photos, "--labels", labels, "--out", out, "--epochs", 1, "--json")
+    assert result.code == 0, result.err
+    assert result.json["images"]["skipped"][0]["path"].endswith("gone.png")
+    labels.write_text("file;class\na;b\n")
+    assert_refused(run("adapt", "--images", photos, "--labels", labels, "--out", out, "--json"), "path,label")
+
+
+def test_a_test_class_that_was_not_trained(run, photos, tmp_path):
+    tests = write_photos(tmp_path / "tests", classes=("unheard of",))
+    arguments = ("--images", photos, "--test-images", tests, "--out", tmp_path / "p.qpt", "--json")
+    assert_refused(run("adapt", *arguments), "unheard of")
+
+
+def test_a_place_that_cannot_be_written(run, photos, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file" / "p.qpt", tmp_path):
+        assert_refused(run("adapt", "--images", photos, "--out", out, "--json"), "cannot write")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_too_little_memory(run, photos, tmp_path):
+    arguments = ("--images", photos, "--out", tmp_path / "p.qpt", "--max-memory", 20, "--json")
+    assert_refused(run("adapt", *arguments), "--max-memory")
+
+
+def test_a_provider_that_is_not_there(run, photos, tmp_path):
+    arguments = ("--images", photos, "--out", tmp_path / "p.qpt", "--provider", "abacus", "--json")
+    assert_refused(run("adapt", *arguments), "abacus", "cpu")
+
+
+def test_a_backbone_that_is_not_there(run, photos, tmp_path):
+    arguments = ("--images", photos, "--out", tmp_path / "p.qpt", "--backbone", "huge", "--json")
+    assert_refused(run("adapt", *arguments), "huge", "tiny")
+
+
+def test_a_work_directory_of_another_task(run, photos, tmp_path):
+    work = tmp_path / "work"
+    arguments = ("--images", photos, "--out", tmp_path / "p.qpt", "--epochs", 1, "--work-dir", work)
+    assert run("adapt", *arguments).code == 0
+    assert run("adapt", *arguments, "--resume").code == 0
+    assert_refused(run("adapt", *arguments, "--seed", 2, "--json"), "another task")

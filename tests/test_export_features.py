@@ -1,0 +1,109 @@
+"""Image features of an exported bundle, against open_clip's."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("open_clip")
+pytest.importorskip("onnx")
+
+import onnx
+import onnxruntime
+import torch
+
+from qprompt_exporters import bundle_writer
+from qprompt_exporters.bundle_writer import export_bundle
+from qprompt_exporters.image_graph import image_graph
+from qprompt_runtime.errors import BundleError
+
+pytestmark = pytest.mark.export
+
+
+def noise(count: int, size: int = 32) -> np.ndarray:
+    """Pixels that are smooth, like photos."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.normal(size=(count, 3, 6, 6)).astype(np.float32))
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").numpy()
+
+
+# ---------------------------------------------------------------------- transformers
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "cosine"),
+    [
+        ("small-causal", "fp32", 1 - 1e-6),
+        ("small-quickgelu", "fp32", 1 - 1e-6),
+        ("small-noncausal", "fp32", 1 - 1e-6),
+        ("small-causal", "fp16", 0.9999),
+        ("small-causal", "int8", 0.999),
+    ],
+)
+def test_image_features_equal_encode_image(
+    name: str, precision: str, cosine: float, small_backbone: Any, small_model: Any
+) -> None:
+    pixels = noise(11)
+    with torch.no_grad():
+        expected = small_model(name).model.encode_image(torch.from_numpy(pixels), normalize=True).numpy()
+    features = small_backbone(name, precision).encode_images(pixels)
+    assert features.shape == (11, 32)
+    assert features.dtype == np.float32
+    assert np.linalg.norm(features, axis=1) == pytest.approx(1, abs=1e-5)
+    worst = (features * expected).sum(axis=1).min()
+    assert worst >= cosine, f"cosine {worst:.7f}"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_an_image_does_not_depend_on_its_batch(precision: str, small_backbone: Any) -> None:
+    pixels = noise(9)
+    pixels[3] *= 5  # an image of another range would move a scale that the batch shares
+    backbone = small_backbone("small-causal", precision)
+    together = backbone.encode_images(pixels)
+    alone = np.concatenate([backbone.encode_images(pixels[i : i + 1]) for i in range(9)])
+    if precision == "int8":
+        assert together.tobytes() == alone.tobytes()
+    gap = np.abs(together - alone).max()
+    assert gap <= 1e-6, f"{gap:.2e}"
+
+
+def test_no_images_give_no_features(small_backbone: Any) -> None:
+    assert small_backbone("small-causal").encode_images(np.zeros((0, 3, 32, 32), np.float32)).shape == (0, 32)
+
+
+def test_moving_a_bundle_does_not_break_it(small_bundle: Any, small_backbone: Any, tmp_path: Path) -> None:
+    moved = shutil.copytree(small_bundle("small-causal"), tmp_path / "moved elsewhere")
+    pixels = noise(1)
+    there = type(small_backbone("small-causal")).load(moved)
+    assert np.array_equal(there.encode_images(pixels), small_backbone("small-causal").encode_images(pixels))
+
+
+# ---------------------------------------------------------------------- convolutional towers
+
+
+@pytest.fixture(scope="module")
+def convolutional_graph(small_model: Any) -> onnx.ModelProto:
+    return image_graph(small_model("small-convolutional").model, (64, 64))
+
+
+def test_a_convolutional_tower_in_fp32(convolutional_graph: onnx.ModelProto, small_model: Any) -> None:
+    pixels = noise(3, 64)
+    with torch.no_grad():
+        model = small_model("small-convolutional").model
+        expected = model.encode_image(torch.from_numpy(pixels), normalize=True).numpy()
+    session = onnxruntime.InferenceSession(convolutional_graph.SerializeToString())
+    gap = np.abs(session.run(["features"], {"pixels": pixels})[0] - expected).max()
+    assert gap <= 1e-5, f"{gap:.2e}"
+
+
+def test_int8_of_a_convolutional_tower_is_refused(
+    convolutional_graph: onnx.ModelProto, small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_writer, "image_graph", lambda _model, _size: convolutional_graph)
+    checkpoint = small_model("small-convolutional").checkpoint
+    with pytest.raises(BundleError, match=r"int8 covers matrix products, .*--precision fp32 or fp16"):
+        export_bundle("small-convolutional", tmp_path / "out", checkpoint=checkpoint, precision="int8")
+    assert list(tmp_path.iterdir()) == []

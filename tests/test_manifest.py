@@ -1,0 +1,115 @@
+"""Manifests that are broken or hostile: one clear error each, and nothing half-installed."""
+
+from pathlib import Path
+
+import pytest
+from bundles import GRAPH, assert_one_line, change, facts, installed, zipped
+
+from qprompt_runtime.bundle import add_bundle, read_manifest
+from qprompt_runtime.errors import BundleError
+
+
+@pytest.mark.parametrize("text", ["", "{", "not json", "[" * 100_000, '{"a": 1,}', "\ufeff{}"])
+def test_manifest_that_is_not_json(dummy: Path, text: str) -> None:
+    (dummy / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match="manifest is not JSON") as error:
+        read_manifest(dummy)
+    assert_one_line(error)
+
+
+def test_manifest_that_is_not_text(dummy: Path) -> None:
+    (dummy / "manifest.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BundleError, match="cannot read"):
+        read_manifest(dummy)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"text"', "{}"])
+def test_manifest_that_is_no_manifest(dummy: Path, text: str) -> None:
+    (dummy / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match="format version None"):
+        read_manifest(dummy)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+def test_manifest_of_another_version(dummy: Path, version: object) -> None:
+    change(dummy, lambda raw: raw.update(format_version=version))
+    with pytest.raises(BundleError, match=r"format version .*this program reads 1"):
+        read_manifest(dummy)
+
+
+@pytest.mark.parametrize("name", [name for name in facts() if name != "format_version"])
+def test_manifest_with_a_missing_field(dummy: Path, name: str) -> None:
+    change(dummy, lambda raw: raw.pop(name))
+    with pytest.raises(BundleError, match=rf"missing \['{name}'\]"):
+        read_manifest(dummy)
+
+
+def test_manifest_with_an_unknown_field(dummy: Path) -> None:
+    change(dummy, lambda raw: raw["text"].update(colour="red"))
+    with pytest.raises(
+        BundleError, match=r"manifest.text does not match: missing \[\], unknown \['colour'\]"
+    ):
+        read_manifest(dummy)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("name", 3),
+        ("embed_dim", 3.5),
+        ("embed_dim", True),
+        ("random_weights", 1),
+        ("logit_scale", "100"),
+        ("logit_scale", 10**400),
+        ("logit_scale", float("nan")),
+        ("parity", {"gradient_error": float("inf")}),
+        ("text", []),
+        ("files", [1]),
+        ("parity", {"gradient_error": "small"}),
+        ("fingerprint", "0011"),
+        ("fingerprint", "Z" * 32),
+        ("image_graph", {"file": "image.onnx", **GRAPH, "inputs": {"pixels": [None]}}),
+        ("image_transform", {**facts()["image_transform"], "size": [8]}),
+        ("image_transform", {**facts()["image_transform"], "size": [0, 8]}),
+        ("image_transform", {**facts()["image_transform"], "interpolation": "nearest"}),
+    ],
+)
+def test_manifest_with_a_value_of_the_wrong_kind(dummy: Path, place: str, value: object) -> None:
+    change(dummy, lambda raw: raw.update({place: value}))
+    with pytest.raises(BundleError) as error:
+        read_manifest(dummy)
+    assert str(dummy) in str(error.value)
+    assert len(str(error.value)) < 1000
+    assert_one_line(error)
+
+
+def test_manifest_that_does_not_list_what_it_uses(dummy: Path) -> None:
+    change(dummy, lambda raw: raw["files"].pop("tokenizer.json"))
+    with pytest.raises(BundleError, match=r"does not list tokenizer\.json"):
+        read_manifest(dummy)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "sub/file", "..", ".", "", "../dummy/image.onnx", "a\0b"]
+)
+def test_manifest_that_reaches_outside_of_the_bundle(dummy: Path, name: str) -> None:
+    (dummy.parent / "secret").write_bytes(b"secret")
+    target = dummy / name if "\0" not in name else dummy
+    size = target.stat().st_size if target.exists() else 5
+    change(dummy, lambda raw: raw["files"].update({name: {"bytes": size, "sha256": "0" * 64}}))
+    with pytest.raises(BundleError, match="outside of the bundle"):
+        read_manifest(dummy)
+    with pytest.raises(BundleError):
+        add_bundle(dummy)
+    with pytest.raises(BundleError):
+        add_bundle(zipped(dummy))
+    assert installed() == []
+
+
+def test_manifest_of_enormous_size(dummy: Path) -> None:
+    with (dummy / "manifest.json").open("ab") as file:
+        file.write(b" " * 2_000_000)
+    with pytest.raises(BundleError, match="larger than"):
+        read_manifest(dummy)
+    with pytest.raises(BundleError, match="larger than"):
+        add_bundle(zipped(dummy))

@@ -1,0 +1,42 @@
+"""Execution providers: which one is taken, and what is said when one or a graph is no good."""
+
+from pathlib import Path
+
+import onnxruntime
+import pytest
+from bundles import assert_one_line
+
+from qprompt_runtime import providers
+from qprompt_runtime.errors import BundleError, ProviderError
+
+
+def test_an_absent_provider_lists_the_available_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["XnnpackExecutionProvider", "CPUExecutionProvider"]
+    )
+    with pytest.raises(ProviderError, match="'cuda' is not available here; available: xnnpack, cpu"):
+        providers.choose_provider("cuda")
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["CPUExecutionProvider"], "CPUExecutionProvider"),
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], "CUDAExecutionProvider"),
+        (["TensorrtExecutionProvider", "CPUExecutionProvider"], "CPUExecutionProvider"),
+    ],
+)
+def test_auto_takes_the_best(offered: list[str], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+    assert providers.choose_provider("auto") == chosen
+
+
+@pytest.mark.parametrize("name", ["cpu", "CPU"])
+def test_a_provider_by_its_short_name(name: str) -> None:
+    assert providers.choose_provider(name) == "CPUExecutionProvider"
+
+
+def test_a_graph_that_is_no_graph(dummy: Path) -> None:
+    with pytest.raises(BundleError, match=r"onnxruntime cannot open .*image.onnx") as error:
+        providers.open_session(dummy / "image.onnx", "CPUExecutionProvider", 1, prepack=False)
+    assert_one_line(error)
