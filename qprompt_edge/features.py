@@ -12,6 +12,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from qprompt_runtime.images import augment, read_image, to_pixels
 
 Array = NDArray[np.float32]
 
-_BATCH = 8
 _SAVE_SECONDS = 20.0
 _KEY_BYTES = 16
 
@@ -86,15 +86,16 @@ class FeatureCache:
         return self._entries.get(key)
 
     def put(self, key: bytes, entry: _Entry) -> None:
-        """Add an entry."""
-        self._entries[key] = entry
-        self._changed = True
+        """Add an entry, if it is new."""
+        if key not in self._entries:
+            self._entries[key] = entry
+            self._changed = True
 
-    def save(self, keep: Sequence[bytes] | None = None) -> None:
+    def save(self, keep: AbstractSet[bytes] | None = None) -> None:
         """Write the file if anything is new, with all entries or only those of some keys."""
         if self.path is None or not self._changed:
             return
-        wanted = self._entries if keep is None else dict.fromkeys(key for key in keep if key in self._entries)
+        wanted = [key for key in self._entries if keep is None or key in keep]
         entries = [self._entries[key] for key in wanted]
         buffer = io.BytesIO()
         np.savez(
@@ -125,7 +126,7 @@ def encode_photos(
     cache: FeatureCache | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> EncodedPhotos:
-    """Encode photos in small batches; memory does not grow with their number beyond the features.
+    """Encode photos one by one; memory does not grow with their number beyond the features.
 
     Args:
         backbone: The frozen model.
@@ -139,56 +140,37 @@ def encode_photos(
         Features of all photos; those that cannot be read are listed, not raised.
     """
     cache = cache or FeatureCache(None, feature_identity(backbone, views, seed))
-    transform = backbone.manifest.image_transform
-    keys: list[bytes] = []
-    waiting: dict[bytes, tuple[Array, int]] = {}
+    features = np.zeros((len(paths), 1 + views, backbone.manifest.embed_dim), np.float32)
+    hashes = np.zeros(len(paths), np.uint64)
     failures: dict[int, str] = {}
+    seen: set[bytes] = set()
     saved = time.monotonic()
-
-    def flush() -> None:
-        if not waiting:
-            return
-        pixels = np.concatenate([views_of_one for views_of_one, _ in waiting.values()])
-        encoded = backbone.encode_images(pixels).reshape(len(waiting), 1 + views, -1)
-        for (key, (_, hashed)), row in zip(waiting.items(), encoded, strict=True):
-            cache.put(key, _Entry(row, hashed))
-        waiting.clear()
-
     for index, path in enumerate(paths):
-        key = b""
         try:
             content = path.read_bytes()
             key = hashlib.sha256(content).digest()[:_KEY_BYTES]
-            if cache.get(key) is None and key not in waiting:
-                image = read_image(content, transform)
-                rng = np.random.default_rng([seed, *key])
-                augmented = [augment(image, transform, rng) for _ in range(views)]
-                waiting[key] = (np.stack([to_pixels(image, transform), *augmented]), difference_hash(image))
+            entry = cache.get(key) or _encode_photo(backbone, content, views, [seed, *key])
         except (OSError, ImageError) as error:
-            key, failures[index] = b"", _reason(error)
-        keys.append(key)
-        if len(waiting) * (1 + views) >= _BATCH:
-            flush()
-            progress(index + 1, len(paths))
-            if time.monotonic() - saved > _SAVE_SECONDS:
-                cache.save()
-                saved = time.monotonic()
-    flush()
-    cache.save(keep=keys)
-    progress(len(paths), len(paths))
-    return _collect(cache, keys, failures, (1 + views, backbone.manifest.embed_dim))
-
-
-def _collect(
-    cache: FeatureCache, keys: Sequence[bytes], failures: dict[int, str], shape: tuple[int, int]
-) -> EncodedPhotos:
-    features = np.zeros((len(keys), *shape), np.float32)
-    hashes = np.zeros(len(keys), np.uint64)
-    for index, key in enumerate(keys):
-        entry = cache.get(key) if key else None
-        if entry is not None:
+            failures[index] = _reason(error)
+        else:
+            cache.put(key, entry)
+            seen.add(key)
             features[index], hashes[index] = entry.features, entry.hash
+        progress(index + 1, len(paths))
+        if time.monotonic() - saved > _SAVE_SECONDS:
+            cache.save()
+            saved = time.monotonic()
+    cache.save(keep=seen)
     return EncodedPhotos(features, hashes, failures)
+
+
+def _encode_photo(backbone: Backbone, content: bytes, views: int, seed: list[int]) -> _Entry:
+    """Encode one photo with its views. In a run of its own: so its bits depend on nothing but the photo."""
+    transform = backbone.manifest.image_transform
+    image = read_image(content, transform)
+    rng = np.random.default_rng(seed)
+    pixels = [to_pixels(image, transform), *(augment(image, transform, rng) for _ in range(views))]
+    return _Entry(backbone.encode_images(np.stack(pixels)), difference_hash(image))
 
 
 def _reason(error: OSError | ImageError) -> str:

@@ -51,7 +51,7 @@ def export_bundle(
     checkpoint: Path | None = None,
     precision: str = "fp32",
     calibration: Path | None = None,
-    licence: str = "unknown",
+    licence: str | None = None,
     progress: Callable[[str], None] = lambda _step: None,
 ) -> Manifest:
     """Export an open_clip model to a bundle.
@@ -63,7 +63,7 @@ def export_bundle(
         checkpoint: A local file of weights.
         precision: `fp32`, `fp16` or `int8`.
         calibration: A folder of real photos for the parity check.
-        licence: Licence of the weights, for the manifest.
+        licence: Licence of the weights, for the manifest; None takes what is known of the model.
         progress: Called with a phrase before each step.
 
     Returns:
@@ -87,10 +87,11 @@ def export_bundle(
         raise OutputError(f"cannot write {out}: {error.strerror}") from error
     try:
         manifest = _write(source, tower, precision, staging, progress)
+        manifest = replace(manifest, licence=licence or source.licence, accuracy=source.accuracy)
         progress("comparing with torch")
         measured = parity.measure(source, Backbone(staging), calibration)
         parity.check(measured, precision)
-        manifest = replace(manifest, parity=measured, licence=licence)
+        manifest = replace(manifest, parity=measured)
         (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         staging.chmod(0o755)
         if out.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class SourceModel:
         model: The model, float32, in evaluation mode.
         tokenizer: CLIP's tokenizer.
         transform: How photos become pixels.
+        licence: Of the weights, if it is known here.
+        accuracy: What was measured on real data, by name.
     """
 
     name: str
@@ -43,6 +45,8 @@ class SourceModel:
     model: nn.Module
     tokenizer: SimpleTokenizer
     transform: ImageTransform
+    licence: str = "unknown"
+    accuracy: dict[str, float] = field(default_factory=dict)
 
     @property
     def logit_scale(self) -> float:
@@ -93,19 +97,38 @@ def load_source(name: str, pretrained: str | None = None, checkpoint: Path | Non
         BundleError: Unknown name or tag, weights that cannot be had or do not fit, or a model that is not
             supported.
     """
+    if checkpoint and not checkpoint.is_file():
+        raise BundleError(f"no such checkpoint: {checkpoint}")
     if name == "tiny":
-        from qprompt_exporters.tiny.model import load_tiny
-
-        model, source = load_tiny(checkpoint) if checkpoint else load_tiny(), "tiny"
-    else:
-        model, source = _load_open_clip(name, pretrained, checkpoint), pretrained or ""
-    tokenizer = open_clip.get_tokenizer("ViT-B-32" if name == "tiny" else name)
+        return _load_tiny(checkpoint)
+    model = _load_open_clip(name, pretrained, checkpoint).float().eval()
     return SourceModel(
         name=name,
-        pretrained=checkpoint.name if checkpoint else source,
-        model=model.float().eval(),
-        tokenizer=check_tokenizer(tokenizer),
+        pretrained=checkpoint.name if checkpoint else pretrained or "",
+        model=model,
+        tokenizer=check_tokenizer(open_clip.get_tokenizer(name)),
         transform=_transform(model.visual.preprocess_cfg),
+    )
+
+
+def _load_tiny(checkpoint: Path | None) -> SourceModel:
+    """The embedded backbone; only its own weights have figures."""
+    from qprompt_exporters.tiny.model import LICENCE, load_tiny, zero_shot_results
+
+    try:
+        model: Any = load_tiny(checkpoint) if checkpoint else load_tiny()
+    except Exception as error:  # torch and safetensors raise what they like
+        raise BundleError(
+            f"cannot load tiny ({checkpoint or 'its own weights'}): {_first_line(error)}"
+        ) from error
+    return SourceModel(
+        name="tiny",
+        pretrained=checkpoint.name if checkpoint else "tiny",
+        model=model,
+        tokenizer=SimpleTokenizer(),
+        transform=_transform(model.visual.preprocess_cfg),
+        licence="unknown" if checkpoint else LICENCE,
+        accuracy={} if checkpoint else zero_shot_results(),
     )
 
 
@@ -118,8 +141,6 @@ def _load_open_clip(name: str, pretrained: str | None, checkpoint: Path | None) 
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained and pretrained not in tags:
         raise BundleError(f"{name} has no pretrained tag {pretrained!r}; it has {', '.join(tags) or 'none'}")
-    if checkpoint and not checkpoint.is_file():
-        raise BundleError(f"no such checkpoint: {checkpoint}")
     _check_config(name)
     trained = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
     torch.manual_seed(_RANDOM_SEED)

@@ -28,7 +28,7 @@ def command(
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of real photos for the comparison with torch.")
     ] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the weights, for the manifest.")] = "unknown",
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the manifest.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export an open_clip model to a backbone bundle. Needs `pip install 'qprompt-edge[export]'`.
