@@ -59,11 +59,12 @@ def table(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
         columns: Heading to justification (`left` or `right`).
         rows: Cells as plain text.
     """
-    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
     for heading, justify in columns.items():
         grid.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         grid.add_row(*(Text(printable(cell)) for cell in row))
+    console().print(Text(printable(title), style="bold"), soft_wrap=True)
     console().print(grid)
 
 

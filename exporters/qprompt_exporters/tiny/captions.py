@@ -1,0 +1,158 @@
+"""What is said of a training image: its class's names, and the names of every kind of thing that it is."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from open_clip import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from torch.func import functional_call
+
+from qprompt_exporters.tiny import wordnet
+from qprompt_exporters.tiny.wordnet import Noun, Synset
+
+TEMPLATES = (
+    "a photo of a {}.",
+    "{}",
+    "a picture of a {}.",
+    "a photo of the {}.",
+    "a {}.",
+    "a close-up photo of a {}.",
+    "a small picture of the {}.",
+    "this is a {}",
+)
+# Names of everything and of nothing that can be seen; a cut of the tree never stops at them.
+_TOO_GENERAL = frozenset(
+    {"entity", "physical entity", "abstraction", "object", "whole", "matter", "thing", "causal agent", "unit", "part",
+     "substance", "artifact", "instrumentality", "living thing", "organism", "chordate", "attribute",
+     "relation", "psychological feature", "group", "state", "event", "act", "process", "physical process"}
+)  # fmt: skip
+_NAMES_A_NODE = 4
+_GLOSS_WORDS = 8  # a batch is as long as its longest caption
+
+
+@dataclass(frozen=True)
+class ClassTree:
+    """The training classes (leaves, in label order) under their WordNet ancestors.
+
+    Attributes:
+        nodes: ids; the first `leaves` of them are the classes.
+        names: the names of each node, most common first.
+        children: rows of `nodes` below each node.
+        leaf_sets: for each node, the labels below it.
+        root: the top node's row.
+    """
+
+    nodes: list[str]
+    names: list[list[str]]
+    children: list[list[int]]
+    leaf_sets: list[list[int]]
+    root: int
+    leaves: int
+
+
+def build_tree(class_names: dict[str, list[str]], synsets: dict[str, Synset]) -> ClassTree:
+    """Builds the tree of first parents above the classes."""
+    wnids = list(class_names)
+    inner = wordnet.tree_children(wnids, synsets)
+    nodes = wnids + sorted(set(inner) - set(wnids))
+    row = {wnid: i for i, wnid in enumerate(nodes)}
+    children = [sorted(row[child] for child in inner.get(wnid, ())) for wnid in nodes]
+    names = [_english(class_names.get(wnid, synsets[wnid].names))[:_NAMES_A_NODE] for wnid in nodes]
+    leaf_sets: list[list[int]] = [[] for _ in nodes]
+    for label, wnid in enumerate(wnids):
+        for node in [wnid, *wordnet.ancestors(wnid, synsets)]:
+            leaf_sets[row[node]].append(label)
+    root = next(i for i, wnid in enumerate(nodes) if not synsets[wnid].parents)
+    return ClassTree(nodes, names, children, leaf_sets, root, len(wnids))
+
+
+def _english(names: Sequence[str]) -> list[str]:
+    """Keeps the first name and those after it that are no Latin or proper ones."""
+    return [names[0], *(name for name in names[1:] if name.islower())]
+
+
+def random_cut(tree: ClassTree, stop: float, rng: random.Random) -> tuple[list[int], torch.Tensor]:
+    """Cuts the tree at random heights: {bird, dog, truck, goldfish, ...}, a task such as users will set.
+
+    Args:
+        tree: the classes.
+        stop: the chance of stopping at a node instead of going on to its children.
+        rng: the source of randomness.
+
+    Returns:
+        Rows of the chosen nodes, each class under exactly one of them, and for each class [leaves] that one's place.
+    """
+    chosen: list[int] = []
+    place = torch.zeros(tree.leaves, dtype=torch.int64)
+    waiting = [tree.root]
+    while waiting:
+        node = waiting.pop()
+        general = tree.names[node][0] in _TOO_GENERAL
+        if not tree.children[node] or (not general and rng.random() < stop):
+            place[tree.leaf_sets[node]] = len(chosen)
+            chosen.append(node)
+        else:
+            waiting += tree.children[node]
+    return chosen, place
+
+
+def noun_caption(noun: Noun, rng: random.Random) -> str:
+    """Writes one caption of a noun: a name in a template, the name and its kind, or the dictionary's words."""
+    choice = rng.random()
+    if choice < 0.2 and noun.kind:
+        return rng.choice(TEMPLATES).format(f"{noun.name}, a kind of {noun.kind}")
+    if choice < 0.35:
+        return " ".join(noun.gloss.split()[:_GLOSS_WORDS])
+    return rng.choice(TEMPLATES).format(noun.name)
+
+
+def node_captions(tree: ClassTree, count: int, rng: random.Random) -> list[list[str]]:
+    """Writes `count` captions for every node; the first is the commonest name in the first template."""
+    return [
+        [TEMPLATES[0].format(names[0])]
+        + [rng.choice(TEMPLATES).format(rng.choice(names)) for _ in range(count - 1)]
+        for names in tree.names
+    ]
+
+
+def encode_captions(model: CLIP, tokenizer: SimpleTokenizer, texts: list[str]) -> torch.Tensor:
+    """Runs the text tower on no more positions than the longest text has; the causal mask makes this exact.
+
+    Args:
+        model: a CLIP with a causal text tower.
+        tokenizer: its tokenizer.
+        texts: N sentences.
+
+    Returns:
+        [N, embed_dim] unit vectors.
+    """
+    tokens = tokenizer(texts, context_length=model.context_length)
+    length = int(tokens.argmax(dim=1).max()) + 1
+    shorter = {
+        "positional_embedding": model.positional_embedding[:length],
+        "attn_mask": model.attn_mask[:length, :length],
+    }
+    return functional_call(
+        _TextOnly(model), {f"model.{k}": v for k, v in shorter.items()}, tokens[:, :length]
+    )
+
+
+class _TextOnly(torch.nn.Module):
+    """Gives `functional_call` a module whose forward is the text tower alone."""
+
+    def __init__(self, model: CLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Encodes [N, L] tokens to [N, embed_dim]."""
+        return self.model.encode_text(tokens, normalize=True)
+
+
+def read_wordnet(folder: Path, tree_names: dict[str, list[str]]) -> tuple[ClassTree, list[Noun]]:
+    """Reads WordNet once for both uses: the tree above the classes, and the noun vocabulary."""
+    synsets = wordnet.read_synsets(folder)
+    return build_tree(tree_names, synsets), wordnet.read_nouns(folder, synsets)

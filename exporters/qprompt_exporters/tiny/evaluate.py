@@ -1,0 +1,146 @@
+"""Measures the backbone: `python -m qprompt_exporters.tiny.evaluate --data DIR [--weights FILE]`.
+
+Zero-shot top-1 with the one template "a photo of a {}." and the top-1 of a linear probe on 16 images a class (mean of
+three seeds), on Tiny ImageNet's validation split and on sets that the backbone never saw. A table goes to stderr, one
+JSON object to stdout (`results.json` holds that of the weights beside it). The downstream sets are for the final word, not
+for choosing between models.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from open_clip import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from torch.nn import functional as F
+
+from qprompt_exporters.tiny.captions import encode_captions
+from qprompt_exporters.tiny.data import few_shots, read_class_names, read_zip
+from qprompt_exporters.tiny.model import WEIGHTS, load_tiny
+
+TEMPLATE = "a photo of a {}."
+SHOTS = 16
+SEEDS = (1, 2, 3)
+PROBE_STEPS = 200
+PROBE_DECAY = 1e-3
+
+Features = tuple[torch.Tensor, list[str]]
+Result = tuple[str, float, float | None]
+
+
+@torch.inference_mode()
+def encode(model: CLIP, images: torch.Tensor) -> torch.Tensor:
+    """Encodes [N, 3, 64, 64] to unit vectors [N, E]."""
+    return torch.cat([model.encode_image(part, normalize=True) for part in images.split(200)])
+
+
+@torch.inference_mode()
+def zero_shot(
+    model: CLIP, features: torch.Tensor, labels: list[str], names: dict[str, str], top: int = 1
+) -> float:
+    """Gives the share of images whose class is among the `top` nearest names.
+
+    Args:
+        model: the backbone.
+        features: [N, E] unit vectors of images.
+        labels: N class folders.
+        names: what each class folder is called in words.
+        top: how many guesses count.
+
+    Returns:
+        A fraction from 0 to 1.
+    """
+    classes = sorted(names)
+    texts = encode_captions(model, SimpleTokenizer(), [TEMPLATE.format(names[c]) for c in classes])
+    guesses = (features @ texts.T).topk(top, dim=1).indices
+    truth = torch.tensor([classes.index(label) for label in labels])
+    return (guesses == truth[:, None]).any(dim=1).float().mean().item()
+
+
+def probe(train: Features, test: Features) -> float:
+    """Fits a linear classifier on frozen features (L-BFGS, weight decay); gives its top-1 on `test`."""
+    classes = sorted(set(train[1]))
+    mean, deviation = train[0].mean(dim=0), train[0].std(dim=0) + 1e-6
+    x, x_test = ((f - mean) / deviation for f in (train[0], test[0]))
+    y, y_test = (torch.tensor([classes.index(label) for label in f[1]]) for f in (train, test))
+    weight = torch.zeros(len(classes), x.shape[1], requires_grad=True)
+    bias = torch.zeros(len(classes), requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=PROBE_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        decay = PROBE_DECAY * len(classes) * weight.square().sum()
+        loss = F.cross_entropy(F.linear(x, weight, bias), y) + decay
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    guesses = F.linear(x_test, weight, bias).argmax(dim=1)
+    return (guesses == y_test).float().mean().item()
+
+
+def probe_mean(train: Features, test: Features | None) -> float:
+    """Averages `probe` over seeds, 16 images a class; without `test`, on all the images not drawn."""
+
+    def take(features: Features, rows: list[int]) -> Features:
+        return features[0][rows], [features[1][row] for row in rows]
+
+    scores = []
+    for seed in SEEDS:
+        chosen, rest = few_shots(train[1], SHOTS, seed)
+        scores.append(probe(take(train, chosen), test or take(train, rest)))
+    return sum(scores) / len(scores)
+
+
+def plain_names(labels: list[str]) -> dict[str, str]:
+    """Turns class folders into words: `_` and `-` become spaces."""
+    return {label: label.replace("_", " ").replace("-", " ").lower() for label in set(labels)}
+
+
+def measure(model: CLIP, data: Path, probes: bool) -> Iterator[Result]:
+    """Gives (set, zero-shot top-1, probe top-1 or None) for each set."""
+
+    def features(file: str, prefix: str, depth: int) -> Features:
+        images, labels = read_zip(data / file, prefix, depth)
+        return encode(model, images), labels
+
+    def row(name: str, test: Features, words: dict[str, str], train: Features | None, top: int = 1) -> Result:
+        score = probe_mean(train or test, test if train else None) if probes and top == 1 else None
+        return name, zero_shot(model, *test, words, top), score
+
+    words = {wnid: names[0] for wnid, names in read_class_names(data).items()}
+    yield row("tiny-imagenet-val", features("tiny-imagenet-val.zip", "val/", 1), words, None)
+    test = features("cifar10-subset.zip", "test/", 1)
+    yield row("cifar10", test, plain_names(test[1]), features("cifar10-subset.zip", "train/", 1))
+    test = features("caltech101.zip", "", 0)
+    yield row("caltech101", test, plain_names(test[1]), None)
+    for domain in ("photo", "art_painting", "cartoon", "sketch"):
+        test = features("pacs.zip", domain + "/", 1)
+        yield row(f"pacs-{domain}", test, plain_names(test[1]), None)
+    images, files = read_zip(data / "photos-full-size.zip", "", -1)
+    names = {file: file.rsplit(".", 1)[0].split("_", 1)[1].replace("_", " ") for file in files}
+    yield row("photos-full-size top-5", (encode(model, images), files), names, None, top=5)
+
+
+def main() -> None:
+    """Parses the command line and prints the figures."""
+    parser = argparse.ArgumentParser(description="Evaluate the embedded backbone.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the zip files")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--no-probes", action="store_true", help="zero-shot only")
+    args = parser.parse_args()
+    model = load_tiny(args.weights)
+    figures = {}
+    print(f"{'set':24} zero-shot  probe", file=sys.stderr)
+    for name, score, probed in measure(model, args.data, not args.no_probes):
+        figures[name] = {"zero_shot": round(score, 4), "probe": None if probed is None else round(probed, 4)}
+        shown = "" if probed is None else f"{probed:8.1%}"
+        print(f"{name:24} {score:8.1%} {shown}", file=sys.stderr, flush=True)
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Stage 2: the image tower learns to say what stage 1's text tower says of an image's class and of its kinds.
+
+Three losses a batch:
+- softmax over all training classes, a random caption each;
+- softmax over a random cut of the tree above them ("bird", "dog", "truck", ...), the shape of a user's task;
+- cosine distance to the class's text vector: where the image leaves doubt, the regression's answer is the mean of
+  the likely classes' vectors, which is where an unknown class lies (ConSE, Norouzi et al. 2014).
+The text tower stands still at first; later it learns slowly, held to its targets on the rest of the vocabulary.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from open_clip import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from torch.func import functional_call
+from torch.optim import AdamW
+
+from qprompt_exporters.tiny.captions import ClassTree, encode_captions, node_captions, random_cut
+from qprompt_exporters.tiny.text_stage import distill_loss, sample_nouns, text_parameters
+from qprompt_exporters.tiny.wordnet import Noun
+
+CAPTIONS_A_NODE = 8
+CUT_STOP = 0.2
+COSINE_WEIGHT = 2.0
+SMOOTHING = 0.1
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Settings of stage 2; all may change when a run is resumed.
+
+    Attributes:
+        epochs: the length of the schedule.
+        low_epochs: how many of them, the first, see images of 48 pixels instead of 64.
+        batch_size: images a step.
+        lr: of the image tower.
+        text_lr: of the text tower (its token table stands still).
+        text_every: the text tower learns at every so many-th step; 0: never.
+        decay: the share of the schedule, its end, over which the rates fall to nothing.
+        hold_out: train without every so many-th class, to measure on; 0: with all.
+        seed: of order, augmentation and captions.
+    """
+
+    epochs: float = 16.0
+    low_epochs: float = 3.0
+    batch_size: int = 64
+    lr: float = 3e-4
+    text_lr: float = 1e-4
+    text_every: int = 0
+    decay: float = 0.5
+    hold_out: int = 0
+    seed: int = 1
+
+    def rate(self, step: int, steps: int) -> float:
+        """Gives the factor on the learning rates: a short rise, a plateau, a straight fall."""
+        return min(1.0, (step + 1) / 200, max(0.0, (1 - step / steps) / self.decay))
+
+    def kept(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Gives the rows of the images to train on."""
+        return np.flatnonzero(labels % self.hold_out != 0) if self.hold_out else np.arange(len(labels))
+
+
+def make_optimizer(model: CLIP, config: ImageConfig) -> AdamW:
+    """Makes the optimizer: image tower with logit scale, and text tower without its table."""
+    image = [*model.visual.parameters(), model.logit_scale]
+    groups = [
+        {"params": [p for p in image if p.ndim > 1], "peak": config.lr, "weight_decay": 0.05},
+        {"params": [p for p in image if p.ndim <= 1], "peak": config.lr, "weight_decay": 0.0},
+        {"params": text_parameters(model, table=False), "peak": config.text_lr, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+
+
+class CaptionBank:
+    """Features of captions of every node of the tree, computed at once and drawn from at each step."""
+
+    def __init__(self, tree: ClassTree, rng: random.Random) -> None:
+        self.tree = tree
+        self.rng = rng
+        self.features = torch.empty(0)
+
+    @torch.no_grad()
+    def refresh(self, model: CLIP, tokenizer: SimpleTokenizer) -> None:
+        """Writes new captions and encodes them: `features` becomes [nodes, CAPTIONS_A_NODE, E]."""
+        texts = [text for texts in node_captions(self.tree, CAPTIONS_A_NODE, self.rng) for text in texts]
+        parts = [encode_captions(model, tokenizer, texts[i : i + 500]) for i in range(0, len(texts), 500)]
+        self.features = torch.cat(parts).view(len(self.tree.nodes), CAPTIONS_A_NODE, -1)
+
+    def draw(self) -> torch.Tensor:
+        """Gives the features of one random caption a node, [nodes, E]."""
+        choice = [self.rng.randrange(CAPTIONS_A_NODE) for _ in self.tree.nodes]
+        return self.features[torch.arange(len(choice)), choice]
+
+    def encode(self, model: CLIP, tokenizer: SimpleTokenizer) -> torch.Tensor:
+        """Encodes one fresh caption a node with gradients, [nodes, E]."""
+        texts = [captions[-1] for captions in node_captions(self.tree, 2, self.rng)]
+        return encode_captions(model, tokenizer, texts)
+
+
+def encode_images(model: CLIP, pixels: torch.Tensor) -> torch.Tensor:
+    """Encodes [B, 3, S, S] of any size that is a multiple of 16 to unit vectors [B, E].
+
+    At other sizes than 64 the position embedding is interpolated.
+    """
+    side = pixels.shape[-1] // 16
+    position = model.visual.positional_embedding
+    if side * side + 1 != len(position):
+        own = int((len(position) - 1) ** 0.5)
+        grid = position[1:].T.reshape(1, -1, own, own)
+        grid = F.interpolate(grid, (side, side), mode="bilinear").reshape(grid.shape[1], -1).T
+        position = torch.cat([position[:1], grid])
+    features = functional_call(model.visual, {"positional_embedding": position}, pixels)
+    return F.normalize(features, dim=-1)
+
+
+def image_loss(
+    features: torch.Tensor, labels: torch.Tensor, nodes: torch.Tensor, scale: torch.Tensor, bank: CaptionBank,
+    trained: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """Sums the three losses named at the top of the module.
+
+    Args:
+        features: [B, E] unit vectors of images.
+        labels: [B] their classes.
+        nodes: [nodes, E] unit vectors of one caption a node.
+        scale: the logit scale.
+        bank: captions and tree.
+        trained: [leaves] true for the classes that are trained on; the others are no candidates.
+
+    Returns:
+        The loss, a scalar.
+    """
+    leaves = nodes[: len(trained)]
+    logits = (scale * features @ leaves.T).masked_fill(~trained, -1e4)
+    smooth = F.one_hot(labels, len(trained)) * (1 - SMOOTHING) + trained * (SMOOTHING / trained.sum())
+    leaf_loss = -(smooth * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+    chosen, place = random_cut(bank.tree, CUT_STOP, bank.rng)
+    seen = torch.zeros(len(chosen), dtype=torch.bool)
+    seen[place[trained]] = True
+    cut_logits = (scale * features @ nodes[chosen].T).masked_fill(~seen, -1e4)
+    cut_loss = F.cross_entropy(cut_logits, place[labels])
+
+    centre = F.normalize(bank.features[: len(trained)].mean(dim=1), dim=-1)
+    cosine_loss = 1 - (features * centre[labels]).sum(dim=1).mean()
+    return leaf_loss + cut_loss + COSINE_WEIGHT * cosine_loss
+
+
+def hold_text(
+    model: CLIP, tokenizer: SimpleTokenizer, nouns: list[Noun], targets: torch.Tensor, rng: random.Random
+) -> torch.Tensor:
+    """Gives stage 1's loss on a few random nouns, which keeps words that no image shows in their place."""
+    texts, wanted = sample_nouns(nouns, targets, 192, rng)
+    return 4 * distill_loss(encode_captions(model, tokenizer, texts), wanted)
+
+
+def trained_classes(config: ImageConfig, leaves: int) -> torch.Tensor:
+    """Marks the classes that are trained on, [leaves]."""
+    mark = torch.ones(leaves, dtype=torch.bool)
+    if config.hold_out:
+        mark[:: config.hold_out] = False
+    return mark
+
+
+def steps_of(config: ImageConfig, images: int) -> Iterator[tuple[int, int]]:
+    """Gives (epoch, step in the epoch) without end."""
+    epoch = 0
+    while True:
+        yield from ((epoch, step) for step in range(images // config.batch_size))
+        epoch += 1

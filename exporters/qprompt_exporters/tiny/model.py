@@ -1,0 +1,120 @@
+"""The embedded backbone `tiny`: an ordinary `open_clip.CLIP`, small, with a convolutional stem.
+
+Three strided convolutions with a residual block between them and a fourth that ends at the tower's width stand
+where a ViT has its patch embedding; open_clip's own forward code runs unchanged. A 64 x 64 image becomes 16 tokens.
+Convolutions learn from few images and few passes what attention would need many for, and keep the blocks cheap.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip import CLIP, set_model_preprocess_cfg
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+CONFIG: dict[str, Any] = {
+    "embed_dim": 256,
+    "vision_cfg": {
+        "image_size": 64,
+        "patch_size": 16,  # the stem's total stride
+        "layers": 6,
+        "width": 192,
+        "head_width": 48,
+        "mlp_ratio": 2.0,
+        "pool_type": "avg",  # over the image's tokens; a class token learns too slowly in few epochs
+    },
+    "text_cfg": {
+        "context_length": 32,
+        "vocab_size": 49408,
+        "width": 192,
+        "heads": 4,
+        "layers": 3,
+    },
+}
+PREPROCESS: dict[str, Any] = {
+    "size": (64, 64),
+    "mode": "RGB",
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.25, 0.25, 0.25),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "fill_color": 0,
+}
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+RESULTS = Path(__file__).with_name("results.json")
+LICENCE = "MIT"
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside an identity, as in ResNet (He et al. 2015); [B, C, H, W] stays so."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Adds the block's answer to its input."""
+        return torch.relu(x + self.body(x))
+
+
+def build_stem(width: int) -> nn.Sequential:
+    """Builds the stem: [B, 3, H, W] -> [B, width, H / 16, W / 16]."""
+    return nn.Sequential(
+        *_downsample(3, 32),
+        *_downsample(32, 64),
+        *_downsample(64, 128),
+        ResidualBlock(128),
+        nn.Conv2d(128, width, 3, stride=2, padding=1),
+    )
+
+
+def build_tiny() -> CLIP:
+    """Builds the model with random weights, its preprocessing stated where open_clip keeps it."""
+    model = CLIP(**CONFIG)
+    model.visual.conv1 = build_stem(CONFIG["vision_cfg"]["width"])
+    set_model_preprocess_cfg(model, PREPROCESS)
+    return model
+
+
+def load_tiny(path: Path | str = WEIGHTS) -> CLIP:
+    """Loads the trained model, ready for inference.
+
+    Args:
+        path: a file that `save_tiny` wrote; the one beside this module if not given.
+
+    Returns:
+        The model in float32 and evaluation mode.
+    """
+    model = build_tiny()
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    return model.eval()
+
+
+def zero_shot_results() -> dict[str, float]:
+    """Gives what `evaluate` measured on the trained model: name of a set to zero-shot top-1."""
+    return {name: figures["zero_shot"] for name, figures in json.loads(RESULTS.read_text("utf-8")).items()}
+
+
+def save_tiny(state: dict[str, torch.Tensor], path: Path | str) -> None:
+    """Writes a state dict with its numbers in float16, through a temporary file and a rename."""
+    path = Path(path)
+    partial = path.with_suffix(".part")
+    halves = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
+    save_file(halves, partial)
+    partial.replace(path)
+
+
+def _downsample(inputs: int, outputs: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    ]
