@@ -184,11 +184,11 @@ def _tune(
     reporter: Reporter,
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
+    fit_activations(backbone, options.max_memory)
     texts = [name.text for name in data.classes]
     initial = qcoop.initial_prompt(
         backbone, texts, options.context_init, per_class=options.contexts == "per-class"
     )
-    fit_activations(backbone, options.max_memory)
     config = settle(options.training, {qcoop.ROLE: initial.context}, backbone.manifest.logit_scale)
     facts = _facts(data, backbone, options, config)
     task = task_id(facts, data.train_features, data.train.labels)

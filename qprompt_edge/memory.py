@@ -36,10 +36,10 @@ def check_limit(limit_mb: float | None, doing: str) -> None:
 
 
 def fit_activations(backbone: Backbone, limit_mb: float | None) -> None:
-    """Let the text tower's activations use what a limit leaves; classes then run in chunks.
+    """Load the text tower the frugal way and let its activations use what a limit leaves, in chunks of classes.
 
     Args:
-        backbone: The backbone; its `activation_bytes` is lowered if need be.
+        backbone: The backbone, its text tower not used yet.
         limit_mb: The limit, or None for no limit.
 
     Raises:
@@ -47,6 +47,8 @@ def fit_activations(backbone: Backbone, limit_mb: float | None) -> None:
     """
     if limit_mb is None:
         return
+    backbone.spare_memory = True
+    backbone.open_text_tower()
     check_limit(limit_mb, "loading the backbone")
     left = int((limit_mb - peak_rss_mb()) * _SHARE * _MEGABYTE)
     backbone.activation_bytes = min(backbone.activation_bytes, left)

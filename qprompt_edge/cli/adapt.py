@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from qprompt_edge.adaptation import LEAST_HOLDOUT, AdaptResult, Holdout, adapt
-from qprompt_edge.cli.output import emit, percent, progress_reporter, reported, say, table
+from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
     BackboneOption,
     Bits,
@@ -29,6 +29,7 @@ from qprompt_runtime.files import check_writable
 
 _DEFAULTS = TrainingConfig()
 _SHOWN_SKIPPED = 10
+_FAR_FROM_PROBE = 0.1
 
 
 @reported
@@ -165,7 +166,7 @@ def _show(result: AdaptResult, out: Path) -> None:
     training = result.options.training
     say(
         f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
-        f"{training.bits} bit{'s' if training.bits > 1 else ''} a weight, tuned on {result.train_photos} photos in "
+        f"{counted(training.bits, 'bit')} a weight, tuned on {result.train_photos} photos in "
         f"{result.steps} steps and {result.seconds['total']:.1f} s ({result.provider}, "
         f"{result.peak_rss_mb:.0f} MB at most)"
     )
@@ -180,7 +181,7 @@ def _show_holdout(holdout: Holdout) -> None:
             ("linear probe", holdout.probe),
         )
     ]
-    title = f"On {holdout.adapted.n} photos that were not trained on"
+    title = f"On {counted(holdout.adapted.n, 'photo')} not trained on"
     table(title, {"": "left", "top-1": "right", "mean over classes": "right"}, rows)
     if holdout.missing:
         say(
@@ -202,7 +203,11 @@ def verdict(holdout: Holdout | None) -> str:
             "needed; add photos or give --test-images DIR."
         )
     if holdout.helped:
-        return f"Adaptation helped: {change}; a linear probe on the same features reaches {percent(holdout.probe.top1)}."
+        probe = holdout.probe.top1
+        closer = (
+            " --contexts per-class may come closer." if probe - holdout.adapted.top1 > _FAR_FROM_PROBE else ""
+        )
+        return f"Adaptation helped: {change}; a linear probe on the same features reaches {percent(probe)}.{closer}"
     return (
         f"Adaptation did not help here: {change}. What may: more photos of each class, words that describe the "
         "classes (--class-names), --contexts per-class, more --bits, or a larger --backbone."

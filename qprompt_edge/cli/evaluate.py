@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qprompt_edge.cli.output import emit, percent, progress_reporter, reported, say, table
+from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
     ImagesOption,
     JsonOption,
@@ -86,7 +86,7 @@ def _show(report: PromptReport) -> None:
                 [label, str(row.sum()), percent(float(scores.per_class[index])), ", ".join(wrong[:3])]
             )
     columns = {"class": "left", "photos": "right", "right": "right", "taken for": "left"}
-    table(f"{scores.n} photos", columns, rows)
+    table(counted(scores.n, "photo"), columns, rows)
     if report.mistakes:
         shown = report.mistakes[:_SHOWN_MISTAKES]
         table(

@@ -68,6 +68,11 @@ def table(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
     console().print(grid)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 photo`, `2 photos`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def percent(fraction: float) -> str:
     """A fraction as people read it."""
     return "-" if fraction != fraction else f"{100 * fraction:.1f}%"

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from qprompt_edge.cli.output import emit, fail, percent, progress_reporter, reported, say, table
+from qprompt_edge.cli.output import counted, emit, fail, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
     JsonOption,
     MaxMemoryOption,
@@ -74,7 +74,7 @@ def command(
                 reporter.stage("classifying", done, len(paths))
     check_limit(max_memory, "classifying")
     if rows:
-        table(f"{len(rows)} photos", {"image": "left", "class": "left"}, rows)
+        table(counted(len(rows), "photo"), {"image": "left", "class": "left"}, rows)
     if unread:
         message = f"{unread} of {len(paths)} files could not be read"
         if as_json or as_csv:  # each was reported in its place

@@ -50,6 +50,7 @@ class Backbone:
         self.provider = choose_provider(provider)
         self.threads = threads
         self.activation_bytes = _ACTIVATION_BYTES
+        self.spare_memory = False
 
     @classmethod
     def load(cls, name: str | Path, provider: str = "auto", threads: int = 0) -> Backbone:
@@ -79,7 +80,15 @@ class Backbone:
     @cached_property
     def _text_session(self) -> onnxruntime.InferenceSession:
         path = self.folder / self.manifest.text_graph.file
-        return open_session(path, self.provider, self.threads, prepack=False)
+        return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
+
+    def open_text_tower(self) -> None:
+        """Load the text tower now.
+
+        With `spare_memory` set before, its weights stay memory-mapped: no packed copies are made, one for each
+        direction, and a step takes a quarter longer.
+        """
+        _ = self._text_session
 
     def close_image_tower(self) -> None:
         """Give back the image tower's memory; it opens again when it is needed."""
