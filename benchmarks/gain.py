@@ -21,13 +21,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.evaluation import class_probabilities, linear_probe, score, softmax
+from qprompt_edge.evaluation import class_probabilities, linear_probe, score
 from qprompt_edge.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.methods import qcoop
 from qprompt_edge.photos import LabelledPhotos, find_photos
 from qprompt_edge.splits import take_shots
 from qprompt_edge.trainer import TrainingConfig, forward_weights, run, settle, start
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.classifier import softmax
 from qprompt_runtime.prompt_file import rule_text
 
 Array = NDArray[np.float32]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, score, softmax
+from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, score
 from qprompt_edge.features import FeatureCache, feature_identity
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.methods import qcoop
@@ -23,7 +23,7 @@ from qprompt_edge.preparation import TaskData, prepare
 from qprompt_edge.trainer import Progress, TrainingConfig, settle, start, train
 from qprompt_edge.work_dir import WorkDir, cache_folder, task_id
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import prompt_features
+from qprompt_runtime.classifier import prompt_features, softmax
 from qprompt_runtime.prompt_file import Calibration, PromptFile, write_prompt_file
 
 LEAST_HOLDOUT = 30
@@ -147,7 +147,7 @@ def adapt(
 
     prompt, steps, work = _tune(data, backbone, options, work_dir, resume, reporter)
     trained = time.monotonic()
-    holdout = _judge(data, prompt, backbone, options) if len(data.test_labels) else None
+    holdout = _judge(data, prompt, backbone) if len(data.test_labels) else None
     counts = np.bincount(data.train.labels, minlength=len(data.classes))
     end = time.monotonic()
     return AdaptResult(
@@ -224,8 +224,7 @@ def _tune(
 
 
 def _report(progress: Progress, options: AdaptOptions, reporter: Reporter) -> None:
-    if progress.state.step == 1:
-        check_limit(options.max_memory, "a training step")
+    check_limit(options.max_memory, "a training step")
     reporter.stage("tuning the prompt", progress.state.step, progress.steps)
 
 
@@ -245,7 +244,7 @@ def _facts(
     }
 
 
-def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, options: AdaptOptions) -> Holdout:
+def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone) -> Holdout:
     """Zero-shot, adapted and probe on the photos kept away."""
     texts = [name.text for name in data.classes]
     initial = qcoop.initial_prompt(backbone, texts)

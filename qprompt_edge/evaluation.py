@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_runtime.classifier import softmax
+
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
@@ -73,13 +75,6 @@ def _calibration_error(confidence: Array, right: NDArray[np.bool_]) -> float:
 def class_probabilities(image_features: Array, class_features: Array, logit_scale: float) -> Array:
     """softmax(s * cos): float32 [N,C] from unit features [N,E] and [C,E]."""
     return softmax(np.float32(logit_scale) * (image_features @ class_features.T))
-
-
-def softmax(logits: Array) -> Array:
-    """Row-wise softmax of float32 [N,C]."""
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: Array = exponents / exponents.sum(axis=1, keepdims=True)
-    return shares
 
 
 def linear_probe(features: Array, labels: Labels, classes: int, penalty: float = 1.0) -> tuple[Array, Array]:

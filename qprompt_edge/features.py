@@ -152,6 +152,9 @@ def encode_photos(
             entry = cache.get(key) or _encode_photo(backbone, content, views, [seed, *key])
         except (OSError, ImageError) as error:
             failures[index] = _reason(error)
+        except KeyboardInterrupt:
+            cache.save()
+            raise
         else:
             cache.put(key, entry)
             seen.add(key)

@@ -67,3 +67,24 @@ def test_bad_files_are_listed_by_position(tiny: Backbone, paths: list[Path], tmp
     assert set(encoded.failures) == {1, 2}
     assert np.all(encoded.features[1:3] == 0)
     assert np.array_equal(encoded.features[[0, 3]], encode_photos(tiny, paths[:2]).features)
+
+
+def test_an_interruption_keeps_what_was_encoded(
+    tiny: Backbone, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity, encode, encoded = feature_identity(tiny, 0, 1), tiny.encode_images, []
+
+    def interrupted(pixels: np.ndarray) -> np.ndarray:
+        if len(encoded) == 3:
+            raise KeyboardInterrupt
+        encoded.append(1)
+        return encode(pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny, "encode_images", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            encode_photos(tiny, paths, cache=FeatureCache(tmp_path / "cache.npz", identity))
+    encoded.clear()
+    monkeypatch.setattr(tiny, "encode_images", lambda pixels: encoded.append(1) or encode(pixels))
+    encode_photos(tiny, paths, cache=FeatureCache(tmp_path / "cache.npz", identity))
+    assert len(encoded) == len(paths) - 3

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from spox import Tensor, Var, argument, build
 
 IR_VERSION = 9
-"""The newest ONNX file version that onnxruntime 1.19 and everything after it reads without question."""
+"""An ONNX file version that onnxruntime 1.19 and everything after it reads."""
 OPSET = 18
 
 

@@ -162,7 +162,7 @@ def _show(result: AdaptResult, out: Path) -> None:
         say(f"trained on a single photo: {', '.join(result.single)}")
     if result.holdout is not None:
         _show_holdout(result.holdout)
-    say(verdict(result.holdout))
+    say(verdict(result.holdout, shared=result.options.contexts == "shared"))
     training = result.options.training
     say(
         f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
@@ -190,8 +190,8 @@ def _show_holdout(holdout: Holdout) -> None:
         )
 
 
-def verdict(holdout: Holdout | None) -> str:
-    """What the hold-out says, in words."""
+def verdict(holdout: Holdout | None, *, shared: bool) -> str:
+    """What the hold-out says, in words, and what may help a context that all classes share (`shared`) or not."""
     if holdout is None:
         return (
             "Nothing was held out, so nothing says how good this is; give --test-images DIR or --holdout 0.2."
@@ -204,11 +204,11 @@ def verdict(holdout: Holdout | None) -> str:
         )
     if holdout.helped:
         probe = holdout.probe.top1
-        closer = (
-            " --contexts per-class may come closer." if probe - holdout.adapted.top1 > _FAR_FROM_PROBE else ""
-        )
+        far = shared and probe - holdout.adapted.top1 > _FAR_FROM_PROBE
+        closer = " --contexts per-class may come closer." if far else ""
         return f"Adaptation helped: {change}; a linear probe on the same features reaches {percent(probe)}.{closer}"
+    per_class = "--contexts per-class, " if shared else ""
     return (
         f"Adaptation did not help here: {change}. What may: more photos of each class, words that describe the "
-        "classes (--class-names), --contexts per-class, more --bits, or a larger --backbone."
+        f"classes (--class-names), {per_class}more --bits, or a larger --backbone."
     )

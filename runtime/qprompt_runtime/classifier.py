@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,16 +105,10 @@ class PromptClassifier:
         pixels = load_pixels(image, self.backbone.manifest.image_transform)
         return self.predict_features(self.backbone.encode_images(pixels[None]), top_k)[0]
 
-    def predict_many(self, images: Iterable[Source], top_k: int = 1) -> list[Prediction]:
-        """Classify photos one after the other; see `predict`."""
-        return [self.predict(image, top_k) for image in images]
-
     def probabilities(self, image_features: NDArray[np.float32]) -> NDArray[np.float32]:
         """softmax(s * cos) of image features [B,E] against all C classes: float32 [B,C]."""
-        logits = np.float32(self.prompt.calibration.logit_scale) * (image_features @ self.class_features.T)
-        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
-        return shares
+        scale = np.float32(self.prompt.calibration.logit_scale)
+        return softmax(scale * (image_features @ self.class_features.T))
 
     def predict_features(self, image_features: NDArray[np.float32], top_k: int = 1) -> list[Prediction]:
         """Classify unit image features [B,E] that were computed before."""
@@ -125,6 +119,13 @@ class PromptClassifier:
                 Prediction(tuple(self.labels[i] for i in best), tuple(float(row[i]) for i in best))
             )
         return predictions
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Row-wise softmax of float32 [N,C]."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
+    return shares
 
 
 def check_backbone(prompt: PromptFile, backbone: Backbone) -> None:

@@ -13,11 +13,6 @@ _AUTOMATIC = ("CUDA", "CPU")
 """What `auto` tries, best first. TensorRT compiles for minutes at the first start, so it is never a surprise."""
 
 
-def available_providers() -> list[str]:
-    """Short names of what this machine's onnxruntime offers, such as ["cuda", "cpu"]."""
-    return [name.removesuffix(_SUFFIX).lower() for name in onnxruntime.get_available_providers()]
-
-
 def choose_provider(wanted: str) -> str:
     """The provider to use, as onnxruntime names it.
 

@@ -9,7 +9,6 @@ The text tower stands still at first; later it learns slowly, held to its target
 """
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,11 +165,3 @@ def trained_classes(config: ImageConfig, leaves: int) -> torch.Tensor:
     if config.hold_out:
         mark[:: config.hold_out] = False
     return mark
-
-
-def steps_of(config: ImageConfig, images: int) -> Iterator[tuple[int, int]]:
-    """Gives (epoch, step in the epoch) without end."""
-    epoch = 0
-    while True:
-        yield from ((epoch, step) for step in range(images // config.batch_size))
-        epoch += 1
