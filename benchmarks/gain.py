@@ -110,29 +110,50 @@ def split(data: EncodedSet, seed: int) -> tuple[Array, Labels, Array, Labels]:
     )
 
 
-def tuned_accuracy(
-    backbone: Backbone, data: EncodedSet, seed: int, variant: Variant, config: TrainingConfig
-) -> float:
-    """Top-1 on the test set after tuning on one draw of shots."""
-    features, labels, test_features, test_labels = split(data, seed)
-    initial = qcoop.initial_prompt(backbone, data.texts, per_class=variant.per_class)
+def tune(
+    backbone: Backbone,
+    texts: tuple[str, ...],
+    shots: tuple[Array, Labels],
+    seed: int,
+    variant: Variant,
+    config: TrainingConfig,
+) -> Array:
+    """Tune a prompt for the classes called `texts` on features [N, E] and labels [N]; the vectors as shipped."""
+    features, labels = shots
+    initial = qcoop.initial_prompt(backbone, texts, per_class=variant.per_class)
     config = replace(config, seed=seed, bits=variant.bits)
     config = settle(config, {qcoop.ROLE: initial.context}, backbone.manifest.logit_scale)
     objective = qcoop.ContextObjective(backbone, initial.tokens, features[:, None], labels, seed)
     state = run(start({qcoop.ROLE: initial.context}, config), objective, labels, config)
-    classes = backbone.encode_classes(forward_weights(state)[qcoop.ROLE], initial.tokens)
-    return score(class_probabilities(test_features, classes, backbone.manifest.logit_scale), test_labels).top1
+    return forward_weights(state)[qcoop.ROLE]
+
+
+def accuracy(
+    backbone: Backbone, texts: tuple[str, ...], test: tuple[Array, Labels], context: Array | None = None
+) -> float:
+    """Top-1 on features [N, E] and labels [N] among `texts`; without `context`, of the prompt written by hand."""
+    initial = qcoop.initial_prompt(backbone, texts)
+    vectors = initial.context if context is None else context
+    classes = backbone.encode_classes(vectors, initial.tokens)
+    return score(class_probabilities(test[0], classes, backbone.manifest.logit_scale), test[1]).top1
+
+
+def tuned_accuracy(
+    backbone: Backbone, data: EncodedSet, seed: int, variant: Variant, config: TrainingConfig
+) -> float:
+    """Top-1 on the test set after tuning on one draw of shots."""
+    features, labels, *test = split(data, seed)
+    context = tune(backbone, data.texts, (features, labels), seed, variant, config)
+    return accuracy(backbone, data.texts, (test[0], test[1]), context)
 
 
 def yardsticks(backbone: Backbone, data: EncodedSet, seed: int) -> tuple[float, float]:
     """Zero-shot and linear-probe top-1 on the test set."""
     features, labels, test_features, test_labels = split(data, seed)
-    initial = qcoop.initial_prompt(backbone, data.texts)
-    classes = backbone.encode_classes(initial.context, initial.tokens)
-    by_hand = class_probabilities(test_features, classes, backbone.manifest.logit_scale)
+    by_hand = accuracy(backbone, data.texts, (test_features, test_labels))
     weight, bias = linear_probe(features, labels, len(data.texts))
     probe = softmax(test_features @ weight + bias)
-    return score(by_hand, test_labels).top1, score(probe, test_labels).top1
+    return by_hand, score(probe, test_labels).top1
 
 
 def measure(

@@ -1,15 +1,17 @@
-"""Measures the backbone: `python -m qprompt_exporters.tiny.evaluate --data DIR [--weights FILE]`.
+"""Measures the backbone: `python -m qprompt_exporters.tiny.evaluate --data DIR [--weights FILE | --bundle FOLDER]`.
 
 Zero-shot top-1 with the one template "a photo of a {}." and the top-1 of a linear probe on 16 images a class (mean of
 three seeds), on Tiny ImageNet's validation split and on sets that the backbone never saw. A table goes to stderr, one
-JSON object to stdout (`results.json` holds that of the weights beside it). The downstream sets are for the final word, not
+JSON object to stdout (`results.json` holds that of the weights beside it). With `--bundle` the exported graphs are measured
+instead of the weights: what float16 or int8 costs. The downstream sets are for the final word, not
 for choosing between models.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from torch.nn import functional as F
 from qprompt_exporters.tiny.captions import encode_captions
 from qprompt_exporters.tiny.data import few_shots, read_class_names, read_zip
 from qprompt_exporters.tiny.model import WEIGHTS, load_tiny
+from qprompt_runtime.backbone import Backbone
 
 TEMPLATE = "a photo of a {}."
 SHOTS = 16
@@ -31,20 +34,50 @@ Features = tuple[torch.Tensor, list[str]]
 Result = tuple[str, float, float | None]
 
 
-@torch.inference_mode()
-def encode(model: CLIP, images: torch.Tensor) -> torch.Tensor:
-    """Encodes [N, 3, 64, 64] to unit vectors [N, E]."""
-    return torch.cat([model.encode_image(part, normalize=True) for part in images.split(200)])
+@dataclass(frozen=True)
+class Encoder:
+    """A backbone, in torch or exported: images [N, 3, 64, 64] and N class names to unit vectors [N, E]."""
+
+    images: Callable[[torch.Tensor], torch.Tensor]
+    names: Callable[[list[str]], torch.Tensor]
 
 
-@torch.inference_mode()
+def torch_encoder(model: CLIP) -> Encoder:
+    """Encodes by the trained model itself."""
+
+    @torch.inference_mode()
+    def images(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.cat([model.encode_image(part, normalize=True) for part in pixels.split(200)])
+
+    @torch.inference_mode()
+    def names(words: list[str]) -> torch.Tensor:
+        return encode_captions(model, SimpleTokenizer(), [TEMPLATE.format(name) for name in words])
+
+    return Encoder(images, names)
+
+
+def bundle_encoder(backbone: Backbone) -> Encoder:
+    """Encodes by a bundle's graphs."""
+
+    def images(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(backbone.encode_images(pixels.numpy()))
+
+    def names(words: list[str]) -> torch.Tensor:
+        before, after = TEMPLATE.split("{}")
+        context = backbone.embed_text(before.strip())[None]
+        tokens = backbone.tokenize(words, ("", after), context.shape[1])
+        return torch.from_numpy(backbone.encode_classes(context, tokens))
+
+    return Encoder(images, names)
+
+
 def zero_shot(
-    model: CLIP, features: torch.Tensor, labels: list[str], names: dict[str, str], top: int = 1
+    encoder: Encoder, features: torch.Tensor, labels: list[str], names: dict[str, str], top: int = 1
 ) -> float:
     """Gives the share of images whose class is among the `top` nearest names.
 
     Args:
-        model: the backbone.
+        encoder: the backbone.
         features: [N, E] unit vectors of images.
         labels: N class folders.
         names: what each class folder is called in words.
@@ -54,7 +87,7 @@ def zero_shot(
         A fraction from 0 to 1.
     """
     classes = sorted(names)
-    texts = encode_captions(model, SimpleTokenizer(), [TEMPLATE.format(names[c]) for c in classes])
+    texts = encoder.names([names[c] for c in classes])
     guesses = (features @ texts.T).topk(top, dim=1).indices
     truth = torch.tensor([classes.index(label) for label in labels])
     return (guesses == truth[:, None]).any(dim=1).float().mean().item()
@@ -100,16 +133,16 @@ def plain_names(labels: list[str]) -> dict[str, str]:
     return {label: label.replace("_", " ").replace("-", " ").lower() for label in set(labels)}
 
 
-def measure(model: CLIP, data: Path, probes: bool) -> Iterator[Result]:
+def measure(encoder: Encoder, data: Path, probes: bool) -> Iterator[Result]:
     """Gives (set, zero-shot top-1, probe top-1 or None) for each set."""
 
     def features(file: str, prefix: str, depth: int) -> Features:
         images, labels = read_zip(data / file, prefix, depth)
-        return encode(model, images), labels
+        return encoder.images(images), labels
 
     def row(name: str, test: Features, words: dict[str, str], train: Features | None, top: int = 1) -> Result:
         score = probe_mean(train or test, test if train else None) if probes and top == 1 else None
-        return name, zero_shot(model, *test, words, top), score
+        return name, zero_shot(encoder, *test, words, top), score
 
     words = {wnid: names[0] for wnid, names in read_class_names(data).items()}
     yield row("tiny-imagenet-val", features("tiny-imagenet-val.zip", "val/", 1), words, None)
@@ -122,20 +155,22 @@ def measure(model: CLIP, data: Path, probes: bool) -> Iterator[Result]:
         yield row(f"pacs-{domain}", test, plain_names(test[1]), None)
     images, files = read_zip(data / "photos-full-size.zip", "", -1)
     names = {file: file.rsplit(".", 1)[0].split("_", 1)[1].replace("_", " ") for file in files}
-    yield row("photos-full-size top-5", (encode(model, images), files), names, None, top=5)
+    yield row("photos-full-size top-5", (encoder.images(images), files), names, None, top=5)
 
 
 def main() -> None:
     """Parses the command line and prints the figures."""
     parser = argparse.ArgumentParser(description="Evaluate the embedded backbone.")
     parser.add_argument("--data", type=Path, required=True, help="folder with the zip files")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--weights", type=Path, default=WEIGHTS)
+    which.add_argument("--bundle", type=Path, help="measure this exported bundle instead")
     parser.add_argument("--no-probes", action="store_true", help="zero-shot only")
     args = parser.parse_args()
-    model = load_tiny(args.weights)
+    encoder = bundle_encoder(Backbone(args.bundle)) if args.bundle else torch_encoder(load_tiny(args.weights))
     figures = {}
     print(f"{'set':24} zero-shot  probe", file=sys.stderr)
-    for name, score, probed in measure(model, args.data, not args.no_probes):
+    for name, score, probed in measure(encoder, args.data, not args.no_probes):
         figures[name] = {"zero_shot": round(score, 4), "probe": None if probed is None else round(probed, 4)}
         shown = "" if probed is None else f"{probed:8.1%}"
         print(f"{name:24} {score:8.1%} {shown}", file=sys.stderr, flush=True)
