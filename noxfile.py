@@ -28,6 +28,7 @@ OLDEST = (
     "pillow==10.3.*",
     "cbor2==5.6.3",
     "regex==2024.4.16",
+    "safetensors==0.4.0",
     "ftfy==6.2.*",
     "typer==0.15.*",
 )

@@ -47,3 +47,7 @@ class OutputError(QPromptError):
 
 class WorkDirError(QPromptError):
     """A work directory belongs to another task, or what it holds is damaged."""
+
+
+class CheckpointError(QPromptError):
+    """A checkpoint is damaged, hostile, of a kind that is not read, or holds no prompt."""

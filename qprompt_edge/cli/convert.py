@@ -1,0 +1,113 @@
+"""`qprompt-edge convert`: prompts from checkpoints of CoOp and MaPLe, and prompts as safetensors and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qprompt_edge.cli.output import emit, reported, say, table
+from qprompt_edge.cli.parameters import Bits, JsonOption, OwnBackboneOption
+from qprompt_edge.conversion import Additions, convert, kind_of
+from qprompt_edge.prompt_safetensors import to_safetensors
+from qprompt_edge.tables import class_label, composed, read_class_names, read_table
+from qprompt_runtime.decode import printable
+from qprompt_runtime.errors import OutputError, PhotosError
+from qprompt_runtime.files import check_writable, write_atomic
+from qprompt_runtime.prompt_file import PromptFile
+
+PROMPT_SUFFIX, SAFETENSORS_SUFFIX = ".qpt", ".safetensors"
+
+
+@reported
+def command(
+    source: Annotated[
+        Path, typer.Argument(help="A checkpoint of CoOp or MaPLe, a prompt file, or a safetensors file.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write: a name in .qpt or .safetensors.")],
+    backbone: OwnBackboneOption = None,
+    bits: Annotated[
+        Bits | None,
+        typer.Option(help="Bits a weight; by default as in a prompt, 1 for CoOp, 4 for MaPLe."),
+    ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file with the columns label,text: the classes, or words for those of --classes."
+        ),
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Class names in their order, as a,b,c.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a checkpoint of CoOp or MaPLe into a prompt file, or a prompt into safetensors and back.
+
+    Example: `qprompt-edge convert model.pth.tar-50 --out pets.qpt --backbone ViT-B-16 --classes cat,dog`
+    """
+    if out.suffix not in (PROMPT_SUFFIX, SAFETENSORS_SUFFIX):
+        raise OutputError(
+            f"--out {out}: expected a name that ends in {PROMPT_SUFFIX} or {SAFETENSORS_SUFFIX}"
+        )
+    check_writable(out)
+    additions = Additions(
+        backbone=backbone,
+        classes=read_classes(classes, class_names),
+        bits=None if bits is None else int(bits.value),
+    )
+    kind = kind_of(source)
+    prompt = convert(source, additions)
+    content = to_safetensors(prompt) if out.suffix == SAFETENSORS_SUFFIX else prompt.to_bytes()
+    write_atomic(out, content)
+    described = describe(prompt, kind, out, len(content))
+    rows = [
+        [group["role"], "x".join(map(str, group["shape"])), str(group["bits"])]
+        for group in described["groups"]
+    ]
+    table(f"{kind} {source}: {prompt.method}", {"weights": "left", "shape": "right", "bits": "right"}, rows)
+    say(
+        f"wrote {printable(out)}: {len(content)} bytes, {len(prompt.classes)} classes, for backbone "
+        f"{printable(prompt.backbone_name)}"
+    )
+    if as_json:
+        emit(described)
+
+
+def describe(prompt: PromptFile, kind: str, out: Path, size: int) -> dict[str, Any]:
+    """The result as `--json` prints it."""
+    return {
+        "source": kind,
+        "out": str(out),
+        "bytes": size,
+        "method": prompt.method,
+        "bits": prompt.groups[0].bits,
+        "groups": [
+            {"role": group.role, "shape": list(group.shape), "bits": group.bits} for group in prompt.groups
+        ],
+        "classes": [name.label for name in prompt.classes],
+        "template": list(prompt.template),
+        "backbone": {"name": prompt.backbone_name, "fingerprint": prompt.fingerprint.hex()},
+    }
+
+
+def read_classes(classes: str | None, class_names: Path | None) -> dict[str, str | None] | None:
+    """Labels with their texts (None: as the rule gives), in order; None if nothing was said about classes.
+
+    Raises:
+        PhotosError: A name is empty or given twice, or the file cannot be read.
+    """
+    if classes is None:
+        if class_names is None:
+            return None
+        rows = [
+            (class_label(label, f"{class_names}, line {line}"), composed(text))
+            for line, (label, text) in read_table(class_names, ("label", "text"))
+        ]
+        labels = [label for label, _ in rows]
+        texts = dict(rows)
+    else:
+        labels = [class_label(name.strip(), "--classes") for name in classes.split(",")]
+        texts = read_class_names(class_names, labels) if class_names is not None else {}
+    if not labels or not all(labels) or len(set(labels)) < len(labels):
+        given = f"--classes {classes!r}" if classes is not None else printable(str(class_names))
+        raise PhotosError(f"{given}: expected one name or more, none of them empty or given twice")
+    return {label: texts.get(label) for label in labels}

@@ -1,0 +1,194 @@
+"""Prompts from other files: checkpoints of CoOp and MaPLe, prompt files, safetensors.
+
+What a file is, its first bytes say, not its name. A checkpoint holds full-precision weights and is quantized after
+training (PTQ). That costs accuracy against quantizing while training: H 74.73 against 76.31 at 1 bit (QPrompt, ECCV
+2024, ablations). What a checkpoint does not hold, the caller adds: the backbone, and the names of the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qprompt_edge.checkpoints import ZIP_START, State, read_checkpoint
+from qprompt_edge.methods import qcoop
+from qprompt_edge.prompt_learners import fold, is_maple, read_coop, read_maple
+from qprompt_edge.prompt_safetensors import read_safetensors
+from qprompt_edge.quantized_groups import make_group
+from qprompt_edge.quantizer import Array
+from qprompt_runtime.bundle import find_bundle, read_manifest
+from qprompt_runtime.decode import printable
+from qprompt_runtime.errors import BackboneMismatchError, CheckpointError, PromptFileError
+from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.text import Tokenizer, class_tokens
+
+COOP_BITS, MAPLE_BITS = 1, 4
+"""What the paper quantizes each method to."""
+_PROMPT_START = b"\xd9\xd9\xf7"
+_LONGEST_START = 16
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What a conversion is told beside its source.
+
+    Attributes:
+        backbone: Name or folder of the bundle; needed for a checkpoint, compared with a prompt's own.
+        classes: Label to prompt text (None: the label, `_` as spaces) in the order of the classes; needed for a
+            checkpoint, instead of a prompt's own.
+        bits: Bits a weight, 1 to 8 or 32; None keeps a prompt's own, and takes 1 for CoOp, 4 for MaPLe.
+    """
+
+    backbone: str | Path | None = None
+    classes: Mapping[str, str | None] | None = None
+    bits: int | None = None
+
+
+def convert(source: Path, additions: Additions) -> PromptFile:
+    """Read a prompt from whatever file holds one.
+
+    Args:
+        source: A prompt file, a checkpoint of CoOp or MaPLe (torch's, or its tensors as safetensors), or what
+            `to_safetensors` wrote. Nobody needs to vouch for it.
+        additions: What the file does not say.
+
+    Raises:
+        QPromptError: The file cannot be read, or the additions do not fit it.
+    """
+    kind = kind_of(source)
+    if kind == "prompt":
+        return _changed(read_prompt_file(source), additions)
+    try:
+        found = read_safetensors(source, additions.bits) if kind == "safetensors" else read_checkpoint(source)
+        return _changed(found, additions) if isinstance(found, PromptFile) else import_state(found, additions)
+    except (CheckpointError, PromptFileError) as error:
+        raise type(error)(f"{printable(source)}: {error}") from error
+
+
+def kind_of(path: Path) -> str:
+    """What a file is by its first bytes: `prompt`, `checkpoint` or `safetensors`.
+
+    Raises:
+        CheckpointError: It cannot be read, or is none of them.
+    """
+    shown = printable(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(_LONGEST_START)
+        size = path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"{shown}: cannot be read: {error.strerror or error}") from error
+    if start.startswith(_PROMPT_START):
+        return "prompt"
+    if start.startswith(ZIP_START):
+        return "checkpoint"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size:
+        return "safetensors"
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise CheckpointError(
+            f"{shown}: is a bare pickle, as torch before 1.6 wrote it; it was not run. If you trust it, write it anew on "
+            "a workstation: torch.save(torch.load(FILE)['state_dict'], NEW)"
+        )
+    raise CheckpointError(
+        f"{shown}: is no prompt file, no checkpoint of torch and no safetensors file (it begins with {start[:4].hex()})"
+    )
+
+
+def import_state(state: State, additions: Additions) -> PromptFile:
+    """Quantize the prompt of a CoOp or MaPLe checkpoint.
+
+    Raises:
+        CheckpointError: The state holds neither's prompt, or what must be added is missing or does not fit.
+        BundleError: There is no such backbone.
+        TextError: A class name does not fit the text tower.
+    """
+    maple = is_maple(state)
+    if additions.backbone is None:
+        raise CheckpointError(
+            "a checkpoint does not say what it was tuned on: give the bundle of that CLIP as --backbone"
+        )
+    if additions.classes is None:
+        raise CheckpointError(
+            "a checkpoint does not name its classes: give --classes a,b,c or --class-names FILE"
+        )
+    folder = find_bundle(additions.backbone)
+    manifest = read_manifest(folder)
+    # CoOp and MaPLe turn only the underscores of a name into spaces
+    names = tuple(
+        ClassName(label, text or label.replace("_", " ")) for label, text in additions.classes.items()
+    )
+    arrays, template = (
+        _maple_arrays(state) if maple else ([("text-context", read_coop(state))], qcoop.TEMPLATE)
+    )
+    context = arrays[0][1]
+    _check_fit(context, manifest, None if maple else names)
+    class_tokens(
+        Tokenizer(folder / "tokenizer.json"),
+        manifest.text,
+        [name.text for name in names],
+        template,
+        context.shape[-2],
+    )
+    bits = additions.bits or (MAPLE_BITS if maple else COOP_BITS)
+    return PromptFile(
+        method="qmaple-folded" if maple else qcoop.NAME,
+        groups=tuple(make_group(role, values, bits) for role, values in arrays),
+        classes=names,
+        template=template,
+        backbone_name=manifest.name,
+        fingerprint=bytes.fromhex(manifest.fingerprint),
+        calibration=Calibration(manifest.logit_scale),
+    )
+
+
+def _maple_arrays(state: State) -> tuple[list[tuple[str, Array]], tuple[str, str]]:
+    """Roles and weights as `docs/prompt-file.md` orders them, and the template.
+
+    MaPLe learns the first n words of "a photo of a"; those that are left stay words of the sentence.
+    """
+    maple = read_maple(state)
+    count = maple.text.shape[1]
+    arrays = [("text-context", maple.text), ("image-prompts", fold(maple))]
+    return arrays, (" ".join(qcoop.CONTEXT_INIT.split()[count:]), qcoop.TEMPLATE[1])
+
+
+def _check_fit(context: Array, manifest: Manifest, names: tuple[ClassName, ...] | None) -> None:
+    """Refuse contexts of another width, or, given the classes, for another number of them."""
+    width = manifest.text.width
+    if context.shape[-1] != width:
+        raise CheckpointError(
+            f"its context vectors are {context.shape[-1]} wide, those of the backbone {manifest.name!r} {width}; it was "
+            "tuned on another CLIP: give the bundle of that one as --backbone"
+        )
+    if names is not None and context.ndim == 3 and len(context) != len(names):
+        raise CheckpointError(
+            f"it has contexts for {len(context)} classes, but {len(names)} were named; name the classes that it was "
+            "trained on, in that order"
+        )
+
+
+def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
+    """A prompt at other bits or for other classes, as far as that was asked for."""
+    if additions.backbone is not None:
+        manifest = read_manifest(find_bundle(additions.backbone))
+        if manifest.fingerprint != prompt.fingerprint.hex():
+            raise BackboneMismatchError(
+                f"the prompt was tuned for backbone {prompt.backbone_name!r} ({prompt.fingerprint.hex()[:8]}), but this is "
+                f"{manifest.name!r} ({manifest.fingerprint[:8]}); leave --backbone out, or give the right one"
+            )
+    if additions.classes is not None:
+        if prompt.method == qcoop.NAME and len(prompt.groups[0].shape) == 3:
+            raise CheckpointError("a prompt with a context for each class works with its own classes only")
+        names = (
+            ClassName.from_label(label) if text is None else ClassName(label, text)
+            for label, text in additions.classes.items()
+        )
+        prompt = replace(prompt, classes=tuple(names))
+    if additions.bits is None or all(group.bits == additions.bits for group in prompt.groups):
+        return prompt
+    bits = additions.bits
+    return replace(
+        prompt, groups=tuple(make_group(group.role, group.values(), bits) for group in prompt.groups)
+    )

@@ -1,0 +1,129 @@
+"""What CoOp and MaPLe learn, taken from their checkpoints.
+
+The names of their tensors (with the prefix `prompt_learner.` where the whole model is saved, as MaPLe's is):
+
+    CoOp    ctx [n,D], or [C,n,D] with a context for each class
+    MaPLe   ctx [n,Dt], compound_prompts_text.k [n,Dt]                       text prompts of the layers 0 and k + 1
+            proj, compound_prompt_projections.k: weight [Dv,Dt], bias [Dv]   their couplings to the image tower
+
+The image prompts of a tuned MaPLe are constants: the projections fold into them (`fold`). A checkpoint does not say
+where in the sentence the class stands; this reads all contexts as standing before it, as is CoOp's default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qprompt_edge.checkpoints import State
+from qprompt_edge.quantizer import Array
+from qprompt_runtime.decode import printable
+from qprompt_runtime.errors import CheckpointError
+
+MAX_LAYERS = 64
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Maple:
+    """What MaPLe learns, for J layers.
+
+    Attributes:
+        text: float32 [J,n,Dt]; the text prompts, those of the input first.
+        weights: float32 [J,Dv,Dt]; the projections of each layer's prompts.
+        biases: float32 [J,Dv].
+    """
+
+    text: Array
+    weights: Array
+    biases: Array
+
+
+def _prefix(state: State) -> str:
+    """What stands before the prompt learner's names; refuses learners whose prompts are of another kind."""
+    prefix = next((p for p in ("prompt_learner.", "") if f"{p}ctx" in state.names), None)
+    if prefix is None:
+        found = printable(", ".join(sorted(state.names)[:_SHOWN]))[:200]
+        raise CheckpointError(
+            f"it has no context vectors of CoOp or MaPLe (`ctx`); the first of its tensors are {found}"
+        )
+    if any(name.startswith(f"{prefix}meta_net.") for name in state.names):
+        raise CheckpointError(
+            "it is of CoCoOp, whose context depends on each photo; a prompt file cannot hold that"
+        )
+    if any("VPT" in name for name in state.names):
+        raise CheckpointError(
+            "it has prompts that are not coupled (VPT, IVLP, PromptSRC); only CoOp's and MaPLe's are read"
+        )
+    return prefix
+
+
+def is_maple(state: State) -> bool:
+    """Whether the state is MaPLe's; else it is CoOp's.
+
+    Raises:
+        CheckpointError: It is neither's.
+    """
+    return f"{_prefix(state)}proj.weight" in state.names
+
+
+def read_coop(state: State) -> Array:
+    """CoOp's context vectors v_1 ... v_n (Zhou et al., IJCV 2022, equation 2).
+
+    Returns:
+        float32 [n,D], or [C,n,D] where each class has its own.
+
+    Raises:
+        CheckpointError: They are missing, damaged or of another shape.
+    """
+    return _shaped(state, f"{_prefix(state)}ctx", (2, 3))
+
+
+def read_maple(state: State) -> Maple:
+    """MaPLe's text prompts P_0 ... P_{J-1} and their projections (Khattak et al., CVPR 2023, section 3.2).
+
+    Raises:
+        CheckpointError: A tensor is missing, damaged, or its shape does not fit the others.
+    """
+    prefix = _prefix(state)
+    deep = f"{prefix}compound_prompts_text."
+    depth = 1 + sum(name.startswith(deep) for name in state.names)
+    if depth > MAX_LAYERS:
+        raise CheckpointError(f"it has prompts for {depth} layers, expected up to {MAX_LAYERS}")
+    layers = range(depth - 1)
+    text = [_shaped(state, f"{prefix}ctx", (2,))]
+    text += [_shaped(state, f"{deep}{k}", (2,)) for k in layers]
+    places = [f"{prefix}proj", *(f"{prefix}compound_prompt_projections.{k}" for k in layers)]
+    weights = [_shaped(state, f"{place}.weight", (2,)) for place in places]
+    biases = [_shaped(state, f"{place}.bias", (1,)) for place in places]
+    for k, (prompt, weight, bias) in enumerate(zip(text, weights, biases, strict=True)):
+        shapes = prompt.shape, weight.shape, bias.shape
+        if shapes != (text[0].shape, (len(biases[0]), text[0].shape[1]), biases[0].shape):
+            raise CheckpointError(
+                f"the prompt, weight and bias of layer {k} have shapes {shapes}, which do not fit"
+            )
+    return Maple(np.stack(text), np.stack(weights), np.stack(biases))
+
+
+def _shaped(state: State, name: str, dimensions: tuple[int, ...]) -> Array:
+    if name not in state.names:
+        raise CheckpointError(f"it has no tensor {name}")
+    values = state.load(name)
+    if values.ndim not in dimensions:
+        expected = " or ".join(map(str, dimensions))
+        raise CheckpointError(f"{name} is of shape {values.shape}, expected {expected} dimensions")
+    return values
+
+
+def fold(maple: Maple) -> Array:
+    """Image prompts, which are constants once the training is over.
+
+    P~_k = F_k(P_k), with F_k linear: P~_k = P_k W_k^T + b_k (Khattak et al., CVPR 2023, section 3.2, *Vision Language
+    Prompt Coupling*).
+
+    Returns:
+        float32 [J,n,Dv].
+    """
+    folded: Array = maple.text @ maple.weights.transpose(0, 2, 1) + maple.biases[:, None]
+    return folded

@@ -1,0 +1,44 @@
+"""Quantize an array of weights after training, as a group of a prompt file.
+
+Weights that already take no more than 2^b values of half precision, as those that come out of a prompt file do, keep
+them to the bit; clustering would move them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qprompt_edge.quantizer import UNQUANTIZED_BITS, Array, cluster, quantize
+from qprompt_runtime.errors import PromptFileError
+from qprompt_runtime.prompt_group import PromptGroup
+
+_LARGEST_HALF = 65504.0
+
+
+def make_group(role: str, weights: Array, bits: int) -> PromptGroup:
+    """A group of a prompt file.
+
+    Args:
+        role: What the weights are.
+        weights: float32, finite, of any shape.
+        bits: 1 to 8; 16 and 32 store the weights as floats.
+
+    Raises:
+        PromptFileError: A weight is beyond half precision (65504), in which codebooks are stored.
+    """
+    if bits == UNQUANTIZED_BITS:
+        return PromptGroup.plain(role, weights)
+    largest = float(np.abs(weights).max())
+    if not largest <= _LARGEST_HALF:
+        raise PromptFileError(
+            f"a weight is {largest:g}, expected up to {_LARGEST_HALF:g}; --bits 32 keeps larger ones"
+        )
+    if bits == 16:
+        return PromptGroup.plain(role, weights.astype(np.float16))
+    values, indices = np.unique(weights, return_inverse=True)
+    exact = values.astype(np.float16)
+    if len(values) <= 2**bits and np.array_equal(exact, values):
+        codebook = np.pad(exact, (0, 2**bits - len(values)), mode="edge")
+        return PromptGroup.quantized(role, codebook, indices.reshape(weights.shape).astype(np.uint8), bits)
+    codes = quantize(weights, cluster(weights, bits, step=0))
+    return PromptGroup.quantized(role, codes.codebook, codes.indices.reshape(weights.shape), bits)
