@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 
 from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, score
-from qprompt_edge.features import FeatureCache, feature_identity
+from qprompt_edge.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
-from qprompt_edge.methods import qcoop
-from qprompt_edge.options import AdaptOptions, Reporter
+from qprompt_edge.methods import qcoop, qmaple
+from qprompt_edge.methods.tuning import Tuning
+from qprompt_edge.options import METHODS, AdaptOptions, Reporter
 from qprompt_edge.photos import SkippedPhoto, find_labelled, find_photos
+from qprompt_edge.pixels import PhotoPixels
 from qprompt_edge.preparation import TaskData, prepare
 from qprompt_edge.trainer import Progress, TrainingConfig, settle, start, train
 from qprompt_edge.work_dir import WorkDir, cache_folder, task_id
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import prompt_features, softmax
+from qprompt_runtime.classifier import prompt_features, prompted_image_features, softmax
+from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.prompt_file import Calibration, PromptFile, write_prompt_file
 
 LEAST_HOLDOUT = 30
@@ -134,7 +137,8 @@ def adapt(
         options = replace(options, training=replace(options.training, bits=bits))
     photos = find_labelled(Path(images), Path(labels) if labels is not None else None)
     tests = find_photos(Path(test_images), min_classes=1) if test_images is not None else None
-    backbone = Backbone.load(options.backbone, options.provider, options.threads)
+    kind = Backbone if options.method == "qcoop" else DeepBackbone
+    backbone = kind.load(options.backbone, options.provider, options.threads)
     cache = FeatureCache(
         _cache_path(Path(images), backbone, options),
         feature_identity(backbone, options.views, options.training.seed),
@@ -147,7 +151,7 @@ def adapt(
 
     prompt, steps, work = _tune(data, backbone, options, work_dir, resume, reporter)
     trained = time.monotonic()
-    holdout = _judge(data, prompt, backbone) if len(data.test_labels) else None
+    holdout = _judge(data, prompt, backbone, reporter) if len(data.test_labels) else None
     counts = np.bincount(data.train.labels, minlength=len(data.classes))
     end = time.monotonic()
     return AdaptResult(
@@ -185,23 +189,19 @@ def _tune(
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
     fit_activations(backbone, options.max_memory)
-    texts = [name.text for name in data.classes]
-    initial = qcoop.initial_prompt(
-        backbone, texts, options.context_init, per_class=options.contexts == "per-class"
+    tuning = _tuning(data, backbone, options)
+    config = settle(
+        options.training, {tuning.leading: tuning.weights[tuning.leading]}, backbone.manifest.logit_scale
     )
-    config = settle(options.training, {qcoop.ROLE: initial.context}, backbone.manifest.logit_scale)
     facts = _facts(data, backbone, options, config)
     task = task_id(facts, data.train_features, data.train.labels)
     work = WorkDir.open(Path(work_dir) if work_dir is not None else None, task, facts)
-    state = (work.load() if resume else None) or start({qcoop.ROLE: initial.context}, config)
+    state = (work.load() if resume else None) or start(tuning.weights, config, tuning.coupling)
     if state.step:
         reporter.note(f"resuming at step {state.step}")
-    objective = qcoop.ContextObjective(
-        backbone, initial.tokens, data.train_features, data.train.labels, config.seed
-    )
     saved, steps = time.monotonic(), state.step
     try:
-        for progress in train(state, objective, data.train.labels, config):
+        for progress in train(state, tuning.objective, data.train.labels, config, tuning.coupling):
             state, steps = progress.state, progress.steps
             _report(progress, options, reporter)
             if time.monotonic() - saved > _CHECKPOINT_SECONDS:
@@ -212,15 +212,30 @@ def _tune(
         raise
     work.save(state)
     prompt = PromptFile(
-        method=qcoop.NAME,
-        groups=qcoop.groups(state, config.bits),
+        method=tuning.method,
+        groups=tuning.groups(state, config.bits),
         classes=data.classes,
-        template=qcoop.TEMPLATE,
+        template=tuning.template,
         backbone_name=backbone.manifest.name,
         fingerprint=backbone.fingerprint,
         calibration=Calibration(backbone.manifest.logit_scale),
     )
     return prompt, steps, work
+
+
+def _tuning(data: TaskData, backbone: Backbone, options: AdaptOptions) -> Tuning:
+    """The chosen method on this task."""
+    texts, seed = [name.text for name in data.classes], options.training.seed
+    if isinstance(backbone, DeepBackbone):
+        pixels = PhotoPixels(data.train.paths, backbone.manifest.image_transform, options.views, seed)
+        return qmaple.tuning(
+            METHODS[options.method], backbone, texts, pixels, data.train.labels,
+            context_init=options.context_init, seed=seed,
+        )  # fmt: skip
+    return qcoop.tuning(
+        backbone, texts, data.train_features, data.train.labels,
+        context_init=options.context_init, per_class=options.contexts == "per-class", seed=seed,
+    )  # fmt: skip
 
 
 def _report(progress: Progress, options: AdaptOptions, reporter: Reporter) -> None:
@@ -236,7 +251,7 @@ def _facts(
         "method": options.method,
         "backbone": backbone.manifest.name,
         "fingerprint": backbone.manifest.fingerprint,
-        "text_graph": backbone.manifest.files[backbone.manifest.text_graph.file].sha256,
+        "graphs": {name: record.sha256 for name, record in backbone.manifest.files.items()},
         "classes": [[name.label, name.text] for name in data.classes],
         "contexts": options.contexts,
         "context_init": options.context_init,
@@ -244,19 +259,28 @@ def _facts(
     }
 
 
-def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone) -> Holdout:
+def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Reporter) -> Holdout:
     """Zero-shot, adapted and probe on the photos kept away."""
     texts = [name.text for name in data.classes]
     initial = qcoop.initial_prompt(backbone, texts)
     scale = backbone.manifest.logit_scale
     zero_shot = backbone.encode_classes(initial.context, initial.tokens)
-    adapted = prompt_features(prompt, backbone, prompt.classes)
+    runnable = qmaple.folded(prompt)
+    adapted = prompt_features(runnable, backbone, prompt.classes)
+    seen = data.test_features
+    if runnable.method == qmaple.FOLDED:
+        seen = encode_photos(
+            backbone,
+            data.test_paths,
+            encode=lambda pixels: prompted_image_features(runnable, backbone, pixels),
+            progress=lambda done, total: reporter.stage("judging the prompt", done, total),
+        ).features[:, 0]
     count = len(data.classes)
     weight, bias = linear_probe(data.train_features[:, 0], data.train.labels, count)
     present = set(data.test_labels.tolist())
     return Holdout(
         zero_shot=score(class_probabilities(data.test_features, zero_shot, scale), data.test_labels),
-        adapted=score(class_probabilities(data.test_features, adapted, scale), data.test_labels),
+        adapted=score(class_probabilities(seen, adapted, scale), data.test_labels),
         probe=score(softmax(data.test_features @ weight + bias), data.test_labels),
         missing=tuple(name.label for i, name in enumerate(data.classes) if i not in present),
     )

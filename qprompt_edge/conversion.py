@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qprompt_edge.checkpoints import ZIP_START, State, read_checkpoint
-from qprompt_edge.methods import qcoop
-from qprompt_edge.prompt_learners import fold, is_maple, read_coop, read_maple
+from qprompt_edge.methods import qcoop, qmaple
+from qprompt_edge.prompt_learners import is_maple, read_coop, read_maple
 from qprompt_edge.prompt_safetensors import read_safetensors
 from qprompt_edge.quantized_groups import make_group
 from qprompt_edge.quantizer import Array
@@ -119,9 +119,7 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     names = tuple(
         ClassName(label, text or label.replace("_", " ")) for label, text in additions.classes.items()
     )
-    arrays, template = (
-        _maple_arrays(state) if maple else ([("text-context", read_coop(state))], qcoop.TEMPLATE)
-    )
+    arrays, template = _maple_arrays(state) if maple else ([(qcoop.ROLE, read_coop(state))], qcoop.TEMPLATE)
     context = arrays[0][1]
     _check_fit(context, manifest, None if maple else names)
     class_tokens(
@@ -133,7 +131,7 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     )
     bits = additions.bits or (MAPLE_BITS if maple else COOP_BITS)
     return PromptFile(
-        method="qmaple-folded" if maple else qcoop.NAME,
+        method=qmaple.FOLDED if maple else qcoop.NAME,
         groups=tuple(make_group(role, values, bits) for role, values in arrays),
         classes=names,
         template=template,
@@ -148,10 +146,9 @@ def _maple_arrays(state: State) -> tuple[list[tuple[str, Array]], tuple[str, str
 
     MaPLe learns the first n words of "a photo of a"; those that are left stay words of the sentence.
     """
-    maple = read_maple(state)
-    count = maple.text.shape[1]
-    arrays = [("text-context", maple.text), ("image-prompts", fold(maple))]
-    return arrays, (" ".join(qcoop.CONTEXT_INIT.split()[count:]), qcoop.TEMPLATE[1])
+    shipped = qmaple.coupling(qmaple.FOLDED).forward(read_maple(state))
+    count = shipped[qmaple.TEXT].shape[1]
+    return list(shipped.items()), (" ".join(qmaple.CONTEXT_INIT.split()[count:]), qcoop.TEMPLATE[1])
 
 
 def _check_fit(context: Array, manifest: Manifest, names: tuple[ClassName, ...] | None) -> None:

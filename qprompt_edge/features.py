@@ -124,6 +124,7 @@ def encode_photos(
     views: int = 0,
     seed: int = 1,
     cache: FeatureCache | None = None,
+    encode: Callable[[Array], Array] | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> EncodedPhotos:
     """Encode photos one by one; memory does not grow with their number beyond the features.
@@ -133,13 +134,15 @@ def encode_photos(
         paths: N photos.
         views: Augmented views beside the plain one, at least 0.
         seed: Of the augmentations; with a photo's content it fixes its views.
-        cache: Where features are looked up and kept.
+        cache: Where features are looked up and kept; they depend on `encode` too.
+        encode: From pixels [B,3,H,W] to unit features [B,E]; by default the image tower without prompts.
         progress: Called with photos done and N.
 
     Returns:
         Features of all photos; those that cannot be read are listed, not raised.
     """
     cache = cache or FeatureCache(None, feature_identity(backbone, views, seed))
+    encode = encode or backbone.encode_images
     features = np.zeros((len(paths), 1 + views, backbone.manifest.embed_dim), np.float32)
     hashes = np.zeros(len(paths), np.uint64)
     failures: dict[int, str] = {}
@@ -149,7 +152,7 @@ def encode_photos(
         try:
             content = path.read_bytes()
             key = hashlib.sha256(content).digest()[:_KEY_BYTES]
-            entry = cache.get(key) or _encode_photo(backbone, content, views, [seed, *key])
+            entry = cache.get(key) or _encode_photo(backbone, encode, content, views, [seed, *key])
         except (OSError, ImageError) as error:
             failures[index] = _reason(error)
         except KeyboardInterrupt:
@@ -167,13 +170,15 @@ def encode_photos(
     return EncodedPhotos(features, hashes, failures)
 
 
-def _encode_photo(backbone: Backbone, content: bytes, views: int, seed: list[int]) -> _Entry:
+def _encode_photo(
+    backbone: Backbone, encode: Callable[[Array], Array], content: bytes, views: int, seed: list[int]
+) -> _Entry:
     """Encode one photo with its views. In a run of its own: so its bits depend on nothing but the photo."""
     transform = backbone.manifest.image_transform
     image = read_image(content, transform)
     rng = np.random.default_rng(seed)
     pixels = [to_pixels(image, transform), *(augment(image, transform, rng) for _ in range(views))]
-    return _Entry(backbone.encode_images(np.stack(pixels)), difference_hash(image))
+    return _Entry(encode(np.stack(pixels)), difference_hash(image))
 
 
 def _reason(error: OSError | ImageError) -> str:

@@ -14,7 +14,7 @@ from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_edge.methods import qcoop
 from qprompt_edge.options import Reporter
 from qprompt_edge.photos import SkippedPhoto, drop_unreadable, find_labelled
-from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.classifier import FOLDED, PromptClassifier
 from qprompt_runtime.errors import PhotosError
 
 
@@ -81,18 +81,27 @@ def judge_prompt(
     frozen = classifier.backbone
     fit_activations(frozen, max_memory)
     encoded = encode_photos(
-        frozen, photos.paths, progress=lambda done, total: reporter.stage("encoding photos", done, total)
+        frozen,
+        photos.paths,
+        encode=classifier.encode_images,
+        progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
     check_limit(max_memory, "encoding the photos")
     readable = drop_unreadable(photos, encoded.failures)
     kept = np.array([i for i in range(len(photos.paths)) if i not in encoded.failures], np.int64)
-    features = encoded.features[kept, 0]
+    features = plain = encoded.features[kept, 0]
+    if classifier.prompt.method == FOLDED:
+        plain = encode_photos(
+            frozen,
+            readable.paths,
+            progress=lambda done, total: reporter.stage("encoding photos for zero-shot", done, total),
+        ).features[:, 0]
     truth = np.array([classifier.labels.index(label) for label in photos.classes], np.int64)[readable.labels]
     probabilities = classifier.probabilities(features)
     return PromptReport(
         labels=classifier.labels,
         scores=score(probabilities, truth),
-        zero_shot=score(_by_hand(features, classifier), truth),
+        zero_shot=score(_by_hand(plain, classifier), truth),
         mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
     )

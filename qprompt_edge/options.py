@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qprompt_edge.methods import qcoop
+from qprompt_edge.methods import qcoop, qmaple
 from qprompt_edge.trainer import TrainingConfig
 
 CONTEXTS = ("shared", "per-class")
+METHODS = {"qcoop": qcoop.NAME, "qmaple": qmaple.FOLDED, "qmaple-coupled": qmaple.COUPLED}
+"""What can be asked for, and its name in a prompt file."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class AdaptOptions:
 
     Attributes:
         backbone: Name or folder.
-        method: `qcoop`.
+        method: `qcoop`; `qmaple` (deep prompts of both towers, image prompts projected before they are shipped); or
+            `qmaple-coupled`, which ships the projections instead, as the paper does.
         contexts: `shared`, or `per-class` for context vectors of each class's own.
         context_init: Words that the context vectors start from.
         shots: Photos of each class to train on; None takes all that are not held out.
@@ -43,8 +46,10 @@ class AdaptOptions:
     max_memory: float | None = None
 
     def __post_init__(self) -> None:
-        if self.method != qcoop.NAME:
-            raise ValueError(f"method is {self.method!r}, expected {qcoop.NAME!r}")
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}, expected one of {', '.join(METHODS)}")
+        if self.method != "qcoop" and self.contexts != "shared":
+            raise ValueError(f"method {self.method!r} has shared contexts only, got {self.contexts!r}")
         if self.contexts not in CONTEXTS:
             raise ValueError(f"contexts is {self.contexts!r}, expected one of {CONTEXTS}")
         if self.views < 0 or (self.shots is not None and self.shots < 1):

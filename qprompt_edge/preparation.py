@@ -28,7 +28,8 @@ class TaskData:
         classes: The C classes.
         train: N photos to train on.
         train_features: float32 [N,V,E]; V views of each, the plain one first.
-        test_features: float32 [M,E]; M is 0 where nothing was held out.
+        test_paths: M photos to judge by; M is 0 where nothing was held out.
+        test_features: float32 [M,E].
         test_labels: int64 [M].
         skipped: Files that were left out.
     """
@@ -36,6 +37,7 @@ class TaskData:
     classes: tuple[ClassName, ...]
     train: LabelledPhotos
     train_features: Array
+    test_paths: tuple[Path, ...]
     test_features: Array
     test_labels: NDArray[np.int64]
     skipped: tuple[SkippedPhoto, ...]
@@ -83,17 +85,21 @@ def prepare(
     if tests is None:
         groups = near_duplicate_groups(hashes, readable.labels)
         train, held = split_holdout(readable.labels, options.holdout, options.training.seed, groups)
+        test_paths = tuple(readable.paths[i] for i in held)
         test_features, test_labels = features[held, 0], readable.labels[held]
     else:
         train = np.arange(len(readable.paths))
-        test_features, test_labels, unread = _test_set(photos.classes, tests, encoded, count)
-        skipped += unread
+        readable_tests, test_features, test_labels = _test_set(photos.classes, tests, encoded, count)
+        test_paths = readable_tests.paths
+        skipped += readable_tests.skipped
     chosen = _shots(readable, train, options)
     classes = tuple(
         ClassName(label, texts[label]) if label in texts else ClassName.from_label(label)
         for label in photos.classes
     )
-    return TaskData(classes, readable.select(chosen), features[chosen], test_features, test_labels, skipped)
+    return TaskData(
+        classes, readable.select(chosen), features[chosen], test_paths, test_features, test_labels, skipped
+    )
 
 
 def _check_known(photos: LabelledPhotos, tests: LabelledPhotos | None) -> None:
@@ -107,13 +113,13 @@ def _check_known(photos: LabelledPhotos, tests: LabelledPhotos | None) -> None:
 
 def _test_set(
     classes: tuple[str, ...], tests: LabelledPhotos, encoded: EncodedPhotos, start_at: int
-) -> tuple[Array, NDArray[np.int64], tuple[SkippedPhoto, ...]]:
-    """Features and labels of the readable test photos, and those left out."""
+) -> tuple[LabelledPhotos, Array, NDArray[np.int64]]:
+    """The readable test photos with their features, and their labels as trained."""
     failures = {i - start_at: why for i, why in encoded.failures.items() if i >= start_at}
     readable = drop_unreadable(tests, failures)
     kept = np.array([i for i in range(len(tests.paths)) if i not in failures], np.int64)
     to_trained = np.array([classes.index(label) for label in tests.classes], np.int64)
-    return encoded.features[start_at + kept, 0], to_trained[readable.labels], readable.skipped
+    return readable, encoded.features[start_at + kept, 0], to_trained[readable.labels]
 
 
 def _shots(photos: LabelledPhotos, train: NDArray[np.int64], options: AdaptOptions) -> NDArray[np.int64]:

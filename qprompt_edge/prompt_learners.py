@@ -6,38 +6,22 @@ The names of their tensors (with the prefix `prompt_learner.` where the whole mo
     MaPLe   ctx [n,Dt], compound_prompts_text.k [n,Dt]                       text prompts of the layers 0 and k + 1
             proj, compound_prompt_projections.k: weight [Dv,Dt], bias [Dv]   their couplings to the image tower
 
-The image prompts of a tuned MaPLe are constants: the projections fold into them (`fold`). A checkpoint does not say
+The image prompts of a tuned MaPLe are constants: the projections fold into them (`methods.qmaple.fold`). A checkpoint does not say
 where in the sentence the class stands; this reads all contexts as standing before it, as is CoOp's default.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from qprompt_edge.checkpoints import State
+from qprompt_edge.methods import qmaple
 from qprompt_edge.quantizer import Array
 from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import CheckpointError
 
 MAX_LAYERS = 64
 _SHOWN = 6
-
-
-@dataclass(frozen=True)
-class Maple:
-    """What MaPLe learns, for J layers.
-
-    Attributes:
-        text: float32 [J,n,Dt]; the text prompts, those of the input first.
-        weights: float32 [J,Dv,Dt]; the projections of each layer's prompts.
-        biases: float32 [J,Dv].
-    """
-
-    text: Array
-    weights: Array
-    biases: Array
 
 
 def _prefix(state: State) -> str:
@@ -80,8 +64,11 @@ def read_coop(state: State) -> Array:
     return _shaped(state, f"{_prefix(state)}ctx", (2, 3))
 
 
-def read_maple(state: State) -> Maple:
+def read_maple(state: State) -> dict[str, Array]:
     """MaPLe's text prompts P_0 ... P_{J-1} and their projections (Khattak et al., CVPR 2023, section 3.2).
+
+    Returns:
+        What `methods.qmaple` learns: text prompts [J,n,D] and projections [J,V,D+1].
 
     Raises:
         CheckpointError: A tensor is missing, damaged, or its shape does not fit the others.
@@ -103,7 +90,8 @@ def read_maple(state: State) -> Maple:
             raise CheckpointError(
                 f"the prompt, weight and bias of layer {k} have shapes {shapes}, which do not fit"
             )
-    return Maple(np.stack(text), np.stack(weights), np.stack(biases))
+    projections = np.concatenate([np.stack(weights), np.stack(biases)[..., None]], axis=2)
+    return {qmaple.TEXT: np.stack(text), qmaple.PROJECTIONS: projections}
 
 
 def _shaped(state: State, name: str, dimensions: tuple[int, ...]) -> Array:
@@ -114,16 +102,3 @@ def _shaped(state: State, name: str, dimensions: tuple[int, ...]) -> Array:
         expected = " or ".join(map(str, dimensions))
         raise CheckpointError(f"{name} is of shape {values.shape}, expected {expected} dimensions")
     return values
-
-
-def fold(maple: Maple) -> Array:
-    """Image prompts, which are constants once the training is over.
-
-    P~_k = F_k(P_k), with F_k linear: P~_k = P_k W_k^T + b_k (Khattak et al., CVPR 2023, section 3.2, *Vision Language
-    Prompt Coupling*).
-
-    Returns:
-        float32 [J,n,Dv].
-    """
-    folded: Array = maple.text @ maple.weights.transpose(0, 2, 1) + maple.biases[:, None]
-    return folded

@@ -1,14 +1,12 @@
 """A prompt as a safetensors file and back, for tools that know arrays but not `.qpt`.
 
-Every group is a float32 tensor named by its role (`text-context`, `image-prompts`; a further group of the same role is
-`text-context.1`). Everything else stands in the header's metadata, as JSON under the one name `qprompt`: the library
+Every group is a float32 tensor named by its role (`text-context`, `image-prompts`). Everything else stands in the header's metadata, as JSON under the one name `qprompt`: the library
 writes several names in no fixed order, and the same prompt shall be the same bytes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +38,15 @@ _KEYS = {
 }
 
 
-def tensor_names(roles: Sequence[str]) -> list[str]:
-    """Names of the groups' tensors: the role, and for a further group of that role a number behind it."""
-    counts = [roles[:place].count(role) for place, role in enumerate(roles)]
-    return [f"{role}.{count}" if count else role for role, count in zip(roles, counts, strict=True)]
-
-
 def to_safetensors(prompt: PromptFile) -> bytes:
     """The content of a safetensors file: dequantized weights, and what the prompt says beside them."""
-    names = tensor_names([group.role for group in prompt.groups])
     calibration = {"logit_scale": float(prompt.calibration.logit_scale)}
     if prompt.calibration.threshold is not None:
         calibration["threshold"] = float(prompt.calibration.threshold)
     header = {
         "version": VERSION,
         "method": prompt.method,
-        "bits": [[name, group.bits] for name, group in zip(names, prompt.groups, strict=True)],
+        "bits": [[group.role, group.bits] for group in prompt.groups],
         "classes": [[name.label, name.text] for name in prompt.classes],
         "template": list(prompt.template),
         "backbone": prompt.backbone_name,
@@ -63,7 +54,7 @@ def to_safetensors(prompt: PromptFile) -> bytes:
         "calibration": calibration,
         "metadata": dict(sorted(prompt.metadata.items())),
     }
-    tensors = {name: group.values() for name, group in zip(names, prompt.groups, strict=True)}
+    tensors = {group.role: group.values() for group in prompt.groups}
     return bytes(save(tensors, {METADATA: json.dumps(header)}))
 
 
@@ -113,11 +104,10 @@ def _prompt(header: str, state: State, bits: int | None) -> PromptFile:
     )
     require(said["version"] == VERSION, "the header's version", repr(said["version"])[:40], str(VERSION))
     entries = [parts(entry, 2, "a tensor's bits") for entry in typed(list, said["bits"], "the header's bits")]
-    names = [typed(str, name, "a tensor's name") for name, _ in entries]
+    roles = [typed(str, role, "a tensor's name") for role, _ in entries]
     widths = [typed(int, width, "a tensor's bits") for _, width in entries]
-    roles = [name.partition(".")[0] for name in names]
-    good = names == tensor_names(roles) and set(names) == state.names
-    require(good, "the list of tensors", sorted(state.names)[:8], f"{names[:8]}, as the header says")
+    good = sorted(roles) == sorted(state.names)
+    require(good, "the list of tensors", sorted(state.names)[:8], f"{roles[:8]}, as the header says")
     require(all(width in _BITS for width in widths), "the bits", widths[:8], f"numbers of {list(_BITS)}")
     calibration = typed(dict, said["calibration"], "the calibration")
     good = "logit_scale" in calibration and set(calibration) <= {"logit_scale", "threshold"}
@@ -129,8 +119,8 @@ def _prompt(header: str, state: State, bits: int | None) -> PromptFile:
     return PromptFile(
         method=typed(str, said["method"], "the method"),
         groups=tuple(
-            make_group(role, state.load(name), bits or width)
-            for role, name, width in zip(roles, names, widths, strict=True)
+            make_group(role, state.load(role), bits or width)
+            for role, width in zip(roles, widths, strict=True)
         ),
         classes=tuple(
             ClassName(*_texts(entry, 2, "a class")) for entry in typed(list, said["classes"], "the classes")

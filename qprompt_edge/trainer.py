@@ -2,9 +2,10 @@
 
 One step (QPrompt, section 3; schedule and optimizer as in CoOp):
 
-    W_q       = quantize(W)                   codebook renewed by CAC when due; W itself at 32 bits
-    loss, g   = objective(W_q, batch)         g is the gradient at W_q, which passes straight through to W
-    v         = momentum * v + g + decay * W
+    S         = coupling.forward(W)           what is shipped; W itself unless a method says otherwise
+    S_q       = quantize(S)                   codebook renewed by CAC when due; S itself at 32 bits
+    loss, g   = objective(S_q, batch)         g is the gradient at S_q, which passes straight through to S
+    v         = momentum * v + coupling.backward(W, g) + decay * W
     W         = W - lr(step) * v
 
 The state is a value: the same state, data and configuration give the same next state, bit for bit, so a run
@@ -78,9 +79,9 @@ class TrainingState:
 
     Attributes:
         step: Steps done.
-        latent: float32 weights before quantization.
+        latent: float32 weights that are learned, before quantization.
         velocity: float32, SGD's running sum of gradients.
-        codebooks: Codebook of each group; empty at 32 bits.
+        codebooks: Codebook of each shipped group; empty at 32 bits.
     """
 
     step: int
@@ -107,6 +108,23 @@ class Objective(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Coupling:
+    """How the weights that are shipped follow from those that are learned; by default they are the same.
+
+    Attributes:
+        forward: From learned weights to shipped ones, by group name.
+        backward: From learned weights, and the gradient at the shipped ones, to the gradient at the learned ones.
+    """
+
+    forward: Callable[[Mapping[str, Array]], dict[str, Array]] = dict
+    backward: Callable[[Mapping[str, Array], Mapping[str, Array]], dict[str, Array]] = (
+        lambda _weights, gradients: dict(gradients)
+    )
+
+
+UNCOUPLED = Coupling()
+
 RELATIVE_RATE = 650.0
 """The default learning rate in units of sigma^2 / s; chosen by measurement (`docs/defaults.md`)."""
 
@@ -130,32 +148,44 @@ def settle(config: TrainingConfig, weights: Mapping[str, Array], logit_scale: fl
     return replace(config, lr=RELATIVE_RATE * max(variance, _LEAST_VARIANCE) / logit_scale)
 
 
-def start(weights: Mapping[str, Array], config: TrainingConfig) -> TrainingState:
+def start(
+    weights: Mapping[str, Array], config: TrainingConfig, coupling: Coupling = UNCOUPLED
+) -> TrainingState:
     """The state before the first step.
 
     Args:
         weights: Initial weights by group name; they become float32.
         config: How they will be tuned.
+        coupling: How shipped weights follow from them.
     """
     latent = {name: np.array(array, np.float32) for name, array in weights.items()}
     quantized = config.bits < UNQUANTIZED_BITS
-    books = {name: cluster(array, config.bits, 0) for name, array in latent.items()} if quantized else {}
+    shipped = coupling.forward(latent) if quantized else {}
+    books = {name: cluster(array, config.bits, 0) for name, array in shipped.items()}
     return TrainingState(0, latent, {name: np.zeros_like(array) for name, array in latent.items()}, books)
 
 
-def forward_weights(state: TrainingState) -> dict[str, Array]:
-    """What the forward pass sees: quantized values, or the latent weights where there is no codebook."""
-    codes = codes_of(state)
-    return {name: codes[name].values if name in codes else array for name, array in state.latent.items()}
+def forward_weights(state: TrainingState, coupling: Coupling = UNCOUPLED) -> dict[str, Array]:
+    """What the forward pass sees: quantized values, or the shipped weights where there is no codebook."""
+    shipped = coupling.forward(state.latent)
+    return {
+        name: quantize(array, state.codebooks[name]).values if name in state.codebooks else array
+        for name, array in shipped.items()
+    }
 
 
-def codes_of(state: TrainingState) -> dict[str, Quantized]:
+def codes_of(state: TrainingState, coupling: Coupling = UNCOUPLED) -> dict[str, Quantized]:
     """The quantized groups as a prompt file stores them; empty at 32 bits."""
-    return {name: quantize(state.latent[name], book) for name, book in state.codebooks.items()}
+    shipped = coupling.forward(state.latent) if state.codebooks else {}
+    return {name: quantize(shipped[name], book) for name, book in state.codebooks.items()}
 
 
 def advance(
-    state: TrainingState, gradients: Mapping[str, Array], lr: float, config: TrainingConfig
+    state: TrainingState,
+    gradients: Mapping[str, Array],
+    lr: float,
+    config: TrainingConfig,
+    coupling: Coupling = UNCOUPLED,
 ) -> TrainingState:
     """One step of SGD, then a renewal of the codebooks that are due.
 
@@ -164,7 +194,9 @@ def advance(
         gradients: Gradient at the forward weights, by group name.
         lr: Learning rate of this step.
         config: Momentum, decay and clustering.
+        coupling: How shipped weights follow from the learned ones.
     """
+    gradients = coupling.backward(state.latent, gradients)
     decay, momentum, rate = np.float32(config.weight_decay), np.float32(config.momentum), np.float32(lr)
     velocity: dict[str, Array] = {
         name: momentum * state.velocity[name] + gradients[name] + decay * array
@@ -172,8 +204,9 @@ def advance(
     }
     latent: dict[str, Array] = {name: array - rate * velocity[name] for name, array in state.latent.items()}
     step = state.step + 1
+    shipped = coupling.forward(latent) if state.codebooks else {}
     books = {
-        name: renew(latent[name], book, step, config.clustering) for name, book in state.codebooks.items()
+        name: renew(shipped[name], book, step, config.clustering) for name, book in state.codebooks.items()
     }
     return TrainingState(step, latent, velocity, books)
 
@@ -233,7 +266,11 @@ class Progress:
 
 
 def train(
-    state: TrainingState, objective: Objective, labels: NDArray[np.int64], config: TrainingConfig
+    state: TrainingState,
+    objective: Objective,
+    labels: NDArray[np.int64],
+    config: TrainingConfig,
+    coupling: Coupling = UNCOUPLED,
 ) -> Iterator[Progress]:
     """Run from a state to the end of the schedule, yielding after every step.
 
@@ -242,14 +279,16 @@ def train(
         objective: What to minimise.
         labels: int64 [N], classes of the photos.
         config: How.
+        coupling: How shipped weights follow from the learned ones.
     """
     per_epoch = len(epoch_batches(labels, config, 0))
     steps = per_epoch * config.epochs
     while state.step < steps:
         epoch, first = divmod(state.step, per_epoch)
         for photos in epoch_batches(labels, config, epoch)[first:]:
-            loss, gradients = objective(forward_weights(state), photos, epoch)
-            state = advance(state, gradients, learning_rate(state.step, per_epoch, config), config)
+            loss, gradients = objective(forward_weights(state, coupling), photos, epoch)
+            rate = learning_rate(state.step, per_epoch, config)
+            state = advance(state, gradients, rate, config, coupling)
             yield Progress(state, steps, loss)
 
 
@@ -259,9 +298,10 @@ def run(
     labels: NDArray[np.int64],
     config: TrainingConfig,
     after_step: Callable[[Progress], None] = lambda _progress: None,
+    coupling: Coupling = UNCOUPLED,
 ) -> TrainingState:
     """`train` to the end; the final state."""
-    for progress in train(state, objective, labels, config):
+    for progress in train(state, objective, labels, config, coupling):
         after_step(progress)
         state = progress.state
     return state

@@ -124,6 +124,7 @@ class WorkDir:
             if str(arrays["task"]) != self.task:
                 raise WorkDirError(f"{path} belongs to another task; choose another work directory")
             names = [name.removeprefix("latent/") for name in arrays if name.startswith("latent/")]
+            books = [name.removeprefix("centroids/") for name in arrays if name.startswith("centroids/")]
             return TrainingState(
                 step=int(arrays["step"]),
                 latent={name: arrays[f"latent/{name}"] for name in names},
@@ -132,8 +133,7 @@ class WorkDir:
                     name: Codebook(
                         arrays[f"centroids/{name}"], arrays[f"counts/{name}"], int(arrays[f"renewed/{name}"])
                     )
-                    for name in names
-                    if f"centroids/{name}" in arrays
+                    for name in books
                 },
             )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

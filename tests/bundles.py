@@ -23,7 +23,7 @@ GRAPH = {"precision": "fp32", "inputs": {"pixels": ["B", 3, 8, 8]}, "outputs": {
 def facts() -> dict[str, Any]:
     """A manifest without its files' records."""
     return {
-        "format_version": 1,
+        "format_version": 2,
         "name": "dummy",
         "pretrained": "",
         "random_weights": True,
@@ -41,6 +41,7 @@ def facts() -> dict[str, Any]:
         },
         "image_graph": {"file": "image.onnx", **GRAPH},
         "text_graph": {"file": "text.onnx", **GRAPH},
+        "deep": None,
         "files": {},
         "parity": {"gradient_error": 1e-6},
         "accuracy": {},

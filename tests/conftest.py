@@ -114,6 +114,10 @@ SMALL_CONFIGS: dict[str, dict[str, Any]] = {
         "embed_dim": 32, "text_cfg": _TEXT,
         "vision_cfg": {"image_size": 64, "layers": [1, 1, 2, 3], "width": 16, "patch_size": None},
     },
+    "small-deep": {
+        "embed_dim": 32, "text_cfg": {**_TEXT, "layers": 4},
+        "vision_cfg": {**_VISION, "layers": 4, "pool_type": "avg"},
+    },
     "small-embed-cls": {
         "embed_dim": 32, "custom_text": True, "vision_cfg": _VISION, "text_cfg": {**_TEXT, "embed_cls": True},
     },
@@ -181,13 +185,14 @@ def small_model(small_configs: Path, tmp_path_factory: pytest.TempPathFactory) -
 def small_bundle(
     small_model: Callable[[str], SmallModel], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """`small_bundle(name, precision="fp32")`: the bundle of a small model; exported once, do not change it."""
+    """`small_bundle(name, precision="fp32", depth=0)`: the bundle of a small model; exported once, do not change it."""
     from qprompt_exporters.bundle_writer import export_bundle
 
     @cache
-    def export(name: str, precision: str = "fp32") -> Path:
+    def export(name: str, precision: str = "fp32", depth: int = 0) -> Path:
         out = tmp_path_factory.mktemp("bundle") / f"{name}-{precision}"
-        export_bundle(name, out, checkpoint=small_model(name).checkpoint, precision=precision)
+        checkpoint = small_model(name).checkpoint
+        export_bundle(name, out, checkpoint=checkpoint, precision=precision, deep_prompts=depth)
         return out
 
     return export

@@ -168,6 +168,17 @@ def test_zip_with_any_damage(dummy: Path, method: int) -> None:
             shutil.rmtree(target)
 
 
+def test_zip_that_points_before_its_start(dummy: Path) -> None:
+    path = zipped(dummy)
+    data = bytearray(path.read_bytes())
+    end = data.rfind(b"PK\x05\x06")
+    data[end + 16 : end + 20] = (2**31).to_bytes(4, "little")  # where the list of members begins
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="nor a readable zip file"):
+        add_bundle(path)
+    assert installed() == []
+
+
 def test_truncated_zip_file(dummy: Path) -> None:
     path = zipped(dummy)
     sound = path.read_bytes()

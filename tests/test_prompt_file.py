@@ -82,10 +82,9 @@ def test_quantized_values(bits: int) -> None:
     codebook = np.random.default_rng(bits).normal(size=2**bits).astype(np.float16)
     indices = np.random.default_rng(bits).integers(0, 2**bits, (2, 3, 5)).astype(np.uint8)
     group = PromptGroup.quantized("projections", codebook, indices, bits)
-    read = PromptFile.from_bytes(
-        dataclasses.replace(TINY, method="qmaple-coupled", groups=(group,)).to_bytes()
-    )
-    values = read.groups[0].values()
+    groups = (PromptGroup.plain("text-context", np.ones((2, 1, 4), np.float32)), group)
+    read = PromptFile.from_bytes(dataclasses.replace(TINY, method="qmaple-coupled", groups=groups).to_bytes())
+    values = read.groups[1].values()
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, codebook[indices].astype(np.float32))
 

@@ -7,7 +7,8 @@ import pytest
 from torch_files import checkpoint, coop_arrays, maple_arrays
 
 from qprompt_edge.checkpoints import State, read_checkpoint
-from qprompt_edge.prompt_learners import fold, is_maple, read_coop, read_maple
+from qprompt_edge.methods.qmaple import PROJECTIONS, TEXT, fold
+from qprompt_edge.prompt_learners import is_maple, read_coop, read_maple
 from qprompt_runtime.errors import CheckpointError
 
 
@@ -28,7 +29,7 @@ def test_maple_folds_to_the_prompts_that_its_layers_make(prefix):
     arrays = maple_arrays(2, 6, 5, prefix)
     assert is_maple(in_memory(arrays))
     maple = read_maple(in_memory(arrays))
-    assert (maple.text.shape, maple.weights.shape, maple.biases.shape) == ((3, 2, 6), (3, 5, 6), (3, 5))
+    assert {name: array.shape for name, array in maple.items()} == {TEXT: (3, 2, 6), PROJECTIONS: (3, 5, 7)}
     places = [
         ("ctx", "proj"),
         *((f"compound_prompts_text.{k}", f"compound_prompt_projections.{k}") for k in (0, 1)),
@@ -36,14 +37,14 @@ def test_maple_folds_to_the_prompts_that_its_layers_make(prefix):
     for layer, (prompt, projection) in enumerate(places):
         weight, bias = (arrays[f"{prefix}{projection}.{part}"].astype(float) for part in ("weight", "bias"))
         expected = [weight @ vector + bias for vector in arrays[f"{prefix}{prompt}"].astype(float)]
-        np.testing.assert_array_equal(maple.text[layer], arrays[f"{prefix}{prompt}"].astype(np.float32))
-        np.testing.assert_allclose(fold(maple)[layer], expected, rtol=1e-5, atol=1e-6)
-    assert fold(maple).dtype == np.float32
+        np.testing.assert_array_equal(maple[TEXT][layer], arrays[f"{prefix}{prompt}"].astype(np.float32))
+        np.testing.assert_allclose(fold(*maple.values())[layer], expected, rtol=1e-5, atol=1e-6)
+    assert fold(*maple.values()).dtype == np.float32
 
 
 def test_shallow_maple():
     arrays = {key: array for key, array in maple_arrays(2, 6, 5).items() if "compound" not in key}
-    assert fold(read_maple(in_memory(arrays))).shape == (1, 2, 5)
+    assert fold(*read_maple(in_memory(arrays)).values()).shape == (1, 2, 5)
 
 
 P = "prompt_learner."
@@ -123,7 +124,7 @@ def test_what_torch_saves(tmp_path, protocol):
     texts = [prompts.ctx, *prompts.compound_prompts_text]
     with torch.no_grad():
         expected = torch.stack([layer(text) for layer, text in zip(layers, texts, strict=True)]).numpy()
-    np.testing.assert_allclose(fold(read_maple(read)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fold(*read_maple(read).values()), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.export

@@ -16,15 +16,15 @@ from qprompt_runtime.prompt_file import PromptFile, PromptGroup
 
 
 def deep_prompt() -> PromptFile:
-    """A folded MaPLe prompt of three layers, with other bits in each group."""
+    """A coupled MaPLe prompt of three layers, with other bits in each group."""
     rng = np.random.default_rng(2)
-    shapes = {"text-context": (2, 4), "text-context.1": (2, 2, 4), "image-prompts": (3, 2, 6)}
+    shapes = {"text-context": (3, 2, 4), "projections": (3, 6, 5)}
     groups = (
-        make_group(role.partition(".")[0], rng.normal(size=shape).astype(np.float32), bits)
-        for (role, shape), bits in zip(shapes.items(), (8, 2, 4), strict=True)
+        make_group(role, rng.normal(size=shape).astype(np.float32), bits)
+        for (role, shape), bits in zip(shapes.items(), (8, 2), strict=True)
     )
     return dataclasses.replace(
-        TINY, method="qmaple-folded", groups=tuple(groups), metadata={"b": "", "a": "x"}
+        TINY, method="qmaple-coupled", groups=tuple(groups), metadata={"b": "", "a": "x"}
     )
 
 
@@ -57,8 +57,8 @@ def test_the_header_says_everything_in_the_same_bytes():
     header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["qprompt"])
     assert header == {
         "version": 1,
-        "method": "qmaple-folded",
-        "bits": [["text-context", 8], ["text-context.1", 2], ["image-prompts", 4]],
+        "method": "qmaple-coupled",
+        "bits": [["text-context", 8], ["projections", 2]],
         "classes": [["cat", "cat"], ["ok", "good weld"]],
         "template": ["", "."],
         "backbone": "tiny",
@@ -70,7 +70,7 @@ def test_the_header_says_everything_in_the_same_bytes():
 
 def test_tensors_are_named_by_their_roles():
     tensors, prompt = load(to_safetensors(deep_prompt())), deep_prompt()
-    assert set(tensors) == {"text-context", "text-context.1", "image-prompts"}
-    for name, group in zip(("text-context", "text-context.1", "image-prompts"), prompt.groups, strict=True):
+    assert set(tensors) == {"text-context", "projections"}
+    for name, group in zip(("text-context", "projections"), prompt.groups, strict=True):
         assert tensors[name].dtype == np.float32
         np.testing.assert_array_equal(tensors[name], group.values())

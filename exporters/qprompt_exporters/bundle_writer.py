@@ -12,18 +12,18 @@ from pathlib import Path
 import onnx
 
 from qprompt_exporters import parity
-from qprompt_exporters.image_graph import image_graph, to_fp16_storage, to_int8
+from qprompt_exporters.deep_image_graph import deep_image_graph, with_stem
+from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8
 from qprompt_exporters.models import CLEANING, POOLING, SourceModel, load_source
-from qprompt_exporters.storage import Weights
+from qprompt_exporters.storage import Weights, WeightsFile
 from qprompt_exporters.text_graph import text_graph
 from qprompt_exporters.tokenizer import PAD_TOKEN, tokenizer_json
-from qprompt_exporters.towers import TextTower, read_text_tower
+from qprompt_exporters.towers import TextTower, read_image_transformer, read_text_tower
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import MANIFEST, file_record
+from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError, OutputError
-from qprompt_runtime.manifest import FORMAT_VERSION, Graph, Manifest, TextLayout
-
-_EXTERNAL_FROM = 1024  # bytes; smaller arrays stay in the graph file
+from qprompt_runtime.manifest import FORMAT_VERSION, DeepPrompts, Graph, Manifest, TextLayout
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ def export_bundle(
     pretrained: str | None = None,
     checkpoint: Path | None = None,
     precision: str = "fp32",
+    deep_prompts: int = 0,
     calibration: Path | None = None,
     licence: str | None = None,
     progress: Callable[[str], None] = lambda _step: None,
@@ -62,6 +63,7 @@ def export_bundle(
         pretrained: A pretrained tag; with neither tag nor checkpoint the weights are random.
         checkpoint: A local file of weights.
         precision: `fp32`, `fp16` or `int8`.
+        deep_prompts: Blocks of each tower that shall take prompts of their own (MaPLe's depth J); 0: none.
         calibration: A folder of real photos for the parity check.
         licence: Licence of the weights, for the manifest; None takes what is known of the model.
         progress: Called with a phrase before each step.
@@ -75,21 +77,27 @@ def export_bundle(
     """
     if precision not in PRECISIONS:
         raise BundleError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if deep_prompts and PRECISIONS[precision].image == "int8":
+        raise BundleError(
+            "an int8 image tower has no gradient for deep prompts; export it with --precision fp32 or fp16"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists and is not an empty folder; choose another --out")
     progress(f"loading {name}")
     source = load_source(name, pretrained, checkpoint)
     tower = read_text_tower(source.model)
+    check_depth(deep_prompts, source, tower)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror}") from error
     try:
-        manifest = _write(source, tower, precision, staging, progress)
+        manifest = _write(source, tower, precision, deep_prompts, staging, progress)
         manifest = replace(manifest, licence=licence or source.licence, accuracy=source.accuracy)
         progress("comparing with torch")
-        measured = parity.measure(source, Backbone(staging), calibration)
+        opened = DeepBackbone(staging) if deep_prompts else Backbone(staging)
+        measured = parity.measure(source, opened, calibration)
         parity.check(measured, precision)
         manifest = replace(manifest, parity=measured)
         (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
@@ -104,20 +112,62 @@ def export_bundle(
     return manifest
 
 
+def check_depth(depth: int, source: SourceModel, tower: TextTower) -> None:
+    """Refuse a depth that either tower does not have.
+
+    Raises:
+        BundleError: Says which tower, and how many blocks it has.
+    """
+    if not depth:
+        return
+    blocks = min(tower.layers, read_image_transformer(source.model).layers)
+    if not 1 <= depth <= blocks:
+        raise BundleError(
+            f"--deep-prompts {depth} does not fit {source.name}, whose shorter tower has {blocks} blocks"
+        )
+
+
 def _write(
-    source: SourceModel, tower: TextTower, precision: str, folder: Path, progress: Callable[[str], None]
+    source: SourceModel,
+    tower: TextTower,
+    precision: str,
+    depth: int,
+    folder: Path,
+    progress: Callable[[str], None],
 ) -> Manifest:
     """Write graphs, tokenizer and a manifest without parity figures into a folder."""
     stored = PRECISIONS[precision]
     progress("writing the text graph")
     table = ("token_embedding.weight",) if stored.int8_table else ()
     weights = Weights(tower.weights, half=stored.text == "fp16", int8_rows=table)
-    text_model = weights.build(*text_graph(tower, weights, source.tokenizer.sot_token_id))
-    text = _save(text_model, folder, "text", stored.text, max_batch=0)
+    start = source.tokenizer.sot_token_id
+    text_file = WeightsFile(folder / "text.weights")
+    text = _save(weights.build(*text_graph(tower, weights, start)), text_file, "text", stored.text)
     progress("writing the image graph")
     convert = {"fp32": lambda graph: graph, "fp16": to_fp16_storage, "int8": to_int8}[stored.image]
+    image_file = WeightsFile(folder / "image.weights")
     image_model = convert(image_graph(source.model, source.transform.size))
-    image = _save(image_model, folder, "image", stored.image, max_batch=1 if stored.image == "int8" else 0)
+    image = _save(
+        image_model, image_file, "image", stored.image, max_batch=1 if stored.image == "int8" else 0
+    )
+    deep = None
+    if depth:
+        progress("writing the deep graphs")
+        transformer = read_image_transformer(source.model)
+        deep_text = weights.build(*text_graph(tower, weights, start, depth))
+        arrays = Weights(transformer.weights, half=stored.image == "fp16", like=image_file.places)
+        deep_image = with_stem(
+            convert(stem_graph(source.model, source.transform.size)),
+            arrays.build(*deep_image_graph(transformer, arrays, depth)),
+        )
+        deep = DeepPrompts(
+            depth=depth,
+            image_width=transformer.width,
+            image_layers=transformer.layers,
+            image_tokens=transformer.tokens,
+            text_graph=_save(deep_text, text_file, "text-deep", stored.text),
+            image_graph=_save(deep_image, image_file, "image-deep", stored.image),
+        )
     (folder / "tokenizer.json").write_text(tokenizer_json(source.tokenizer), encoding="utf-8")
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     manifest = Manifest(
@@ -143,6 +193,7 @@ def _write(
         ),
         image_graph=image,
         text_graph=text,
+        deep=deep,
         files={path.name: file_record(path) for path in files},
         parity={},
         accuracy={},
@@ -152,21 +203,15 @@ def _write(
     return manifest
 
 
-def _save(model: onnx.ModelProto, folder: Path, name: str, precision: str, max_batch: int) -> Graph:
-    """Write one graph with its large arrays in a file beside it, which onnxruntime maps into memory."""
+def _save(
+    model: onnx.ModelProto, weights: WeightsFile, name: str, precision: str, max_batch: int = 0
+) -> Graph:
+    """Write one graph, its large arrays into a file that it may share; what the manifest says of it."""
     described = {
         kind: {value.name: _shape(value) for value in getattr(model.graph, kind)}
         for kind in ("input", "output")
     }
-    onnx.save(
-        model,
-        folder / f"{name}.onnx",
-        save_as_external_data=True,
-        location=f"{name}.weights",
-        size_threshold=_EXTERNAL_FROM,
-        convert_attribute=False,
-    )
-    (folder / f"{name}.weights").chmod(0o644)  # onnx makes it private
+    weights.save(model, weights.path.with_name(f"{name}.onnx"))
     return Graph(f"{name}.onnx", precision, described["input"], described["output"], max_batch)
 
 

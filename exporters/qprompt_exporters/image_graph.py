@@ -14,30 +14,41 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
 from qprompt_exporters.storage import IR_VERSION, OPSET
-from qprompt_exporters.towers import ImageTower
+from qprompt_exporters.towers import ImageStem, ImageTower
 from qprompt_runtime.errors import BundleError
 
 _LEAST_INT8_SHARE = 0.5
 
 
 def image_graph(model: nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
-    """Export pixels [B,3,H,W] to unit features [B,E].
+    """Export the image tower: `pixels` [B,3,H,W] to unit `features` [B,E]; see `_trace`."""
+    return _trace(ImageTower(_reparameterised(model)), size, "features")
+
+
+def stem_graph(model: nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
+    """Export what stands before a ViT's transformer: `pixels` [B,3,H,W] to `tokens` [B,T,D]; see `_trace`."""
+    return _trace(ImageStem(model), size, "tokens")
+
+
+def _trace(tower: nn.Module, size: tuple[int, int], output: str) -> onnx.ModelProto:
+    """Export a module with one input, `pixels`, and one output.
 
     Args:
-        model: An open_clip model in evaluation mode.
+        tower: The module.
         size: Height and width of its input.
+        output: The output's name.
 
     Returns:
-        The graph in float32, with B free; input `pixels`, output `features`.
+        The graph in float32, with B free.
     """
-    tower = ImageTower(_reparameterised(model)).eval()
+    tower.eval()
     example = torch.zeros(2, 3, *size)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         program = torch.onnx.export(
             tower,
             (example,),
             input_names=["pixels"],
-            output_names=["features"],
+            output_names=[output],
             opset_version=OPSET,
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("B", min=1)},),

@@ -17,7 +17,9 @@ from torch import nn
 from torch.nn import functional
 
 from qprompt_exporters.models import SourceModel
+from qprompt_exporters.prompted import prompted_features
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError, ImageError
 from qprompt_runtime.images import ImageTransform, load_pixels
 
@@ -27,11 +29,22 @@ _NAMES = ("cat", "fire engine", "grand piano", "snow leopard", "t-shirt", "bicyc
 _TEMPLATE = ("", ".")
 _CONTEXT = "a photo of a"
 _PHOTOS = 32
+_DEEP_PHOTOS = 4
 _SEED = 0
 
 BOUNDS = {
-    "fp32": {"image_cosine_mean": 0.99999, "text_cosine_min": 0.99999, "gradient_error": 1e-5},
-    "fp16": {"image_cosine_mean": 0.999, "text_cosine_min": 0.999, "gradient_error": 0.05},
+    "fp32": {
+        "image_cosine_mean": 0.99999,
+        "text_cosine_min": 0.99999,
+        "gradient_error": 1e-5,
+        "deep_gradient_error": 1e-5,
+    },
+    "fp16": {
+        "image_cosine_mean": 0.999,
+        "text_cosine_min": 0.999,
+        "gradient_error": 0.05,
+        "deep_gradient_error": 0.05,
+    },
     "int8": {"image_cosine_mean": 0.999, "text_cosine_min": 0.999, "gradient_error": 0.05},
 }
 """By a bundle's precision: cosines at least, and relative gradient error at most, this."""
@@ -72,13 +85,17 @@ def measure(source: SourceModel, backbone: Backbone, photos: Path | None) -> dic
 
     Returns:
         `image_cosine_mean`, `image_cosine_min`, `image_count`, `image_real` (1 for real photos),
-        `text_cosine_min`, `gradient_error` (relative, L2).
+        `text_cosine_min`, `gradient_error` (relative, L2), and `deep_gradient_error`, of the prompts of both towers, if the
+        bundle has deep graphs.
     """
     pixels, real = _pixels(source.transform, photos)
     with torch.no_grad():
         expected = functional.normalize(source.model.encode_image(torch.from_numpy(pixels)), dim=-1)
     cosines = (expected.numpy() * backbone.encode_images(pixels)).sum(axis=1)
     text_cosine, gradient_error = _text_parity(source, backbone)
+    deep = {}
+    if isinstance(backbone, DeepBackbone):
+        deep = {"deep_gradient_error": _deep_gradient_error(source, backbone, pixels[:_DEEP_PHOTOS])}
     return {
         "image_cosine_mean": float(cosines.mean()),
         "image_cosine_min": float(cosines.min()),
@@ -86,6 +103,7 @@ def measure(source: SourceModel, backbone: Backbone, photos: Path | None) -> dic
         "image_real": float(real),
         "text_cosine_min": text_cosine,
         "gradient_error": gradient_error,
+        **deep,
     }
 
 
@@ -96,6 +114,8 @@ def check(parity: dict[str, float], precision: str) -> None:
         BundleError: Names the measure, its value and its bound.
     """
     for name, bound in BOUNDS[precision].items():
+        if name == "deep_gradient_error" and name not in parity:
+            continue
         good = parity[name] <= bound if name.endswith("error") else parity[name] >= bound
         if not good:
             raise BundleError(
@@ -123,6 +143,32 @@ def _text_parity(source: SourceModel, backbone: Backbone) -> tuple[float, float]
     cosine = (expected.detach().numpy() * features).sum(axis=1).min()
     error = np.linalg.norm(gradient[0] - reference.numpy()) / np.linalg.norm(reference.numpy())
     return float(cosine), float(error)
+
+
+def _deep_gradient_error(source: SourceModel, backbone: DeepBackbone, pixels: Array) -> float:
+    """The larger of the relative errors at the text prompts and at the image prompts."""
+    rng = np.random.default_rng(_SEED)
+    depth, count = backbone.deep.depth, 2
+    context = backbone.embed_text("a photo")
+    spread = context.std()
+    text = rng.normal(0, spread, (depth, count, context.shape[1])).astype(np.float32)
+    text[0] = context
+    image = rng.normal(0, 1, (depth, count, backbone.deep.image_width)).astype(np.float32) * spread
+    labels = rng.integers(len(_NAMES), size=len(pixels))
+    targets = np.eye(len(_NAMES), dtype=np.float32)[labels] / np.float32(len(pixels))
+    tokens = backbone.tokenize(_NAMES, ("of a", "."), count)
+    _, d_text, d_image = backbone.loss_and_deep_gradients(
+        text, image, tokens, pixels, targets, source.logit_scale
+    )
+    leaves = [torch.tensor(array, requires_grad=True) for array in (text, image)]
+    ids = source.tokenizer([f"{_CONTEXT} {name}." for name in _NAMES], int(source.model.context_length))
+    classes, images = prompted_features(source.model, ids, torch.from_numpy(pixels), *leaves)
+    loss = functional.cross_entropy(source.logit_scale * images @ classes.T, torch.from_numpy(labels))
+    expected = [gradient.numpy() for gradient in torch.autograd.grad(loss, leaves)]
+    return max(
+        float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+        for ours, theirs in zip((d_text, d_image), expected, strict=True)
+    )
 
 
 def _pixels(transform: ImageTransform, photos: Path | None) -> tuple[Array, bool]:

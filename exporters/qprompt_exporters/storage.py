@@ -6,18 +6,23 @@ their names and never pass through a protobuf twice. Whatever the storage, the g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Container, Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx
 import spox.opset.ai.onnx.v18 as op
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from onnx.external_data_helper import set_external_data
 from spox import Tensor, Var, argument, build
 
 IR_VERSION = 9
 """An ONNX file version that onnxruntime 1.19 and everything after it reads."""
 OPSET = 18
+_EXTERNAL_FROM = 1024  # bytes; smaller arrays stay in the graph file
+_ALIGNMENT = 4096  # onnxruntime maps an array into memory where a page begins
 
 
 class Weights:
@@ -27,6 +32,8 @@ class Weights:
         arrays: float32 arrays by name.
         half: Store matrices as float16 and widen them in the graph.
         int8_rows: Names of the tables to store as int8 with one float32 scale a row; read them with `rows`.
+        like: Keys (`content_key`) of arrays that another graph has stored already; a matrix that stands there transposed
+            is stored so here, and lies on disk once.
     """
 
     def __init__(
@@ -35,17 +42,23 @@ class Weights:
         *,
         half: bool = False,
         int8_rows: tuple[str, ...] = (),
+        like: Container[bytes] = (),
     ) -> None:
         self.stored: dict[str, NDArray[np.generic]] = {}
         self.arguments: dict[str, Var] = {}
         self._values: dict[str, Var] = {}
+        self._turned: set[str] = set()
         for name, array in arrays.items():
             if name in int8_rows:
                 codes, scales = quantize_rows(array)
                 self._add(name, codes)
                 self._add(f"{name}.scale", scales)
             else:
-                self._add(name, array.astype(np.float16) if half and array.ndim >= 2 else array)
+                stored = array.astype(np.float16) if half and array.ndim >= 2 else array
+                turned = content_key(stored) not in like and content_key(stored.T) in like
+                self._add(name, stored.T if turned else stored)
+                if turned:
+                    self._turned.add(name)
 
     def _add(self, name: str, array: NDArray[np.generic]) -> None:
         self.stored[name] = np.ascontiguousarray(array)
@@ -54,8 +67,9 @@ class Weights:
     def __getitem__(self, name: str) -> Var:
         if name not in self._values:
             value = self.arguments[name]
-            half = self.stored[name].dtype == np.float16
-            self._values[name] = op.cast(value, to=np.float32) if half else value
+            if self.stored[name].dtype == np.float16:
+                value = op.cast(value, to=np.float32)
+            self._values[name] = op.transpose(value) if name in self._turned else value
         return self._values[name]
 
     def rows(self, name: str, indices: Var) -> Var:
@@ -82,3 +96,41 @@ def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray
     """Symmetric int8 with a scale a row: table [V,D] is close to codes [V,D] * scales [V,1]."""
     scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
     return np.rint(table / scales).astype(np.int8), scales
+
+
+def content_key(array: NDArray[np.generic]) -> bytes:
+    """What two arrays of one type, shape and content have in common."""
+    content = np.ascontiguousarray(array)
+    return hashlib.sha256(f"{content.dtype}{content.shape}".encode() + content.tobytes()).digest()
+
+
+class WeightsFile:
+    """A file that takes the large arrays of several graphs, each content once.
+
+    Args:
+        path: The file; it must not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.places: dict[bytes, int] = {}
+        path.touch(mode=0o644, exist_ok=False)
+
+    def save(self, model: onnx.ModelProto, path: Path) -> None:
+        """Write a graph beside the file, with its large arrays in it; onnxruntime maps them into memory."""
+        stored = onnx.ModelProto()
+        stored.CopyFrom(model)
+        with self.path.open("ab") as file:
+            for tensor in stored.graph.initializer:
+                array = numpy_helper.to_array(tensor)
+                if array.nbytes < _EXTERNAL_FROM:
+                    continue
+                key = content_key(array)
+                if key not in self.places:
+                    file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+                    self.places[key] = file.tell()
+                    file.write(array.tobytes())
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+                set_external_data(tensor, self.path.name, self.places[key], array.nbytes)
+                tensor.ClearField("raw_data")
+        path.write_bytes(stored.SerializeToString(deterministic=True))

@@ -19,13 +19,10 @@ Outputs: `features` float32 [C, E]; `embeddings` float32 [G, R, S, D], the rows 
 `loss` float32 [] = -sum(targets * log softmax(s * image @ features^T)); `gradient` float32 [G, n, D] of
 loss + sum(cotangent * features). The last two are zero or empty without `need_grad`.
 
-A causal tower computes the prefix (start token and context: P = 1 + n rows) once a group instead of once a
-class: rows lie as [G*P + C*S, D], normalisations and linear maps stay one operation, and only attention
-tells the two parts apart (a suffix query sees the prefix's keys and its own class's). This is exact, since no
-prefix row sees a class. A tower without a causal mask sees everything, padding too: there each class has all
-its L = P + S rows, and the caller pads S to the full context length.
+A deep graph (MaPLe) has one more input, `deep_prompts` float32 [J-1, n, D], which take the context's places before
+blocks 1 to J-1, and one more output, `deep_gradient`.
 
-Two more savings are exact: in the last block only the end token's row is computed, and in the first block of
+How rows lie and what a causal tower saves is in `text_rows.py`. Two more savings are exact: in the last block only the end token's row is computed, and in the first block of
 a causal tower the backward pass ends at the prefix rows.
 """
 
@@ -40,19 +37,21 @@ from spox import Tensor, Var, argument
 
 from qprompt_exporters import vjp
 from qprompt_exporters.storage import Weights
+from qprompt_exporters.text_rows import Rows
 from qprompt_exporters.towers import TextTower
-from qprompt_exporters.vjp import dim, ints
-
-_MASKED = -1e9  # added to a score that must not be seen; exp of it is exactly 0 in float32
+from qprompt_exporters.vjp import ints
 
 
-def text_graph(tower: TextTower, weights: Weights, start_token: int) -> tuple[dict[str, Var], dict[str, Var]]:
+def text_graph(
+    tower: TextTower, weights: Weights, start_token: int, depth: int = 1
+) -> tuple[dict[str, Var], dict[str, Var]]:
     """Write the graph described at the top of this module.
 
     Args:
         tower: The text tower; only its facts are used here.
         weights: Its arrays, as graph values.
         start_token: Id of the start-of-text token.
+        depth: Blocks that have prompts of their own, J; 1: only the input.
 
     Returns:
         The graph's inputs and its outputs, by name.
@@ -68,140 +67,45 @@ def text_graph(tower: TextTower, weights: Weights, start_token: int) -> tuple[di
         "cotangent": argument(Tensor(np.float32, ("C", embed))),
         "need_grad": argument(Tensor(np.bool_, ())),
     }
-    rows = _Rows(tower, inputs["context"], inputs["tokens"], inputs["ends"])
+    deep = argument(Tensor(np.float32, (depth - 1, "n", width)))
+    if depth > 1:
+        inputs["deep_prompts"] = deep
+    rows = Rows(tower, inputs["context"], inputs["tokens"], inputs["ends"])
     suffix = weights.rows("token_embedding.weight", inputs["tokens"])
     x = rows.embed(weights, inputs["context"], suffix, start_token)
     tapes = []
     for layer in range(tower.layers):
+        if 0 < layer < depth:
+            x = rows.replace_context(x, op.gather(deep, op.const(np.int64(layer - 1))))
         x, tape = _block(weights, rows, layer, x)
         tapes.append(tape)
     hidden, last_norm = _norm(weights, "ln_final", x, tower.epsilon)
     raw = op.matmul(hidden, weights["text_projection"])
-    norm = op.reduce_l2(raw, ints(-1), keepdims=1)
-    features = op.div(raw, norm)
+    features, norm = vjp.unit(raw)
 
     def with_gradient() -> Sequence[Var]:
-        loss, d_features = _loss(inputs, features)
-        along = op.reduce_sum(op.mul(features, d_features), ints(-1), keepdims=1)
-        d_raw = op.div(op.sub(d_features, op.mul(features, along)), norm)
+        image, targets = inputs["image_features"], inputs["targets"]
+        loss, d_cosines = vjp.cross_entropy(image, features, targets, inputs["logit_scale"])
+        d_features = op.add(op.matmul(op.transpose(d_cosines), image), inputs["cotangent"])
+        d_raw = vjp.unit_backward(features, norm, d_features)
         d_hidden = op.matmul(d_raw, op.transpose(weights["text_projection"]))
         dx = vjp.layer_norm_backward(last_norm, d_hidden)
+        d_deep: list[Var] = []
         for layer in reversed(range(tower.layers)):
             dx = _block_backward(weights, rows, layer, dx, tapes[layer])
-        return [loss, rows.context_gradient(dx)]
+            if 0 < layer < depth:
+                d_prompts, dx = rows.replace_context_backward(dx)
+                d_deep.insert(0, op.unsqueeze(d_prompts, ints(0)))
+        gradients = [rows.context_gradient(dx)] + ([op.concat(d_deep, axis=0)] if d_deep else [])
+        return [loss, *gradients]
 
     def without_gradient() -> Sequence[Var]:
-        return [vjp.floats(0.0), op.const(np.zeros((0, 0, width), np.float32))]
+        empty = op.const(np.zeros((0, 0, width), np.float32))
+        return [vjp.floats(0.0), *([empty] * min(depth, 2))]
 
-    loss, gradient = op.if_(inputs["need_grad"], then_branch=with_gradient, else_branch=without_gradient)
-    return inputs, {"features": features, "embeddings": suffix, "loss": loss, "gradient": gradient}
-
-
-def _loss(inputs: dict[str, Var], features: Var) -> tuple[Var, Var]:
-    """Cross-entropy of softmax(s * cos), and its gradient [C,E] with the given cotangent added."""
-    image, targets, scale = inputs["image_features"], inputs["targets"], inputs["logit_scale"]
-    logits = op.mul(op.matmul(image, op.transpose(features)), scale)
-    log_p = op.log_softmax(logits, axis=-1)
-    loss = op.neg(op.reduce_sum(op.mul(targets, log_p), keepdims=0))
-    weight = op.reduce_sum(targets, ints(-1), keepdims=1)
-    d_logits = op.mul(op.sub(op.mul(op.exp(log_p), weight), targets), scale)
-    return loss, op.add(op.matmul(op.transpose(d_logits), image), inputs["cotangent"])
-
-
-class _Rows:
-    """How the tokens of all classes lie in one matrix of rows, and the masks and moves that follow from it."""
-
-    def __init__(self, tower: TextTower, context: Var, tokens: Var, ends: Var) -> None:
-        self.tower = tower
-        self.heads = ints(tower.heads)
-        self.head_width = tower.width // tower.heads
-        self.groups, self.classes = dim(tokens, 0), dim(tokens, 1)
-        self.prefix = op.add(dim(context, 1), ints(1))
-        if tower.causal:  # own rows of a class: what follows the prefix
-            self.own, first = dim(tokens, 2), op.mul(self.groups, self.prefix)
-        else:  # own rows of a class: everything
-            self.own, first = op.add(dim(tokens, 2), self.prefix), ints(0)
-            ends = op.add(ends, self.prefix)
-        self.shared_rows = first
-        count = op.mul(self.groups, self.classes)
-        ends = op.reshape(ends, ints(-1))
-        self.end_rows = op.add(op.add(op.mul(_range(count), self.own), ends), first)
-        ends = op.reshape(ends, op.concat([self.groups, ints(1), self.classes, ints(1, 1)], axis=0))
-        at_end = op.equal(op.unsqueeze(_range(self.own), ints(1)), ends)
-        self.at_end = op.cast(at_end, to=np.float32)  # [G, 1, R, own, 1]: 1 at the end token
-        self.prefix_mask = self.own_mask = self.end_mask = None
-        if tower.causal:
-            self.prefix_mask = _causal_mask(self.prefix)
-            self.own_mask = _causal_mask(self.own)
-            self.end_mask = _mask(op.greater(_range(self.own), ends))
-
-    def embed(self, weights: Weights, context: Var, suffix: Var, start_token: int) -> Var:
-        """Input rows of the first block: token or context vector, plus position."""
-        width, positions = ints(self.tower.width), weights["positional_embedding"]
-        start = weights.rows("token_embedding.weight", ints(start_token))
-        start = op.expand(start, op.concat([self.groups, ints(1), width], axis=0))
-        prefix = op.concat([start, context], axis=1)
-        flat = op.concat([ints(-1), width], axis=0)
-        if self.tower.causal:
-            prefix = op.add(prefix, op.slice(positions, ints(0), self.prefix))
-            until = op.add(self.prefix, self.own)
-            suffix = op.add(suffix, op.slice(positions, self.prefix, until))
-            return op.concat([op.reshape(prefix, flat), op.reshape(suffix, flat)], axis=0)
-        shape = op.concat([self.groups, self.classes, self.prefix, width], axis=0)
-        every = op.concat([op.expand(op.unsqueeze(prefix, ints(1)), shape), suffix], axis=2)
-        return op.reshape(op.add(every, op.slice(positions, ints(0), self.own)), flat)
-
-    def context_gradient(self, dx: Var) -> Var:
-        """Gradient [G,n,D] at the context vectors from that at the input rows."""
-        width = ints(self.tower.width)
-        if self.tower.causal:
-            rows = op.slice(dx, ints(0), self.shared_rows, ints(0))
-            rows = op.reshape(rows, op.concat([self.groups, self.prefix, width], axis=0))
-        else:
-            shape = op.concat([self.groups, self.classes, self.own, width], axis=0)
-            rows = op.reduce_sum(op.reshape(dx, shape), ints(1), keepdims=0)
-        return op.slice(rows, ints(1), self.prefix, ints(1))
-
-    def split(self, x: Var) -> tuple[Var, Var]:
-        """All rows to the shared prefix rows and the classes' own rows."""
-        end = dim(x, 0)
-        shared = op.slice(x, ints(0), self.shared_rows, ints(0))
-        return shared, op.slice(x, self.shared_rows, end, ints(0))
-
-    def prefix_heads(self, x: Var, count: int) -> Sequence[Var]:
-        """[G*P, count*D] to `count` times [G, H, 1, P, hd]."""
-        return self._heads(x, op.concat([self.groups, ints(1), self.prefix], axis=0), count)
-
-    def own_heads(self, x: Var, count: int) -> Sequence[Var]:
-        """[C*Q, count*D] to `count` times [G, H, R, Q, hd]; Q is S, or 1 in the last block."""
-        return self._heads(x, op.concat([self.groups, self.classes, ints(-1)], axis=0), count)
-
-    def _heads(self, x: Var, leading: Var, count: int) -> Sequence[Var]:
-        shape = op.concat([leading, ints(count), self.heads, ints(self.head_width)], axis=0)
-        stacked = op.transpose(op.reshape(x, shape), perm=[3, 0, 4, 1, 2, 5])
-        return [op.gather(stacked, op.const(np.int64(k)), axis=0) for k in range(count)]
-
-    def merge(self, parts: Sequence[Var]) -> Var:
-        """Parts of [G, H, R, Q, hd] back to rows [G*R*Q, len(parts)*D]."""
-        moved = [op.transpose(part, perm=[0, 2, 3, 1, 4]) for part in parts]
-        flat = [op.reshape(part, ints(-1, self.tower.width)) for part in moved]
-        return op.concat(flat, axis=1) if len(flat) > 1 else flat[0]
-
-
-def _range(count: Var) -> Var:
-    """0, 1, ... count - 1 for an int64 [1]."""
-    return op.range(op.const(np.int64(0)), op.squeeze(count), op.const(np.int64(1)))
-
-
-def _mask(hidden: Var) -> Var:
-    """What to add to the scores: `_MASKED` where `hidden` is true, else 0."""
-    return op.mul(op.cast(hidden, to=np.float32), vjp.floats(_MASKED))
-
-
-def _causal_mask(count: Var) -> Var:
-    """[count, count] mask that hides what comes later."""
-    numbers = _range(count)
-    return _mask(op.greater(op.unsqueeze(numbers, ints(0)), op.unsqueeze(numbers, ints(1))))
+    answers = op.if_(inputs["need_grad"], then_branch=with_gradient, else_branch=without_gradient)
+    names = ("loss", "gradient", "deep_gradient")
+    return inputs, {"features": features, "embeddings": suffix, **dict(zip(names, answers, strict=False))}
 
 
 @dataclass(frozen=True)
@@ -211,15 +115,14 @@ class _BlockTape:
     norm_1: vjp.NormTape
     shared: vjp.AttentionTape | None
     own: vjp.AttentionTape
-    norm_2: vjp.NormTape
-    gate: vjp.GateTape
+    feed_forward: vjp.FeedForwardTape
 
 
 def _norm(weights: Weights, name: str, x: Var, epsilon: float) -> tuple[Var, vjp.NormTape]:
     return vjp.layer_norm(x, weights[f"{name}.weight"], weights[f"{name}.bias"], epsilon)
 
 
-def _block(weights: Weights, rows: _Rows, layer: int, x: Var) -> tuple[Var, _BlockTape]:
+def _block(weights: Weights, rows: Rows, layer: int, x: Var) -> tuple[Var, _BlockTape]:
     """One residual attention block over all rows; the last one returns the end tokens' rows [C,D] only."""
     tower, last = rows.tower, layer == rows.tower.layers - 1
     name = f"transformer.resblocks.{layer}"
@@ -246,19 +149,16 @@ def _block(weights: Weights, rows: _Rows, layer: int, x: Var) -> tuple[Var, _Blo
     out, own = vjp.attend(q, k, v, mask, rows.head_width, prefix)
     merged.append(rows.merge([out]))
     x = op.add(x, linear("attn.out_proj", op.concat(merged, axis=0)))
-    hidden, norm_2 = _norm(weights, f"{name}.ln_2", x, tower.epsilon)
-    wide, gate = vjp.activation(tower.activation, linear("mlp.c_fc", hidden))
-    return op.add(x, linear("mlp.c_proj", wide)), _BlockTape(norm_1, shared, own, norm_2, gate)
+    x, feed_forward = vjp.feed_forward(weights, name, tower.activation, tower.epsilon, x)
+    return x, _BlockTape(norm_1, shared, own, feed_forward)
 
 
-def _block_backward(weights: Weights, rows: _Rows, layer: int, dx: Var, tape: _BlockTape) -> Var:
+def _block_backward(weights: Weights, rows: Rows, layer: int, dx: Var, tape: _BlockTape) -> Var:
     """Gradient at a block's input rows; in the first block of a causal tower, at the prefix rows only."""
     tower, last = rows.tower, layer == rows.tower.layers - 1
     name = f"transformer.resblocks.{layer}"
     only_prefix = tower.causal and layer == 0
-    d_wide = vjp.activation_backward(tape.gate, op.matmul(dx, weights[f"{name}.mlp.c_proj.weight"]))
-    d_hidden = op.matmul(d_wide, weights[f"{name}.mlp.c_fc.weight"])
-    dx = op.add(dx, vjp.layer_norm_backward(tape.norm_2, d_hidden))
+    dx = vjp.feed_forward_backward(weights, name, tape.feed_forward, dx)
     d_merged = op.matmul(dx, weights[f"{name}.attn.out_proj.weight"])
     d_shared, d_own = rows.split(d_merged) if tape.shared is not None else (None, d_merged)
     (d_out,) = rows.own_heads(d_own, 1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
 from torch import nn
 from torch.nn import functional
 
@@ -116,6 +116,101 @@ def _check_supported(text: Any, block: nn.Module) -> None:
     found = [name for name, present in problems.items() if present]
     if found:
         raise BundleError("this text tower is not supported: it has " + "; ".join(found))
+
+
+@dataclass(frozen=True)
+class ImageTransformer:
+    """The transformer of a ViT image tower: everything behind its patches.
+
+    Attributes:
+        weights: float32 arrays by the names of open_clip's `VisionTransformer`: `ln_pre.*`,
+            `transformer.resblocks.<i>.*`, `ln_post.*`, `proj` [D,E].
+        layers: Number of residual attention blocks.
+        heads: Attention heads of a block.
+        activation: Of the MLP: `gelu` (exact) or `quick_gelu`.
+        epsilon: Of every layer normalisation.
+        average: Whether the feature is the mean over patches instead of the class token.
+        norm_before: Whether a normalisation stands before the first block.
+        tokens: Tokens of an image, the class token included.
+    """
+
+    weights: dict[str, NDArray[np.float32]]
+    layers: int
+    heads: int
+    activation: str
+    epsilon: float
+    average: bool
+    norm_before: bool
+    tokens: int
+
+    @property
+    def width(self) -> int:
+        """Width D of a token, and of a prompt."""
+        return int(self.weights["proj"].shape[0])
+
+    @property
+    def embed_dim(self) -> int:
+        """Width E of the features that both towers share."""
+        return int(self.weights["proj"].shape[1])
+
+
+def read_image_transformer(model: nn.Module) -> ImageTransformer:
+    """Take the image tower's transformer out of an open_clip model.
+
+    Args:
+        model: An open_clip model in evaluation mode.
+
+    Raises:
+        BundleError: The image tower is no ViT, or has a part that the deep image graph cannot express exactly.
+    """
+    visual: Any = getattr(model, "visual", None)
+    if not isinstance(visual, VisionTransformer):
+        raise BundleError(
+            f"the image tower is a {type(visual).__name__}, which has no tokens to put deep prompts beside; "
+            "export it without --deep-prompts"
+        )
+    block = visual.transformer.resblocks[0]
+    plain = isinstance(block, ResidualAttentionBlock)
+    problems = {
+        f"blocks of type {type(block).__name__}": not plain,
+        "layer scale (ls_init_value)": plain and not isinstance(block.ls_1, nn.Identity),
+        "attentional pooling": visual.attn_pool is not None,
+        "a normalisation behind the pooling (final_ln_after_pool)": visual.final_ln_after_pool,
+        f"pooling {visual.pool_type!r}": visual.pool_type not in ("tok", "avg"),
+    }
+    found = [name for name, present in problems.items() if present]
+    if found:
+        raise BundleError("this image tower cannot take deep prompts: it has " + "; ".join(found))
+    parts = ("ln_pre", "transformer", "ln_post", "proj")
+    return ImageTransformer(
+        weights={
+            name: tensor.detach().float().cpu().numpy()
+            for name, tensor in visual.state_dict().items()
+            if name.split(".")[0] in parts
+        },
+        layers=len(visual.transformer.resblocks),
+        heads=int(block.attn.num_heads),
+        activation="quick_gelu" if isinstance(block.mlp.gelu, QuickGELU) else "gelu",
+        epsilon=float(block.ln_1.eps),
+        average=visual.pool_type == "avg",
+        norm_before=not isinstance(visual.ln_pre, nn.Identity),
+        tokens=int(visual.positional_embedding.shape[0]),
+    )
+
+
+class ImageStem(nn.Module):
+    """Pixels [B,3,H,W] to the tokens [B,T,D] of a ViT, class token first, positions added, not yet normalised."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.visual: Any = model.visual
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Cut normalised pixels into tokens."""
+        visual = self.visual
+        patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
+        start = visual.class_embedding.expand(patches.shape[0], 1, -1)
+        return torch.cat([start, patches], dim=1) + visual.positional_embedding
 
 
 class ImageTower(nn.Module):

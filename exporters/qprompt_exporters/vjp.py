@@ -14,6 +14,8 @@ import numpy as np
 import spox.opset.ai.onnx.v18 as op
 from spox import Var
 
+from qprompt_exporters.storage import Weights
+
 _QUICK_GELU = 1.702  # gelu(x) is close to x * sigmoid(1.702 x): Hendrycks & Gimpel 2016, section 2
 
 
@@ -93,6 +95,53 @@ def activation_backward(tape: GateTape, d_y: Var) -> Var:
     else:
         slope = op.mul(op.exp(op.mul(op.mul(x, x), floats(-0.5))), floats((2 * np.pi) ** -0.5))
     return op.mul(d_y, op.add(gate, op.mul(x, slope)))
+
+
+@dataclass(frozen=True)
+class FeedForwardTape:
+    """What the second half of a residual block keeps."""
+
+    norm: NormTape
+    gate: GateTape
+
+
+def feed_forward(
+    weights: Weights, block: str, kind: str, epsilon: float, x: Var
+) -> tuple[Var, FeedForwardTape]:
+    """x + c_proj(activation(c_fc(ln_2(x)))) over rows [N,D]; `block` is the prefix of the weights' names."""
+    hidden, norm = layer_norm(x, weights[f"{block}.ln_2.weight"], weights[f"{block}.ln_2.bias"], epsilon)
+    wide = linear(hidden, weights[f"{block}.mlp.c_fc.weight"], weights[f"{block}.mlp.c_fc.bias"])
+    wide, gate = activation(kind, wide)
+    out = linear(wide, weights[f"{block}.mlp.c_proj.weight"], weights[f"{block}.mlp.c_proj.bias"])
+    return op.add(x, out), FeedForwardTape(norm, gate)
+
+
+def feed_forward_backward(weights: Weights, block: str, tape: FeedForwardTape, d_y: Var) -> Var:
+    """Gradient at the rows that `feed_forward` was given."""
+    d_wide = activation_backward(tape.gate, op.matmul(d_y, weights[f"{block}.mlp.c_proj.weight"]))
+    d_hidden = op.matmul(d_wide, weights[f"{block}.mlp.c_fc.weight"])
+    return op.add(d_y, layer_norm_backward(tape.norm, d_hidden))
+
+
+def unit(raw: Var) -> tuple[Var, Var]:
+    """Rows of length 1, and the lengths [N,1] that they had."""
+    norm = op.reduce_l2(raw, ints(-1), keepdims=1)
+    return op.div(raw, norm), norm
+
+
+def unit_backward(rows: Var, norm: Var, d_rows: Var) -> Var:
+    """Gradient at what `unit` was given: (d - rows * <rows, d>) / norm."""
+    along = op.reduce_sum(op.mul(rows, d_rows), ints(-1), keepdims=1)
+    return op.div(op.sub(d_rows, op.mul(rows, along)), norm)
+
+
+def cross_entropy(image: Var, classes: Var, targets: Var, scale: Var) -> tuple[Var, Var]:
+    """-sum(targets * log softmax(scale * image @ classes^T)), and its gradient [B,C] at image @ classes^T."""
+    logits = op.mul(op.matmul(image, op.transpose(classes)), scale)
+    log_p = op.log_softmax(logits, axis=-1)
+    loss = op.neg(op.reduce_sum(op.mul(targets, log_p), keepdims=0))
+    weight = op.reduce_sum(targets, ints(-1), keepdims=1)
+    return loss, op.mul(op.sub(op.mul(op.exp(log_p), weight), targets), scale)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,10 @@ def command(
 
     Example: `qprompt-edge adapt --images ./photos --out belt.qpt`
     """
+    if method is not Method.qcoop and contexts is not Contexts.shared:
+        raise typer.BadParameter(
+            f"--contexts {contexts.value} is for --method qcoop; {method.value} shares its prompts"
+        )
     check_writable(out)
     training = TrainingConfig(bits=int(bits.value), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
     options = AdaptOptions(

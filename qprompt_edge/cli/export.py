@@ -25,6 +25,10 @@ def command(
         Path | None, typer.Option(help="Local file of weights; nothing is then fetched.")
     ] = None,
     precision: Annotated[Precision, typer.Option(help="How weights are stored.")] = Precision.fp32,
+    deep_prompts: Annotated[
+        int,
+        typer.Option(help="Blocks of each tower that shall take prompts (MaPLe's depth); 0: none.", min=0),
+    ] = 0,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of real photos for the comparison with torch.")
     ] = None,
@@ -43,6 +47,7 @@ def command(
         pretrained=pretrained,
         checkpoint=checkpoint,
         precision=precision.value,
+        deep_prompts=deep_prompts,
         calibration=calibration,
         licence=licence,
         progress=say,

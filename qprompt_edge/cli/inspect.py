@@ -11,6 +11,7 @@ import typer
 from qprompt_edge.cli.output import emit, reported, say, table
 from qprompt_edge.cli.parameters import JsonOption
 from qprompt_runtime.bundle import MANIFEST, find_bundle, read_manifest, verify_hashes
+from qprompt_runtime.classifier import CONTEXT
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_envelope import FORMAT_VERSION
@@ -51,9 +52,12 @@ def describe_prompt(prompt: PromptFile) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "method": prompt.method,
         "bits": group.bits,
-        "contexts": "per-class" if len(group.shape) == 3 else "shared",
+        "contexts": "per-class" if prompt.method == CONTEXT and len(group.shape) == 3 else "shared",
         "context_length": group.shape[-2],
         "width": group.shape[-1],
+        "groups": [
+            {"role": group.role, "shape": list(group.shape), "bits": group.bits} for group in prompt.groups
+        ],
         "weights": sum(group.size for group in prompt.groups),
         "payload_bytes": prompt.payload_bytes,
         "file_bytes": len(prompt.to_bytes()),
@@ -75,5 +79,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_cell(item["label"] if isinstance(item, dict) else item) for item in value)
+        return ", ".join(
+            _cell(item.get("label") or item.get("role") if isinstance(item, dict) else item) for item in value
+        )
     return f"{value:.6g}" if isinstance(value, float) else str(value)

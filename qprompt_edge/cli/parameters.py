@@ -15,6 +15,8 @@ class Method(str, Enum):
     """What is tuned."""
 
     qcoop = "qcoop"
+    qmaple = "qmaple"
+    qmaple_coupled = "qmaple-coupled"
 
 
 class Bits(str, Enum):

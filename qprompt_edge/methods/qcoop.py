@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.methods.tuning import Tuning
 from qprompt_edge.quantizer import Array
-from qprompt_edge.trainer import TrainingState, codes_of
+from qprompt_edge.trainer import UNCOUPLED, TrainingState, codes_of
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_group import PromptGroup
@@ -104,3 +105,39 @@ def groups(state: TrainingState, bits: int) -> tuple[PromptGroup, ...]:
     if codes is None:
         return (PromptGroup.plain(ROLE, latent.reshape(shape)),)
     return (PromptGroup.quantized(ROLE, codes.codebook, codes.indices.reshape(shape), bits),)
+
+
+def tuning(
+    backbone: Backbone,
+    texts: Sequence[str],
+    features: Array,
+    labels: NDArray[np.int64],
+    *,
+    context_init: str = CONTEXT_INIT,
+    per_class: bool = False,
+    seed: int = 1,
+) -> Tuning:
+    """QCoOp on a task.
+
+    Args:
+        backbone: The frozen model.
+        texts: Prompt texts of the C classes.
+        features: float32 [N,V,E]; V views of each training photo, the plain one first.
+        labels: int64 [N].
+        context_init: Words whose token embeddings become the context vectors.
+        per_class: Give each class context vectors of its own.
+        seed: Of the choice among views.
+
+    Raises:
+        TextError: The words hold no token, or a prompt is too long for the text tower.
+    """
+    initial = initial_prompt(backbone, texts, context_init, per_class=per_class)
+    return Tuning(
+        method=NAME,
+        weights={ROLE: initial.context},
+        leading=ROLE,
+        coupling=UNCOUPLED,
+        objective=ContextObjective(backbone, initial.tokens, features, labels, seed),
+        template=TEMPLATE,
+        groups=groups,
+    )

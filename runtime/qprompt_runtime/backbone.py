@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 _IMAGES_PER_RUN = 8
 _ACTIVATION_BYTES = 256 * 10**6
 """Default budget for the activations of one text run."""
-_FLOATS_PER_TOKEN = 22
+FLOATS_PER_TOKEN = 22
 """Activations that a block keeps for its gradient, in widths of the tower, per token (measured: 0.53 MB per
 token for 12 blocks of width 512)."""
 
@@ -202,7 +202,7 @@ class Backbone:
         """Cut C classes into runs whose activations fit `activation_bytes`."""
         layout = self.manifest.text
         rows = tokens.tokens.shape[1] + (0 if layout.causal else 1 + context_vectors)
-        per_class = rows * layout.width * layout.layers * _FLOATS_PER_TOKEN * 4
+        per_class = rows * layout.width * layout.layers * FLOATS_PER_TOKEN * 4
         step = max(1, int(self.activation_bytes // per_class))
         for start in range(0, len(tokens.tokens), step):
             yield slice(start, min(start + step, len(tokens.tokens)))

@@ -7,6 +7,7 @@ start would cost a small device seconds.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -201,7 +202,10 @@ def _unpack(source: Path, staging: Path) -> None:
                 with archive.open(info) as packed, (staging / name).open("wb") as file:
                     shutil.copyfileobj(packed, file, _BLOCK)
     except Exception as error:  # zipfile and its decompressors raise a dozen types for a damaged archive
-        if isinstance(error, BundleError) or (isinstance(error, OSError) and error.errno is not None):
+        unusable = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+        if (
+            isinstance(error, BundleError) or unusable
+        ):  # EINVAL: a damaged archive points before its own start
             raise
         reason = str(error) or type(error).__name__
         raise BundleError(

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.decode import Source
+from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BackboneMismatchError, PromptFileError
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file
+
+CONTEXT, FOLDED = "qcoop", "qmaple-folded"
+"""The methods whose prompts this runtime runs."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class PromptClassifier:
             QPromptError: The file, the backbone or the provider is not as it should be.
         """
         prompt = read_prompt_file(Path(path))
-        found = Backbone.load(backbone or prompt.backbone_name, provider, threads)
+        kind = DeepBackbone if prompt.method == FOLDED else Backbone
+        found = kind.load(backbone or prompt.backbone_name, provider, threads)
         return cls(prompt, found, classes)
 
     def predict(self, image: Source, top_k: int = 1) -> Prediction:
@@ -103,7 +108,11 @@ class PromptClassifier:
             ImageError: The image cannot be read.
         """
         pixels = load_pixels(image, self.backbone.manifest.image_transform)
-        return self.predict_features(self.backbone.encode_images(pixels[None]), top_k)[0]
+        return self.predict_features(self.encode_images(pixels[None]), top_k)[0]
+
+    def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of photos as this prompt sees them: float32 [B,3,H,W] to unit rows [B,E]."""
+        return prompted_image_features(self.prompt, self.backbone, pixels)
 
     def probabilities(self, image_features: NDArray[np.float32]) -> NDArray[np.float32]:
         """softmax(s * cos) of image features [B,E] against all C classes: float32 [B,C]."""
@@ -148,18 +157,55 @@ def prompt_features(
     """Class features [C,E] of a prompt for some class names.
 
     Raises:
-        PromptFileError: The method is not supported yet, or the prompt's context does not fit.
+        PromptFileError: The method is not supported here, or the prompt does not fit the backbone or the names.
         TextError: A name does not fit the text tower.
     """
-    if prompt.method != "qcoop":
-        raise PromptFileError(f"this version runs prompts of method 'qcoop', not {prompt.method!r}")
+    check_method(prompt, backbone)
     context = prompt.groups[0].values()
-    if context.shape[-1] != backbone.manifest.text.width:
-        raise PromptFileError(
-            f"the prompt's context vectors are {context.shape[-1]} wide, the backbone's {backbone.manifest.text.width}"
-        )
+    texts = [name.text for name in names]
+    if isinstance(backbone, DeepBackbone) and prompt.method == FOLDED:
+        tokens = backbone.tokenize(texts, prompt.template, context.shape[1])
+        return backbone.encode_prompted_classes(context, tokens)
     if context.ndim == 3 and tuple(names) != prompt.classes:
         raise PromptFileError("a prompt with a context for each class works with its own classes only")
     context = context if context.ndim == 3 else context[None]
-    tokens = backbone.tokenize([name.text for name in names], prompt.template, context.shape[1])
+    tokens = backbone.tokenize(texts, prompt.template, context.shape[1])
     return backbone.encode_classes(context, tokens)
+
+
+def prompted_image_features(
+    prompt: PromptFile, backbone: Backbone, pixels: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Image features [B,E] of photos [B,3,H,W]; a folded prompt has a part in them, a context has none.
+
+    Raises:
+        PromptFileError: The method is not supported here, or the prompt does not fit the backbone.
+    """
+    check_method(prompt, backbone)
+    if isinstance(backbone, DeepBackbone) and prompt.method == FOLDED:
+        return backbone.encode_prompted_images(pixels, prompt.groups[1].values())
+    return backbone.encode_images(pixels)
+
+
+def check_method(prompt: PromptFile, backbone: Backbone) -> None:
+    """Refuse a prompt that this runtime or this backbone cannot run.
+
+    Raises:
+        PromptFileError: Says what came and what was expected.
+    """
+    if prompt.method not in (CONTEXT, FOLDED):
+        raise PromptFileError(
+            f"this version runs prompts of the methods {CONTEXT!r} and {FOLDED!r}, not {prompt.method!r}"
+        )
+    expected = {"context": backbone.manifest.text.width}
+    found = {"context": prompt.groups[0].shape[-1]}
+    if prompt.method == FOLDED:
+        if not isinstance(backbone, DeepBackbone):
+            raise PromptFileError(
+                "a folded prompt needs a backbone with deep prompts: load it as a DeepBackbone"
+            )
+        expected |= {"depth": backbone.deep.depth, "image prompt": backbone.deep.image_width}
+        found |= {"depth": prompt.groups[0].shape[0], "image prompt": prompt.groups[1].shape[-1]}
+    wrong = next((name for name in expected if found[name] != expected[name]), None)
+    if wrong:
+        raise PromptFileError(f"the prompt's {wrong} is {found[wrong]}, the backbone's {expected[wrong]}")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.images import ImageTransform
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FINGERPRINT_BYTES = 16
 
 _T = TypeVar("_T")
@@ -68,6 +69,27 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class DeepPrompts:
+    """A second pair of graphs, which take prompts in their first blocks (MaPLe); they share the weights of the first.
+
+    Attributes:
+        depth: Blocks of each tower that take prompts, J; the first are the towers' inputs.
+        image_width: Width of an image prompt.
+        image_layers: Blocks of the image tower.
+        image_tokens: Tokens of an image without prompts; the three say what a training step holds in memory.
+        text_graph: The text tower.
+        image_graph: The image tower.
+    """
+
+    depth: int
+    image_width: int
+    image_layers: int
+    image_tokens: int
+    text_graph: Graph
+    image_graph: Graph
+
+
+@dataclass(frozen=True)
 class FileRecord:
     """Size and content hash of one file of a bundle.
 
@@ -97,6 +119,7 @@ class Manifest:
         text: How class names become token rows.
         image_graph: The image tower.
         text_graph: The text tower with its gradient.
+        deep: The graphs that take deep prompts, if the bundle has them.
         files: Every file but the manifest, by name.
         parity: What was measured against torch when the bundle was written, by name.
         accuracy: What was measured on real data, by name; empty if nothing was.
@@ -115,6 +138,7 @@ class Manifest:
     text: TextLayout
     image_graph: Graph
     text_graph: Graph
+    deep: DeepPrompts | None
     files: dict[str, FileRecord]
     parity: dict[str, float]
     accuracy: dict[str, float]
@@ -171,6 +195,9 @@ def _parse(kind: type[_T], raw: Any, where: str) -> _T:
         return [_parse(arguments[0], value, where) for value in raw]  # type: ignore[return-value]
     if origin is tuple and isinstance(raw, list) and len(raw) == len(arguments):
         return tuple(_parse(a, v, where) for a, v in zip(arguments, raw, strict=True))  # type: ignore[return-value]
+    if origin is UnionType and type(None) in arguments:
+        known = next(argument for argument in arguments if argument is not type(None))
+        return None if raw is None else _parse(known, raw, where)  # type: ignore[return-value]
     if kind is float and type(raw) in (int, float) and abs(raw) <= sys.float_info.max:  # a finite one
         return float(raw)  # type: ignore[return-value]
     plain = arguments if origin not in (dict, list, tuple) and arguments else (kind,)

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 METHODS = {1: "qcoop", 2: "qmaple-folded", 3: "qmaple-coupled"}
+_SECOND_ROLES = {"qmaple-folded": ROLES[1], "qmaple-coupled": ROLES[2]}
 
 MAX_GROUPS = 8
 MAX_CLASSES = 100_000
@@ -141,6 +142,8 @@ class PromptFile:
             _check_text("a metadata value", value, least=0)
         if self.method == "qcoop":
             _check_qcoop(self.groups, count)
+        if self.method in _SECOND_ROLES:
+            _check_deep(self.method, self.groups)
 
     @property
     def payload_bytes(self) -> int:
@@ -246,6 +249,18 @@ def _check_qcoop(groups: tuple[PromptGroup, ...], classes: int) -> None:
     shape = groups[0].shape
     good = len(shape) == 2 or (len(shape) == 3 and shape[0] == classes)
     require(good, "the shape of a qcoop prompt", shape, f"[n, D], or [C, n, D] with C = {classes} classes")
+
+
+def _check_deep(method: str, groups: tuple[PromptGroup, ...]) -> None:
+    roles, expected = [group.role for group in groups], [ROLES[0], _SECOND_ROLES[method]]
+    require(roles == expected, f"the list of roles of a {method} prompt", roles, f"{expected}")
+    shapes = text, second = [group.shape for group in groups]
+    good = len(text) == len(second) == 3 and text[0] == second[0]
+    if method == "qmaple-folded":
+        good, wanted = good and text[1] == second[1], "[J, n, D] and [J, n, V]"
+    else:
+        good, wanted = good and text[2] + 1 == second[2], "[J, n, D] and [J, V, D + 1]"
+    require(good, f"the shapes of a {method} prompt", shapes, wanted)
 
 
 def _check_text(what: str, text: str, least: int = 1) -> None:

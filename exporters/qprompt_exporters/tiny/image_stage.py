@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from open_clip import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from torch.func import functional_call
 from torch.optim import AdamW
 
 from qprompt_exporters.tiny.captions import ClassTree, encode_captions, node_captions, random_cut
+from qprompt_exporters.tiny.muon import Muon
 from qprompt_exporters.tiny.text_stage import distill_loss, sample_nouns, text_parameters
 from qprompt_exporters.tiny.wordnet import Noun
 
@@ -34,9 +34,13 @@ SMOOTHING = 0.1
 class ImageConfig:
     """Settings of stage 2; all may change when a run is resumed.
 
+    The stem learns alone first, from small images; the blocks, which start as identities, join it later.
+
     Attributes:
         epochs: the length of the schedule.
-        low_epochs: how many of them, the first, see images of 48 pixels instead of 64.
+        small_until: the epoch up to which images have 32 pixels a side.
+        medium_until: the epoch up to which they have 48; 64 after it.
+        blocks_from: the epoch from which the transformer blocks are used and trained.
         batch_size: images a step.
         lr: of the image tower.
         text_lr: of the text tower (its token table stands still).
@@ -46,13 +50,15 @@ class ImageConfig:
         seed: of order, augmentation and captions.
     """
 
-    epochs: float = 16.0
-    low_epochs: float = 3.0
-    batch_size: int = 64
-    lr: float = 3e-4
+    epochs: float = 31.5
+    small_until: float = 12.0
+    medium_until: float = 31.0
+    blocks_from: float = 21.5
+    batch_size: int = 256
+    lr: float = 1.2e-2
     text_lr: float = 1e-4
     text_every: int = 0
-    decay: float = 0.5
+    decay: float = 0.6
     hold_out: int = 0
     seed: int = 1
 
@@ -60,20 +66,34 @@ class ImageConfig:
         """Gives the factor on the learning rates: a short rise, a plateau, a straight fall."""
         return min(1.0, (step + 1) / 200, max(0.0, (1 - step / steps) / self.decay))
 
+    def image_side(self, epoch: float) -> int:
+        """Gives the side of the training images in pixels."""
+        return 32 if epoch < self.small_until else 48 if epoch < self.medium_until else 64
+
     def kept(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Gives the rows of the images to train on."""
         return np.flatnonzero(labels % self.hold_out != 0) if self.hold_out else np.arange(len(labels))
 
 
-def make_optimizer(model: CLIP, config: ImageConfig) -> AdamW:
-    """Makes the optimizer: image tower with logit scale, and text tower without its table."""
-    image = [*model.visual.parameters(), model.logit_scale]
+def silence_blocks(model: CLIP) -> None:
+    """Sets the last matrix of each residual branch to zero: every block starts as an identity."""
+    for block in model.visual.transformer.resblocks:
+        for layer in (block.attn.out_proj, block.mlp.c_proj):
+            torch.nn.init.zeros_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+
+
+def make_optimizers(model: CLIP, config: ImageConfig) -> tuple[Muon, AdamW]:
+    """Makes the optimizers: Muon for the image tower's matrices and filters, AdamW for the rest and the text tower."""
+    visual = model.visual
+    single = [visual.positional_embedding, *(p for p in visual.parameters() if p.ndim < 2), model.logit_scale]
+    matrices = [p for p in visual.parameters() if p.ndim > 1 and p is not visual.positional_embedding]
     groups = [
-        {"params": [p for p in image if p.ndim > 1], "peak": config.lr, "weight_decay": 0.05},
-        {"params": [p for p in image if p.ndim <= 1], "peak": config.lr, "weight_decay": 0.0},
-        {"params": text_parameters(model, table=False), "peak": config.text_lr, "weight_decay": 0.0},
+        {"params": single, "peak": config.lr / 4},
+        {"params": text_parameters(model, table=False), "peak": config.text_lr},
     ]
-    return AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+    muon = Muon([{"params": matrices, "peak": config.lr}], lr=config.lr)
+    return muon, AdamW(groups, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0)
 
 
 class CaptionBank:
@@ -102,26 +122,30 @@ class CaptionBank:
         return encode_captions(model, tokenizer, texts)
 
 
-def encode_images(model: CLIP, pixels: torch.Tensor) -> torch.Tensor:
+def encode_images(model: CLIP, pixels: torch.Tensor, blocks: bool = True) -> torch.Tensor:
     """Encodes [B, 3, S, S] of any size that is a multiple of 16 to unit vectors [B, E].
 
-    At other sizes than 64 the position embedding is interpolated.
+    At other sizes than 64 the position embedding is interpolated. Without `blocks`, as `silence_blocks` leaves them,
+    their work is saved.
     """
-    side = pixels.shape[-1] // 16
-    position = model.visual.positional_embedding
-    if side * side + 1 != len(position):
-        own = int((len(position) - 1) ** 0.5)
+    visual = model.visual
+    tokens = visual.conv1(pixels).flatten(2).transpose(1, 2)
+    own, side = visual.grid_size[0], pixels.shape[-1] // 16
+    position = visual.positional_embedding
+    if side != own:
         grid = position[1:].T.reshape(1, -1, own, own)
-        grid = F.interpolate(grid, (side, side), mode="bilinear").reshape(grid.shape[1], -1).T
+        grid = F.interpolate(grid, (side, side), mode="bilinear").flatten(2).squeeze(0).T
         position = torch.cat([position[:1], grid])
-    features = functional_call(model.visual, {"positional_embedding": position}, pixels)
-    return F.normalize(features, dim=-1)
+    start = visual.class_embedding.expand(len(tokens), 1, -1)
+    x = visual.ln_pre(torch.cat([start, tokens], dim=1) + position)
+    pooled, _ = visual._pool(visual.transformer(x) if blocks else x)
+    return F.normalize(pooled @ visual.proj, dim=-1)
 
 
 def image_loss(
     features: torch.Tensor, labels: torch.Tensor, nodes: torch.Tensor, scale: torch.Tensor, bank: CaptionBank,
     trained: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Sums the three losses named at the top of the module.
 
     Args:
@@ -133,7 +157,7 @@ def image_loss(
         trained: [leaves] true for the classes that are trained on; the others are no candidates.
 
     Returns:
-        The loss, a scalar.
+        The loss and the share of images whose class comes first, scalars.
     """
     leaves = nodes[: len(trained)]
     logits = (scale * features @ leaves.T).masked_fill(~trained, -1e4)
@@ -148,7 +172,8 @@ def image_loss(
 
     centre = F.normalize(bank.features[: len(trained)].mean(dim=1), dim=-1)
     cosine_loss = 1 - (features * centre[labels]).sum(dim=1).mean()
-    return leaf_loss + cut_loss + COSINE_WEIGHT * cosine_loss
+    hits = (logits.argmax(dim=1) == labels).float().mean()
+    return leaf_loss + cut_loss + COSINE_WEIGHT * cosine_loss, hits
 
 
 def hold_text(

@@ -1,7 +1,7 @@
 """The embedded backbone `tiny`: an ordinary `open_clip.CLIP`, small, with a convolutional stem.
 
-Three strided convolutions with a residual block between them and a fourth that ends at the tower's width stand
-where a ViT has its patch embedding; open_clip's own forward code runs unchanged. A 64 x 64 image becomes 16 tokens.
+Four strided convolutions, a residual block after each but the first, stand where a ViT has its patch embedding;
+open_clip's own forward code runs unchanged. A 64 x 64 image becomes 16 tokens.
 Convolutions learn from few images and few passes what attention would need many for, and keep the blocks cheap.
 """
 
@@ -70,9 +70,11 @@ def build_stem(width: int) -> nn.Sequential:
     return nn.Sequential(
         *_downsample(3, 32),
         *_downsample(32, 64),
+        ResidualBlock(64),
         *_downsample(64, 128),
         ResidualBlock(128),
-        nn.Conv2d(128, width, 3, stride=2, padding=1),
+        *_downsample(128, width),
+        ResidualBlock(width),
     )
 
 

@@ -58,20 +58,21 @@ class Run:
         self.model = model
         self.config = config
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
-        self.optimizer = image_stage.make_optimizer(model, config)
+        self.optimizers = image_stage.make_optimizers(model, config)
         self.rng = random.Random(config.seed)
         self.noise = torch.Generator().manual_seed(config.seed)
         self.bank = CaptionBank(tree, self.rng)
         self.step = 0
-        self.loss = 0.0  # running mean, for the progress line
+        self.loss = self.hits = 0.0  # running means, for the progress line
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint; a kill at any moment leaves the old one or the new one."""
         state = {
             "model": self.model.state_dict(), "average": self.average.state_dict(), "step": self.step,
-            "loss": self.loss,
-            "optimizer": self.optimizer.state_dict(), "bank": self.bank.features, "rng": self.rng.getstate(),
-            "noise": self.noise.get_state(), "config": asdict(self.config),
+            "loss": self.loss, "hits": self.hits,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "bank": self.bank.features, "rng": self.rng.getstate(), "noise": self.noise.get_state(),
+            "config": asdict(self.config),
         }  # fmt: skip
         partial = path.with_suffix(".part")
         with partial.open("wb") as file:
@@ -85,33 +86,34 @@ class Run:
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        peaks = (self.config.lr, self.config.lr, self.config.text_lr)
-        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
-            group["peak"] = peak
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            peaks = [group["peak"] for group in optimizer.param_groups]
+            optimizer.load_state_dict(saved)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["peak"] = peak
         self.bank.features = state["bank"]
         version, words, gauss = state["rng"]
         self.rng.setstate((version, tuple(words), gauss))
         self.noise.set_state(state["noise"])
-        self.step, self.loss = state["step"], state["loss"]
+        self.step, self.loss, self.hits = state["step"], state["loss"], state["hits"]
 
-    def update(self, pixels: torch.Tensor, labels: torch.Tensor, rate: float, nodes: torch.Tensor,
+    def update(self, features: torch.Tensor, labels: torch.Tensor, rate: float, nodes: torch.Tensor,
                trained: torch.Tensor, extra: torch.Tensor | None) -> None:  # fmt: skip
-        """Takes one step on [B, 3, S, S] pixels with labels [B]."""
+        """Takes one step from a batch's features [B, E] with labels [B]."""
         scale = self.model.logit_scale.exp()
-        loss = image_stage.image_loss(
-            encode_images(self.model, pixels), labels, nodes, scale, self.bank, trained
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        self.optimizer.zero_grad()
+        loss, hits = image_stage.image_loss(features, labels, nodes, scale, self.bank, trained)
+        self.model.zero_grad()
         (loss if extra is None else loss + extra).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
+            optimizer.step()
         self.step += 1
         if self.step % EMA_STEPS == 0:
             self.average.update_parameters(self.model)
-        self.loss += (loss.item() - self.loss) * max(0.02, 1 / self.step)
+        share = max(0.02, 1 / self.step)
+        self.loss += (loss.item() - self.loss) * share
+        self.hits += (hits.item() - self.hits) * share
 
 
 @torch.inference_mode()
@@ -144,18 +146,20 @@ def train_images(
         for chosen in batches(rows, config.batch_size, epoch, config.seed, place):
             if run.step % REFRESH_STEPS == 0 or not len(run.bank.features):
                 run.bank.refresh(model, tokenizer)
-            size = 48 if run.step < config.low_epochs * per_epoch else 64
-            pixels = augment(images[chosen], size, run.noise).contiguous(memory_format=torch.channels_last)
+            now = run.step / per_epoch
+            pixels = augment(images[chosen], config.image_side(now), run.noise)
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            features = encode_images(model, pixels, blocks=now >= config.blocks_from)
             learns_text = config.text_every > 0 and run.step % config.text_every == 0
             for parameter in text:
                 parameter.requires_grad_(learns_text)
             nodes = run.bank.encode(model, tokenizer) if learns_text else run.bank.draw()
             extra = image_stage.hold_text(model, tokenizer, nouns, targets, run.rng) if learns_text else None
-            run.update(pixels, labels[chosen], config.rate(run.step, steps), nodes, trained, extra)
+            run.update(features, labels[chosen], config.rate(run.step, steps), nodes, trained, extra)
             if run.step % 50 == 0:
                 left = (time.monotonic() - started) / (run.step - first) * (steps - run.step)
                 scale = model.logit_scale.exp().item()
-                print(f"epoch {run.step / per_epoch:.2f}/{config.epochs:g} loss {run.loss:.3f} scale {scale:.1f} "
+                print(f"epoch {run.step / per_epoch:.2f}/{config.epochs:g} loss {run.loss:.3f} hits {run.hits:.1%} scale {scale:.1f} "
                       f"{left / 60:.0f} min left", flush=True)  # fmt: skip
             if time.monotonic() - saved > SAVE_SECONDS or run.step == steps:
                 run.save(out / "checkpoint.pt")
@@ -175,7 +179,7 @@ def main() -> None:
         "--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="folder with data.noun"
     )
     parser.add_argument("--out", type=Path, required=True, help="takes caches, checkpoints and weights")
-    parser.add_argument("--text-steps", type=int, default=2000, help="length of stage 1")
+    parser.add_argument("--text-steps", type=int, default=1600, help="length of stage 1")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     for field in fields(ImageConfig):
         flag = "--" + field.name.replace("_", "-")
@@ -197,6 +201,7 @@ def main() -> None:
         (args.out / "text.safetensors.part").replace(args.out / "text.safetensors")
     model.load_state_dict(load_file(args.out / "text.safetensors"))
     images, labels = cache_training_images(args.data, args.out, list(class_names))
+    image_stage.silence_blocks(model)
     run = Run(model.to(memory_format=torch.channels_last), tree, config)
     if (args.out / "checkpoint.pt").exists():
         run.load(args.out / "checkpoint.pt")

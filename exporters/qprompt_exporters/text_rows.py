@@ -1,0 +1,150 @@
+"""How the tokens of all classes lie in one matrix of rows, and the masks and moves that follow from it.
+
+A causal tower computes the prefix (start token and context: P = 1 + n rows) once a group instead of once a
+class: rows lie as [G*P + C*S, D], normalisations and linear maps stay one operation, and only attention
+tells the two parts apart (a suffix query sees the prefix's keys and its own class's). This is exact, since no
+prefix row sees a class. A tower without a causal mask sees everything, padding too: there each class has all
+its L = P + S rows, and the caller pads S to the full context length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import spox.opset.ai.onnx.v18 as op
+from spox import Var
+
+from qprompt_exporters import vjp
+from qprompt_exporters.storage import Weights
+from qprompt_exporters.towers import TextTower
+from qprompt_exporters.vjp import dim, ints
+
+_MASKED = -1e9  # added to a score that must not be seen; exp of it is exactly 0 in float32
+
+
+class Rows:
+    """The rows of C = G * R classes; G contexts [G, n, D] stand before tokens [G, R, S], which end at `ends` [G, R]."""
+
+    def __init__(self, tower: TextTower, context: Var, tokens: Var, ends: Var) -> None:
+        self.tower = tower
+        self.heads = ints(tower.heads)
+        self.head_width = tower.width // tower.heads
+        self.groups, self.classes = dim(tokens, 0), dim(tokens, 1)
+        self.prefix = op.add(dim(context, 1), ints(1))
+        if tower.causal:  # own rows of a class: what follows the prefix
+            self.own, first = dim(tokens, 2), op.mul(self.groups, self.prefix)
+        else:  # own rows of a class: everything
+            self.own, first = op.add(dim(tokens, 2), self.prefix), ints(0)
+            ends = op.add(ends, self.prefix)
+        self.shared_rows = first
+        count = op.mul(self.groups, self.classes)
+        ends = op.reshape(ends, ints(-1))
+        self.end_rows = op.add(op.add(op.mul(_range(count), self.own), ends), first)
+        ends = op.reshape(ends, op.concat([self.groups, ints(1), self.classes, ints(1, 1)], axis=0))
+        at_end = op.equal(op.unsqueeze(_range(self.own), ints(1)), ends)
+        self.at_end = op.cast(at_end, to=np.float32)  # [G, 1, R, own, 1]: 1 at the end token
+        self.prefix_mask = self.own_mask = self.end_mask = None
+        if tower.causal:
+            self.prefix_mask = _causal_mask(self.prefix)
+            self.own_mask = _causal_mask(self.own)
+            self.end_mask = _mask(op.greater(_range(self.own), ends))
+
+    def embed(self, weights: Weights, context: Var, suffix: Var, start_token: int) -> Var:
+        """Input rows of the first block: token or context vector, plus position."""
+        width, positions = ints(self.tower.width), weights["positional_embedding"]
+        start = weights.rows("token_embedding.weight", ints(start_token))
+        start = op.expand(start, op.concat([self.groups, ints(1), width], axis=0))
+        prefix = op.concat([start, context], axis=1)
+        flat = op.concat([ints(-1), width], axis=0)
+        if self.tower.causal:
+            prefix = op.add(prefix, op.slice(positions, ints(0), self.prefix))
+            until = op.add(self.prefix, self.own)
+            suffix = op.add(suffix, op.slice(positions, self.prefix, until))
+            return op.concat([op.reshape(prefix, flat), op.reshape(suffix, flat)], axis=0)
+        shape = op.concat([self.groups, self.classes, self.prefix, width], axis=0)
+        every = op.concat([op.expand(op.unsqueeze(prefix, ints(1)), shape), suffix], axis=2)
+        return op.reshape(op.add(every, op.slice(positions, ints(0), self.own)), flat)
+
+    def context_gradient(self, dx: Var) -> Var:
+        """Gradient [G,n,D] at the context vectors from that at the input rows."""
+        width = ints(self.tower.width)
+        if self.tower.causal:
+            rows = op.slice(dx, ints(0), self.shared_rows, ints(0))
+            rows = op.reshape(rows, op.concat([self.groups, self.prefix, width], axis=0))
+        else:
+            shape = op.concat([self.groups, self.classes, self.own, width], axis=0)
+            rows = op.reduce_sum(op.reshape(dx, shape), ints(1), keepdims=0)
+        return op.slice(rows, ints(1), self.prefix, ints(1))
+
+    def replace_context(self, x: Var, prompts: Var) -> Var:
+        """Put prompts [n,D] in the places of every context, as MaPLe does between blocks (Khattak et al. 2023, Eq. 3)."""
+        width = ints(self.tower.width)
+        shaped = self._with_prefixes(x)
+        count = op.shape(shaped, start=0, end=1)
+        start = op.slice(shaped, ints(0), ints(1), ints(1))
+        rest = op.slice(shaped, self.prefix, dim(shaped, 1), ints(1))
+        inner = op.expand(op.unsqueeze(prompts, ints(0)), op.concat([count, dim(prompts, 0), width], axis=0))
+        return self._without_prefixes(op.concat([start, inner, rest], axis=1), x)
+
+    def replace_context_backward(self, dx: Var) -> tuple[Var, Var]:
+        """Gradient at the prompts [n,D], and at the rows that `replace_context` was given."""
+        shaped = self._with_prefixes(dx)
+        inner = op.slice(shaped, ints(1), self.prefix, ints(1))
+        start = op.slice(shaped, ints(0), ints(1), ints(1))
+        rest = op.slice(shaped, self.prefix, dim(shaped, 1), ints(1))
+        cut = op.concat([start, op.expand(vjp.floats(0.0), op.shape(inner)), rest], axis=1)
+        return op.reduce_sum(inner, ints(0), keepdims=0), self._without_prefixes(cut, dx)
+
+    def _with_prefixes(self, x: Var) -> Var:
+        """The rows that begin with a prefix: [G,P,D] in a causal tower, else [C,L,D]."""
+        width = ints(self.tower.width)
+        if self.tower.causal:
+            return op.reshape(self.split(x)[0], op.concat([self.groups, self.prefix, width], axis=0))
+        return op.reshape(x, op.concat([ints(-1), self.own, width], axis=0))
+
+    def _without_prefixes(self, shaped: Var, x: Var) -> Var:
+        """Undo `_with_prefixes`; the classes' own rows come from `x`."""
+        flat = op.reshape(shaped, ints(-1, self.tower.width))
+        return op.concat([flat, self.split(x)[1]], axis=0) if self.tower.causal else flat
+
+    def split(self, x: Var) -> tuple[Var, Var]:
+        """All rows to the shared prefix rows and the classes' own rows."""
+        end = dim(x, 0)
+        shared = op.slice(x, ints(0), self.shared_rows, ints(0))
+        return shared, op.slice(x, self.shared_rows, end, ints(0))
+
+    def prefix_heads(self, x: Var, count: int) -> Sequence[Var]:
+        """[G*P, count*D] to `count` times [G, H, 1, P, hd]."""
+        return self._heads(x, op.concat([self.groups, ints(1), self.prefix], axis=0), count)
+
+    def own_heads(self, x: Var, count: int) -> Sequence[Var]:
+        """[C*Q, count*D] to `count` times [G, H, R, Q, hd]; Q is S, or 1 in the last block."""
+        return self._heads(x, op.concat([self.groups, self.classes, ints(-1)], axis=0), count)
+
+    def _heads(self, x: Var, leading: Var, count: int) -> Sequence[Var]:
+        shape = op.concat([leading, ints(count), self.heads, ints(self.head_width)], axis=0)
+        stacked = op.transpose(op.reshape(x, shape), perm=[3, 0, 4, 1, 2, 5])
+        return [op.gather(stacked, op.const(np.int64(k)), axis=0) for k in range(count)]
+
+    def merge(self, parts: Sequence[Var]) -> Var:
+        """Parts of [G, H, R, Q, hd] back to rows [G*R*Q, len(parts)*D]."""
+        moved = [op.transpose(part, perm=[0, 2, 3, 1, 4]) for part in parts]
+        flat = [op.reshape(part, ints(-1, self.tower.width)) for part in moved]
+        return op.concat(flat, axis=1) if len(flat) > 1 else flat[0]
+
+
+def _range(count: Var) -> Var:
+    """0, 1, ... count - 1 for an int64 [1]."""
+    return op.range(op.const(np.int64(0)), op.squeeze(count), op.const(np.int64(1)))
+
+
+def _mask(hidden: Var) -> Var:
+    """What to add to the scores: `_MASKED` where `hidden` is true, else 0."""
+    return op.mul(op.cast(hidden, to=np.float32), vjp.floats(_MASKED))
+
+
+def _causal_mask(count: Var) -> Var:
+    """[count, count] mask that hides what comes later."""
+    numbers = _range(count)
+    return _mask(op.greater(op.unsqueeze(numbers, ints(0)), op.unsqueeze(numbers, ints(1))))

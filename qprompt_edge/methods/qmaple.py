@@ -1,0 +1,216 @@
+"""QMaPLe: learn prompts in the first J blocks of both towers (MaPLe), quantized while they are learned.
+
+Text prompts P_k [n,D] are learned, and image prompts follow from them by learned projections, V_k = P_k W_k^T + b_k
+(Khattak et al., CVPR 2023, section 3.2). There are two ways to ship what was learned:
+
+- folded, the default: text prompts and image prompts, both quantized as they will be shipped; the projections stay behind.
+- coupled, as the paper: text prompts and projections, all of it quantized; the device projects.
+
+Image features depend on the prompts, so every step runs the image tower on its photos. At 32 bits this is MaPLe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_edge.methods.tuning import Tuning
+from qprompt_edge.quantizer import Array
+from qprompt_edge.trainer import UNCOUPLED, Coupling, TrainingState, codes_of
+from qprompt_runtime.deep_backbone import DeepBackbone
+from qprompt_runtime.errors import TextError
+from qprompt_runtime.prompt_file import PromptFile
+from qprompt_runtime.prompt_group import PromptGroup
+from qprompt_runtime.text import ClassTokens
+
+FOLDED = "qmaple-folded"
+COUPLED = "qmaple-coupled"
+TEXT, IMAGE, PROJECTIONS = "text-context", "image-prompts", "projections"
+CONTEXT_INIT = "a photo of a"
+CONTEXT_VECTORS = 2
+
+
+def fold(text: Array, projections: Array) -> Array:
+    """Image prompts of text prompts: V_k = P_k W_k^T + b_k (Khattak et al., CVPR 2023, section 3.2).
+
+    Args:
+        text: float32 [J,n,D].
+        projections: float32 [J,V,D+1]; the last column is the bias.
+
+    Returns:
+        float32 [J,n,V].
+    """
+    weights, biases = projections[..., :-1], projections[..., -1]
+    prompts: Array = text @ weights.transpose(0, 2, 1) + biases[:, None]
+    return prompts
+
+
+def fold_backward(learned: Mapping[str, Array], d_text: Array, d_image: Array) -> dict[str, Array]:
+    """Gradients at what is learned, from those at the prompts of both towers; shapes as in `fold`."""
+    turned = d_image.transpose(0, 2, 1)
+    d_weights, d_biases = turned @ learned[TEXT], turned.sum(axis=2, keepdims=True)
+    return {
+        TEXT: d_text + d_image @ learned[PROJECTIONS][..., :-1],
+        PROJECTIONS: np.concatenate([d_weights, d_biases], axis=2),
+    }
+
+
+def coupling(method: str) -> Coupling:
+    """What is shipped: both towers' prompts (`qmaple-folded`), or all that is learned (`qmaple-coupled`)."""
+    if method == COUPLED:
+        return UNCOUPLED
+    return Coupling(
+        forward=lambda learned: {TEXT: learned[TEXT], IMAGE: fold(learned[TEXT], learned[PROJECTIONS])},
+        backward=lambda learned, gradients: fold_backward(learned, gradients[TEXT], gradients[IMAGE]),
+    )
+
+
+@dataclass(frozen=True)
+class DeepPrompt:
+    """Where tuning starts.
+
+    Attributes:
+        learned: float32 weights: text prompts [J,n,D] and projections [J,V,D+1].
+        template: What stands between context and class name, and behind it.
+        tokens: Tokens of the C classes.
+    """
+
+    learned: dict[str, Array]
+    template: tuple[str, str]
+    tokens: ClassTokens
+
+
+def initial_prompt(
+    backbone: DeepBackbone, texts: Sequence[str], context_init: str, vectors: int, seed: int
+) -> DeepPrompt:
+    """MaPLe's start: the first words of a hand-written prompt are learned, the others stay words of the sentence.
+
+    Deeper prompts are drawn with the deviation of the first ones; projections start as torch's `Linear` does, uniform up
+    to 1 / sqrt(D), the same in every block.
+
+    Args:
+        backbone: The frozen model.
+        texts: Prompt texts of the C classes.
+        context_init: Words of the hand-written prompt.
+        vectors: How many of its tokens are learned, n.
+        seed: Of everything that is drawn.
+
+    Raises:
+        TextError: The words have fewer tokens, or a prompt is too long for the text tower.
+    """
+    words = context_init.split()
+    context = backbone.embed_text(" ".join(words[:vectors]))
+    if len(context) != vectors:
+        raise TextError(
+            f"--context-init {context_init!r}: its first {vectors} words have {len(context)} tokens, expected {vectors}; "
+            f"the default is {CONTEXT_INIT!r}"
+        )
+    template = (" ".join(words[vectors:]), ".")
+    rng = np.random.default_rng([seed, 2])
+    depth, width = backbone.deep.depth, context.shape[1]
+    deeper = rng.normal(0, context.std(), (depth - 1, vectors, width))
+    bound = width**-0.5
+    projection = rng.uniform(-bound, bound, (backbone.deep.image_width, width + 1))
+    learned = {
+        TEXT: np.concatenate([context[None], deeper]).astype(np.float32),
+        PROJECTIONS: np.repeat(projection[None], depth, axis=0).astype(np.float32),
+    }
+    return DeepPrompt(learned, template, backbone.tokenize(texts, template, vectors))
+
+
+@dataclass(frozen=True)
+class DeepObjective:
+    """Cross-entropy of photos against classes, both seen through their prompts.
+
+    Attributes:
+        backbone: The frozen model.
+        tokens: Tokens of the C classes.
+        pixels: Gives the photos of some indices in some epoch, float32 [B,3,H,W].
+        labels: int64 [N].
+    """
+
+    backbone: DeepBackbone
+    tokens: ClassTokens
+    pixels: Callable[[NDArray[np.int64], int], Array]
+    labels: NDArray[np.int64]
+
+    def __call__(
+        self, weights: Mapping[str, Array], photos: NDArray[np.int64], epoch: int
+    ) -> tuple[float, dict[str, Array]]:
+        """Mean cross-entropy of a batch; see `trainer.Objective`. Weights are shipped ones of either way."""
+        folded = IMAGE in weights
+        image = weights[IMAGE] if folded else fold(weights[TEXT], weights[PROJECTIONS])
+        targets = np.zeros((len(photos), len(self.tokens.ends)), np.float32)
+        targets[np.arange(len(photos)), self.labels[photos]] = 1 / len(photos)
+        loss, d_text, d_image = self.backbone.loss_and_deep_gradients(
+            weights[TEXT],
+            image,
+            self.tokens,
+            self.pixels(photos, epoch),
+            targets,
+            self.backbone.manifest.logit_scale,
+        )
+        if folded:
+            return loss, {TEXT: d_text, IMAGE: d_image}
+        return loss, fold_backward(weights, d_text, d_image)
+
+
+def folded(prompt: PromptFile) -> PromptFile:
+    """A coupled prompt with its image prompts projected, which is what runs; any other as it is."""
+    if prompt.method != COUPLED:
+        return prompt
+    text, projections = (group.values() for group in prompt.groups)
+    image = PromptGroup.plain(IMAGE, fold(text, projections))
+    return replace(prompt, method=FOLDED, groups=(prompt.groups[0], image))
+
+
+def tuning(
+    method: str,
+    backbone: DeepBackbone,
+    texts: Sequence[str],
+    pixels: Callable[[NDArray[np.int64], int], Array],
+    labels: NDArray[np.int64],
+    *,
+    context_init: str = CONTEXT_INIT,
+    vectors: int = CONTEXT_VECTORS,
+    seed: int = 1,
+) -> Tuning:
+    """QMaPLe on a task.
+
+    Args:
+        method: `qmaple-folded` or `qmaple-coupled`.
+        backbone: The frozen model.
+        texts: Prompt texts of the C classes.
+        pixels: Gives the photos of some indices in some epoch, float32 [B,3,H,W].
+        labels: int64 [N].
+        context_init: Words of the hand-written prompt.
+        vectors: How many of its tokens are learned, n.
+        seed: Of everything that is drawn.
+
+    Raises:
+        TextError: The words have fewer tokens, or a prompt is too long for the text tower.
+    """
+    initial = initial_prompt(backbone, texts, context_init, vectors, seed)
+    shipping = coupling(method)
+
+    def groups(state: TrainingState, bits: int) -> tuple[PromptGroup, ...]:
+        codes = codes_of(state, shipping)
+        return tuple(
+            PromptGroup.quantized(role, codes[role].codebook, codes[role].indices.reshape(array.shape), bits)
+            if role in codes
+            else PromptGroup.plain(role, array)
+            for role, array in shipping.forward(state.latent).items()
+        )
+
+    return Tuning(
+        method=method,
+        weights=initial.learned,
+        leading=TEXT,
+        coupling=shipping,
+        objective=DeepObjective(backbone, initial.tokens, pixels, labels),
+        template=initial.template,
+        groups=groups,
+    )

@@ -1,0 +1,33 @@
+"""What a method gives to the loop that is the same for all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qprompt_edge.quantizer import Array
+from qprompt_edge.trainer import Coupling, Objective, TrainingState
+from qprompt_runtime.prompt_group import PromptGroup
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A method on a task.
+
+    Attributes:
+        method: Its name in a prompt file.
+        weights: What is learned, at its start; float32 by group name.
+        leading: The group whose spread the default learning rate follows.
+        coupling: How shipped weights follow from learned ones.
+        objective: What is minimised.
+        template: What stands between context and class name, and behind it.
+        groups: From the final state and the bits a weight to the groups of a prompt file.
+    """
+
+    method: str
+    weights: dict[str, Array]
+    leading: str
+    coupling: Coupling
+    objective: Objective
+    template: tuple[str, str]
+    groups: Callable[[TrainingState, int], tuple[PromptGroup, ...]]

@@ -1,0 +1,86 @@
+"""`adapt --method qmaple`: deep prompts from the command line, folded and coupled."""
+
+import pytest
+from command_line import assert_refused
+
+from qprompt_runtime.prompt_file import read_prompt_file
+
+QUICK = ("--epochs", 2, "--batch-size", 8)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 32])
+def test_a_folded_prompt_is_tuned_judged_and_used(run, photos, tmp_path, bits):
+    out = tmp_path / "deep.qpt"
+    result = run(
+        "adapt", "--images", photos, "--out", out, "--method", "qmaple", "--bits", bits, *QUICK, "--json"
+    )
+    assert result.code == 0, result.err
+    assert result.json["method"] == "qmaple-folded"
+    assert result.json["bytes"] == out.stat().st_size
+    prompt = read_prompt_file(out)
+    assert prompt.template == ("of a", ".")
+    described = [(group.role, group.shape, group.bits) for group in prompt.groups]
+    assert described == [("text-context", (3, 2, 192), bits), ("image-prompts", (3, 2, 192), bits)]
+    report = run("eval", "--images", photos, "--prompt", out, "--json")
+    assert report.code == 0, report.err
+    assert report.json["n"] == 18
+    assert run("predict", photos, "--prompt", out, "--json").code == 0
+    shown = run("inspect", out, "--json").json
+    assert [group["role"] for group in shown["groups"]] == ["text-context", "image-prompts"]
+    assert shown["contexts"] == "shared"
+
+
+def test_the_verdict_is_what_eval_finds(run, photos, tmp_path):
+    """The prompt that was judged is the prompt that was written."""
+    out = tmp_path / "deep.qpt"
+    judged = run(
+        "adapt",
+        "--images",
+        photos,
+        "--test-images",
+        photos,
+        "--out",
+        out,
+        "--method",
+        "qmaple",
+        *QUICK,
+        "--json",
+    ).json["holdout"]
+    found = run("eval", "--images", photos, "--prompt", out, "--json").json
+    assert judged["adapted"]["top1"] == found["top1"]
+    assert judged["zero_shot"]["top1"] == found["zero_shot"]["top1"]
+
+
+def test_a_coupled_prompt_is_larger_and_judged_alike(run, photos, tmp_path):
+    out, options = tmp_path / "deep.qpt", ("--bits", 32, *QUICK, "--json")
+    folded = run("adapt", "--images", photos, "--out", out, "--method", "qmaple", *options).json
+    result = run("adapt", "--images", photos, "--out", out, "--method", "qmaple-coupled", *options)
+    assert result.code == 0, result.err
+    coupled = result.json
+    assert coupled["method"] == "qmaple-coupled"
+    assert coupled["holdout"] == folded["holdout"]  # without a quantizer both are MaPLe
+    assert coupled["bytes"] > 20 * folded["bytes"]
+    assert_refused(run("predict", photos, "--prompt", out, "--json"), "not 'qmaple-coupled'")
+
+
+def test_the_same_run_gives_the_same_bytes_also_with_views(run, photos, tmp_path):
+    for name in ("a.qpt", "b.qpt"):
+        options = ("--method", "qmaple", "--views", 2, *QUICK)
+        assert run("adapt", "--images", photos, "--out", tmp_path / name, *options).code == 0
+    assert (tmp_path / "a.qpt").read_bytes() == (tmp_path / "b.qpt").read_bytes()
+
+
+def test_contexts_of_classes_are_for_qcoop(run, photos, tmp_path):
+    result = run(
+        "adapt",
+        "--images",
+        photos,
+        "--out",
+        tmp_path / "p.qpt",
+        "--method",
+        "qmaple",
+        "--contexts",
+        "per-class",
+    )
+    assert result.code == 2
+    assert "--method qcoop" in result.err

@@ -1,0 +1,138 @@
+"""The deep graphs and their hand-written gradients, against torch autograd through open_clip's own towers.
+
+The reference runs in double precision and shares nothing with the graphs (`prompted.py`).
+"""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("open_clip")
+pytest.importorskip("onnx")
+
+import torch
+
+from qprompt_exporters.bundle_writer import export_bundle
+from qprompt_exporters.prompted import prompted_features
+from qprompt_runtime.bundle import verify_hashes
+from qprompt_runtime.deep_backbone import DeepBackbone
+from qprompt_runtime.errors import BundleError
+from qprompt_runtime.text import ClassTokens
+
+pytestmark = pytest.mark.export
+
+WORDS = ["cat", "fire engine", "grand piano", "t-shirt", "snow leopard"]
+TEMPLATE = ("of a ", ".")
+SCALE = 20.0
+
+
+def relative(value: Any, expected: Any) -> float:
+    return float(np.linalg.norm(np.subtract(value, expected)) / np.linalg.norm(expected))
+
+
+def inputs(
+    backbone: DeepBackbone, count: int
+) -> tuple[np.ndarray, np.ndarray, ClassTokens, np.ndarray, np.ndarray]:
+    """Prompts of both towers, tokens, pixels and targets."""
+    rng = np.random.default_rng(count)
+    deep, layout = backbone.deep, backbone.manifest.text
+    text = rng.normal(0, 0.3, (deep.depth, count, layout.width)).astype(np.float32)
+    image = rng.normal(0, 0.3, (deep.depth, count, deep.image_width)).astype(np.float32)
+    pixels = rng.normal(0, 1, (7, 3, *backbone.manifest.image_transform.size)).astype(np.float32)
+    targets = np.eye(len(WORDS), dtype=np.float32)[rng.integers(len(WORDS), size=7)] / np.float32(7)
+    return text, image, backbone.tokenize(WORDS, TEMPLATE, count), pixels, targets
+
+
+def check(backbone: DeepBackbone, model: Any, tokenizer: Any, count: int) -> None:
+    """Features to 1e-5 and gradients to 1e-5 of their length."""
+    text, image, tokens, pixels, targets = inputs(backbone, count)
+    loss, d_text, d_image = backbone.loss_and_deep_gradients(text, image, tokens, pixels, targets, SCALE)
+    filler = " ".join(["a"] * count)
+    ids = tokenizer([f"{filler} of a {word}." for word in WORDS])
+    leaves = [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in (text, image)]
+    exact = copy.deepcopy(model).double()
+    classes, images = prompted_features(exact, ids, torch.from_numpy(pixels).double(), *leaves)
+    log_p = (SCALE * images @ classes.T).log_softmax(dim=1)
+    expected = -(torch.from_numpy(targets) * log_p).sum()
+    expected.backward()
+    assert np.abs(backbone.encode_prompted_classes(text, tokens) - classes.detach().numpy()).max() < 1e-5
+    assert np.abs(backbone.encode_prompted_images(pixels, image) - images.detach().numpy()).max() < 1e-5
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert relative(d_text, leaves[0].grad.numpy()) < 1e-5
+    assert relative(d_image, leaves[1].grad.numpy()) < 1e-5
+    for part, whole in zip((*d_text, *d_image), (*leaves[0].grad, *leaves[1].grad), strict=True):
+        assert relative(part, whole.numpy()) < 1e-4  # every layer's by itself; a small one has larger errors
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_gradients_at_every_depth(small_model: Any, small_bundle: Any, depth: int, count: int) -> None:
+    import open_clip
+
+    backbone = DeepBackbone.load(small_bundle("small-deep", "fp32", depth), threads=1)
+    assert isinstance(backbone, DeepBackbone)
+    check(backbone, small_model("small-deep").model, open_clip.get_tokenizer("small-deep"), count)
+
+
+@pytest.mark.parametrize("name", ["small-quickgelu", "small-noncausal"])
+def test_gradients_of_other_towers(small_model: Any, small_bundle: Any, name: str) -> None:
+    import open_clip
+
+    backbone = DeepBackbone.load(small_bundle(name, "fp32", 2), threads=1)
+    assert isinstance(backbone, DeepBackbone)
+    check(backbone, small_model(name).model, open_clip.get_tokenizer(name), 2)
+
+
+def test_parts_give_what_the_whole_gives(small_bundle: Any) -> None:
+    whole = DeepBackbone(small_bundle("small-deep", "fp32", 4), threads=1)
+    parts = DeepBackbone(small_bundle("small-deep", "fp32", 4), threads=1)
+    parts.activation_bytes = 1
+    arguments = inputs(whole, 2)
+    one, other = (backbone.loss_and_deep_gradients(*arguments, SCALE) for backbone in (whole, parts))
+    assert other[0] == pytest.approx(one[0], rel=1e-5)
+    for a, b in zip(one[1:], other[1:], strict=True):
+        assert relative(b, a) < 1e-5
+
+
+def test_deep_graphs_add_little_to_a_bundle(small_bundle: Any) -> None:
+    """The weights of both pairs of graphs lie on disk once."""
+    sizes = [
+        {
+            name: record.bytes
+            for name, record in verify_hashes(small_bundle("small-deep", "fp16", depth)).files.items()
+        }
+        for depth in (0, 4)
+    ]
+    assert sizes[1]["text.weights"] == sizes[0]["text.weights"]
+    assert sizes[1]["image.weights"] <= 1.1 * sizes[0]["image.weights"]
+
+
+def test_without_deep_graphs_the_error_says_what_to_do(small_bundle: Any) -> None:
+    with pytest.raises(BundleError, match="--deep-prompts"):
+        DeepBackbone(small_bundle("small-causal"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "small-causal",
+            {"deep_prompts": 3},
+            "--deep-prompts 3 does not fit small-causal, whose shorter tower has 2 blocks",
+        ),
+        ("small-causal", {"deep_prompts": -1}, "--deep-prompts -1"),
+        ("small-convolutional", {"deep_prompts": 1}, "no tokens to put deep prompts beside"),
+        ("small-causal", {"deep_prompts": 1, "precision": "int8"}, "no gradient for deep prompts"),
+    ],
+)
+def test_refusals(
+    small_model: Callable[[str], Any], tmp_path: Path, name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        export_bundle(name, tmp_path / "bundle", checkpoint=small_model(name).checkpoint, **options)
+    assert not (tmp_path / "bundle").exists()
