@@ -23,6 +23,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.coupling import UNCOUPLED, Coupling
 from qprompt_edge.quantizer import (
     BIT_WIDTHS,
     UNQUANTIZED_BITS,
@@ -107,23 +108,6 @@ class Objective(Protocol):
             The loss, and the gradient by group name.
         """
 
-
-@dataclass(frozen=True)
-class Coupling:
-    """How the weights that are shipped follow from those that are learned; by default they are the same.
-
-    Attributes:
-        forward: From learned weights to shipped ones, by group name.
-        backward: From learned weights, and the gradient at the shipped ones, to the gradient at the learned ones.
-    """
-
-    forward: Callable[[Mapping[str, Array]], dict[str, Array]] = dict
-    backward: Callable[[Mapping[str, Array], Mapping[str, Array]], dict[str, Array]] = (
-        lambda _weights, gradients: dict(gradients)
-    )
-
-
-UNCOUPLED = Coupling()
 
 RELATIVE_RATE = 650.0
 """The default learning rate in units of sigma^2 / s; chosen by measurement (`docs/defaults.md`)."""

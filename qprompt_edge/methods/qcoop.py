@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.coupling import UNCOUPLED
 from qprompt_edge.methods.tuning import Tuning
 from qprompt_edge.quantizer import Array
-from qprompt_edge.trainer import UNCOUPLED, TrainingState, codes_of
+from qprompt_edge.trainer import TrainingState, codes_of
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_group import PromptGroup

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.coupling import UNCOUPLED, Coupling
 from qprompt_edge.methods.tuning import Tuning
 from qprompt_edge.quantizer import Array
-from qprompt_edge.trainer import UNCOUPLED, Coupling, TrainingState, codes_of
+from qprompt_edge.trainer import TrainingState, codes_of
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_file import PromptFile
