@@ -120,11 +120,10 @@ def tune(
 ) -> Array:
     """Tune a prompt for the classes called `texts` on features [N, E] and labels [N]; the vectors as shipped."""
     features, labels = shots
-    initial = qcoop.initial_prompt(backbone, texts, per_class=variant.per_class)
+    tuning = qcoop.tuning(backbone, texts, features[:, None], labels, per_class=variant.per_class, seed=seed)
     config = replace(config, seed=seed, bits=variant.bits)
-    config = settle(config, {qcoop.ROLE: initial.context}, backbone.manifest.logit_scale)
-    objective = qcoop.ContextObjective(backbone, initial.tokens, features[:, None], labels, seed)
-    state = run(start({qcoop.ROLE: initial.context}, config), objective, labels, config)
+    config = settle(config, tuning.weights, backbone.manifest.logit_scale)
+    state = run(start(tuning.weights, config), tuning.objective, labels, config)
     return forward_weights(state)[qcoop.ROLE]
 
 

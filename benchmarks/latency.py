@@ -15,6 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,10 +39,13 @@ def milliseconds(work: Callable[[], object], repeats: int) -> float:
     return 1000 * statistics.median(times)
 
 
-def measure(name: str, model: str, classes: int, threads: int, repeats: int) -> dict[str, dict[str, float]]:
+def measure(
+    name: str, model_name: str, classes: int, threads: int, repeats: int
+) -> dict[str, dict[str, float]]:
     """Times of our graphs and of PyTorch, and how many times ours fit into PyTorch's."""
     torch.set_num_threads(threads)
-    backbone, source = Backbone.load(name, threads=threads), load_source(model)
+    backbone, source = Backbone.load(name, threads=threads), load_source(model_name)
+    model: Any = source.model.requires_grad_(False)
     rng = np.random.default_rng(0)
     pixels = rng.normal(size=(1, 3, *backbone.manifest.image_transform.size)).astype(np.float32)
     names = [f"thing number {i}" for i in range(classes)]
@@ -52,19 +56,18 @@ def measure(name: str, model: str, classes: int, threads: int, repeats: int) -> 
     labels = np.arange(BATCH) % classes
     targets = np.eye(classes, dtype=np.float32)[labels] / np.float32(BATCH)
     scale = backbone.manifest.logit_scale
-    ids = source.tokenizer([f"{CONTEXT} {n}." for n in names], int(source.model.context_length))
+    ids = source.tokenizer([f"{CONTEXT} {n}." for n in names], int(model.context_length))
     leaf = torch.tensor(context, requires_grad=True)
 
     def torch_step() -> None:
-        features = encode_text_with_context(source.model, ids, leaf)
+        features = encode_text_with_context(model, ids, leaf)
         logits = scale * torch.from_numpy(images) @ features.T
         torch.autograd.grad(torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)), leaf)
 
     def torch_photo() -> None:
         with torch.inference_mode():
-            source.model.encode_image(torch.from_numpy(pixels))  # type: ignore[operator]
+            model.encode_image(torch.from_numpy(pixels))
 
-    source.model.requires_grad_(False)
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "photo": (lambda: backbone.encode_images(pixels), torch_photo),
         "step": (

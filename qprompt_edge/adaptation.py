@@ -25,7 +25,7 @@ from qprompt_edge.preparation import TaskData, prepare
 from qprompt_edge.trainer import Progress, TrainingConfig, settle, start, train
 from qprompt_edge.work_dir import WorkDir, cache_folder, task_id
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import prompt_features, prompted_image_features, softmax
+from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features, softmax
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.prompt_file import Calibration, PromptFile, write_prompt_file
 
@@ -268,7 +268,7 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
     runnable = qmaple.folded(prompt)
     adapted = prompt_features(runnable, backbone, prompt.classes)
     seen = data.test_features
-    if runnable.method == qmaple.FOLDED:
+    if runnable.method == FOLDED:
         seen = encode_photos(
             backbone,
             data.test_paths,

@@ -18,6 +18,7 @@ from qprompt_edge.prompt_safetensors import read_safetensors
 from qprompt_edge.quantized_groups import make_group
 from qprompt_edge.quantizer import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
+from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import BackboneMismatchError, CheckpointError, PromptFileError
 from qprompt_runtime.manifest import Manifest
@@ -131,7 +132,7 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     )
     bits = additions.bits or (MAPLE_BITS if maple else COOP_BITS)
     return PromptFile(
-        method=qmaple.FOLDED if maple else qcoop.NAME,
+        method=FOLDED if maple else qcoop.NAME,
         groups=tuple(make_group(role, values, bits) for role, values in arrays),
         classes=names,
         template=template,
@@ -146,9 +147,9 @@ def _maple_arrays(state: State) -> tuple[list[tuple[str, Array]], tuple[str, str
 
     MaPLe learns the first n words of "a photo of a"; those that are left stay words of the sentence.
     """
-    shipped = qmaple.coupling(qmaple.FOLDED).forward(read_maple(state))
+    shipped = qmaple.coupling(FOLDED).forward(read_maple(state))
     count = shipped[qmaple.TEXT].shape[1]
-    return list(shipped.items()), (" ".join(qmaple.CONTEXT_INIT.split()[count:]), qcoop.TEMPLATE[1])
+    return list(shipped.items()), (" ".join(qcoop.CONTEXT_INIT.split()[count:]), qcoop.TEMPLATE[1])
 
 
 def _check_fit(context: Array, manifest: Manifest, names: tuple[ClassName, ...] | None) -> None:

@@ -48,7 +48,7 @@ def fit_activations(backbone: Backbone, limit_mb: float | None) -> None:
     if limit_mb is None:
         return
     backbone.spare_memory = True
-    backbone.open_text_tower()
+    backbone.open_for_tuning()
     check_limit(limit_mb, "loading the backbone")
     left = int((limit_mb - peak_rss_mb()) * _SHARE * _MEGABYTE)
     backbone.activation_bytes = min(backbone.activation_bytes, left)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from qprompt_edge.methods import qcoop, qmaple
 from qprompt_edge.trainer import TrainingConfig
+from qprompt_runtime.classifier import FOLDED
 
 CONTEXTS = ("shared", "per-class")
-METHODS = {"qcoop": qcoop.NAME, "qmaple": qmaple.FOLDED, "qmaple-coupled": qmaple.COUPLED}
+METHODS = {"qcoop": qcoop.NAME, "qmaple": FOLDED, "qmaple-coupled": qmaple.COUPLED}
 """What can be asked for, and its name in a prompt file."""
 
 

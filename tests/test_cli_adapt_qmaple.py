@@ -2,6 +2,7 @@
 
 import pytest
 from command_line import assert_refused
+from scenes import write_photos
 
 from qprompt_runtime.prompt_file import read_prompt_file
 
@@ -68,6 +69,27 @@ def test_the_same_run_gives_the_same_bytes_also_with_views(run, photos, tmp_path
         options = ("--method", "qmaple", "--views", 2, *QUICK)
         assert run("adapt", "--images", photos, "--out", tmp_path / name, *options).code == 0
     assert (tmp_path / "a.qpt").read_bytes() == (tmp_path / "b.qpt").read_bytes()
+
+
+def test_the_verdict_does_not_advise_what_the_method_refuses(run, tmp_path):
+    photos = write_photos(tmp_path / "many", count=12)
+    options = (
+        "--images",
+        photos,
+        "--test-images",
+        photos,
+        "--out",
+        tmp_path / "p.qpt",
+        "--epochs",
+        1,
+        "--lr",
+        0,
+    )
+    advised = {
+        method: "--contexts per-class" in run("adapt", *options, "--bits", 32, "--method", method).err
+        for method in ("qcoop", "qmaple")
+    }
+    assert advised == {"qcoop": True, "qmaple": False}
 
 
 def test_contexts_of_classes_are_for_qcoop(run, photos, tmp_path):

@@ -17,6 +17,7 @@ pytest.importorskip("onnx")
 
 import torch
 
+from qprompt_exporters import parity
 from qprompt_exporters.bundle_writer import export_bundle
 from qprompt_exporters.prompted import prompted_features
 from qprompt_runtime.bundle import verify_hashes
@@ -115,6 +116,16 @@ def test_deep_graphs_add_little_to_a_bundle(small_bundle: Any) -> None:
 def test_without_deep_graphs_the_error_says_what_to_do(small_bundle: Any) -> None:
     with pytest.raises(BundleError, match="--deep-prompts"):
         DeepBackbone(small_bundle("small-causal"))
+
+
+def test_a_deep_gradient_beyond_its_bound_is_refused(
+    small_model: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parity.BOUNDS, "fp32", {"deep_gradient_error": 0.0})
+    checkpoint = small_model("small-causal").checkpoint
+    with pytest.raises(BundleError, match="deep_gradient_error is"):
+        export_bundle("small-causal", tmp_path / "bundle", checkpoint=checkpoint, deep_prompts=1)
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize(

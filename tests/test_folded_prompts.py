@@ -9,11 +9,12 @@ import pytest
 from prompts import TINY
 
 from qprompt_edge.methods import qmaple
+from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.quantized_groups import make_group
 from qprompt_edge.trainer import TrainingConfig, start, train
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import find_bundle
-from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.classifier import FOLDED, PromptClassifier
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file, write_prompt_file
@@ -28,7 +29,7 @@ def deep() -> DeepBackbone:
 
 @pytest.fixture(scope="module")
 def start_point(deep: DeepBackbone) -> qmaple.DeepPrompt:
-    return qmaple.initial_prompt(deep, NAMES, qmaple.CONTEXT_INIT, qmaple.CONTEXT_VECTORS, 1)
+    return qmaple.initial_prompt(deep, NAMES, CONTEXT_INIT, qmaple.CONTEXT_VECTORS, 1)
 
 
 def some_pixels(count: int) -> np.ndarray:
@@ -36,9 +37,9 @@ def some_pixels(count: int) -> np.ndarray:
 
 
 def folded_file(deep: DeepBackbone, prompt: qmaple.DeepPrompt, bits: int) -> PromptFile:
-    shipped = qmaple.coupling(qmaple.FOLDED).forward(prompt.learned)
+    shipped = qmaple.coupling(FOLDED).forward(prompt.learned)
     return PromptFile(
-        method=qmaple.FOLDED,
+        method=FOLDED,
         groups=tuple(make_group(role, values, bits) for role, values in shipped.items()),
         classes=tuple(ClassName.from_label(name) for name in NAMES),
         template=prompt.template,
@@ -53,7 +54,7 @@ def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point:
     labels = np.arange(6) % len(NAMES)
     pixels = some_pixels(6)
     objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: pixels[rows], labels)
-    for method in (qmaple.FOLDED, qmaple.COUPLED):
+    for method in (FOLDED, qmaple.COUPLED):
         weights = qmaple.coupling(method).forward(start_point.learned)
         _, gradients = objective(weights, np.arange(6), 0)
         for name, gradient in gradients.items():
@@ -66,7 +67,7 @@ def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point:
             assert (ahead - behind) / (2 * step) == pytest.approx(length**2, rel=0.1), (method, name)
 
 
-@pytest.mark.parametrize("method", [qmaple.FOLDED, qmaple.COUPLED])
+@pytest.mark.parametrize("method", [FOLDED, qmaple.COUPLED])
 @pytest.mark.parametrize("bits", [1, 4, 32])
 def test_learning_lowers_the_loss(
     deep: DeepBackbone, start_point: qmaple.DeepPrompt, method: str, bits: int
@@ -93,7 +94,7 @@ def test_a_folded_file_classifies_as_its_prompts_do(
     classifier = PromptClassifier.load(path, threads=1)
     assert isinstance(classifier.backbone, DeepBackbone)
     pixels = some_pixels(3)
-    shipped = qmaple.coupling(qmaple.FOLDED).forward(start_point.learned)
+    shipped = qmaple.coupling(FOLDED).forward(start_point.learned)
     expected = deep.encode_prompted_images(pixels, shipped[qmaple.IMAGE])
     np.testing.assert_allclose(classifier.encode_images(pixels), expected, atol=1e-5)
     classes = deep.encode_prompted_classes(shipped[qmaple.TEXT], start_point.tokens)

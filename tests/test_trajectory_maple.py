@@ -13,8 +13,10 @@ import open_clip
 import torch
 
 from qprompt_edge.methods import qmaple
+from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.trainer import TrainingConfig, epoch_batches, learning_rate, start, train
 from qprompt_exporters.prompted import prompted_features
+from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone
 
 pytestmark = pytest.mark.export
@@ -57,11 +59,11 @@ def torch_trajectory(
     return states, losses
 
 
-@pytest.mark.parametrize("method", [qmaple.FOLDED, qmaple.COUPLED])
+@pytest.mark.parametrize("method", [FOLDED, qmaple.COUPLED])
 def test_everything_learned_follows_torch(method: str, small_bundle: Any, small_model: Any) -> None:
     backbone = DeepBackbone(small_bundle(MODEL, "fp32", 4), threads=1)
     pixels, labels = photos()
-    prompt = qmaple.initial_prompt(backbone, NAMES, qmaple.CONTEXT_INIT, qmaple.CONTEXT_VECTORS, CONFIG.seed)
+    prompt = qmaple.initial_prompt(backbone, NAMES, CONTEXT_INIT, qmaple.CONTEXT_VECTORS, CONFIG.seed)
     assert prompt.template == ("of a", ".")
     objective = qmaple.DeepObjective(backbone, prompt.tokens, lambda rows, _epoch: pixels[rows], labels)
     coupling = qmaple.coupling(method)

@@ -42,6 +42,12 @@ PRECISIONS = {
     "int8": Precision("int8", "fp32", int8_table=True),
 }
 
+_CONVERT: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
+    "fp32": lambda graph: graph,
+    "fp16": to_fp16_storage,
+    "int8": to_int8,
+}
+
 
 def export_bundle(
     name: str,
@@ -140,34 +146,19 @@ def _write(
     progress("writing the text graph")
     table = ("token_embedding.weight",) if stored.int8_table else ()
     weights = Weights(tower.weights, half=stored.text == "fp16", int8_rows=table)
-    start = source.tokenizer.sot_token_id
     text_file = WeightsFile(folder / "text.weights")
-    text = _save(weights.build(*text_graph(tower, weights, start)), text_file, "text", stored.text)
+    text_model = weights.build(*text_graph(tower, weights, source.tokenizer.sot_token_id))
+    text = _save(text_model, text_file, "text", stored.text)
     progress("writing the image graph")
-    convert = {"fp32": lambda graph: graph, "fp16": to_fp16_storage, "int8": to_int8}[stored.image]
     image_file = WeightsFile(folder / "image.weights")
-    image_model = convert(image_graph(source.model, source.transform.size))
+    image_model = _CONVERT[stored.image](image_graph(source.model, source.transform.size))
     image = _save(
         image_model, image_file, "image", stored.image, max_batch=1 if stored.image == "int8" else 0
     )
     deep = None
     if depth:
         progress("writing the deep graphs")
-        transformer = read_image_transformer(source.model)
-        deep_text = weights.build(*text_graph(tower, weights, start, depth))
-        arrays = Weights(transformer.weights, half=stored.image == "fp16", like=image_file.places)
-        deep_image = with_stem(
-            convert(stem_graph(source.model, source.transform.size)),
-            arrays.build(*deep_image_graph(transformer, arrays, depth)),
-        )
-        deep = DeepPrompts(
-            depth=depth,
-            image_width=transformer.width,
-            image_layers=transformer.layers,
-            image_tokens=transformer.tokens,
-            text_graph=_save(deep_text, text_file, "text-deep", stored.text),
-            image_graph=_save(deep_image, image_file, "image-deep", stored.image),
-        )
+        deep = _write_deep(source, tower, weights, stored, depth, text_file, image_file)
     (folder / "tokenizer.json").write_text(tokenizer_json(source.tokenizer), encoding="utf-8")
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     manifest = Manifest(
@@ -201,6 +192,33 @@ def _write(
     )
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _write_deep(
+    source: SourceModel,
+    tower: TextTower,
+    weights: Weights,
+    stored: Precision,
+    depth: int,
+    text_file: WeightsFile,
+    image_file: WeightsFile,
+) -> DeepPrompts:
+    """Write the second pair of graphs, over the arrays that both files hold already."""
+    transformer = read_image_transformer(source.model)
+    text = weights.build(*text_graph(tower, weights, source.tokenizer.sot_token_id, depth))
+    arrays = Weights(transformer.weights, half=stored.image == "fp16", like=image_file.places)
+    image = with_stem(
+        _CONVERT[stored.image](stem_graph(source.model, source.transform.size)),
+        arrays.build(*deep_image_graph(transformer, arrays, depth)),
+    )
+    return DeepPrompts(
+        depth=depth,
+        image_width=transformer.width,
+        image_layers=transformer.layers,
+        image_tokens=transformer.tokens,
+        text_graph=_save(text, text_file, "text-deep", stored.text),
+        image_graph=_save(image, image_file, "image-deep", stored.image),
+    )
 
 
 def _save(

@@ -7,7 +7,7 @@ their names and never pass through a protobuf twice. Whatever the storage, the g
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class Weights:
         *,
         half: bool = False,
         int8_rows: tuple[str, ...] = (),
-        like: Container[bytes] = (),
+        like: Collection[bytes] = (),
     ) -> None:
         self.stored: dict[str, NDArray[np.generic]] = {}
         self.arguments: dict[str, Var] = {}
@@ -55,7 +55,7 @@ class Weights:
                 self._add(f"{name}.scale", scales)
             else:
                 stored = array.astype(np.float16) if half and array.ndim >= 2 else array
-                turned = content_key(stored) not in like and content_key(stored.T) in like
+                turned = bool(like) and content_key(stored) not in like and content_key(stored.T) in like
                 self._add(name, stored.T if turned else stored)
                 if turned:
                     self._turned.add(name)

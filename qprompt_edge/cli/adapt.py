@@ -166,8 +166,9 @@ def _show(result: AdaptResult, out: Path) -> None:
         say(f"trained on a single photo: {', '.join(result.single)}")
     if result.holdout is not None:
         _show_holdout(result.holdout)
-    say(verdict(result.holdout, shared=result.options.contexts == "shared"))
-    training = result.options.training
+    options = result.options
+    say(verdict(result.holdout, may_split=options.method == "qcoop" and options.contexts == "shared"))
+    training = options.training
     say(
         f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
         f"{counted(training.bits, 'bit')} a weight, tuned on {result.train_photos} photos in "
@@ -194,8 +195,8 @@ def _show_holdout(holdout: Holdout) -> None:
         )
 
 
-def verdict(holdout: Holdout | None, *, shared: bool) -> str:
-    """What the hold-out says, in words, and what may help a context that all classes share (`shared`) or not."""
+def verdict(holdout: Holdout | None, *, may_split: bool) -> str:
+    """What the hold-out says, in words; `may_split`: a context for each class is among what may help."""
     if holdout is None:
         return (
             "Nothing was held out, so nothing says how good this is; give --test-images DIR or --holdout 0.2."
@@ -208,10 +209,10 @@ def verdict(holdout: Holdout | None, *, shared: bool) -> str:
         )
     if holdout.helped:
         probe = holdout.probe.top1
-        far = shared and probe - holdout.adapted.top1 > _FAR_FROM_PROBE
+        far = may_split and probe - holdout.adapted.top1 > _FAR_FROM_PROBE
         closer = " --contexts per-class may come closer." if far else ""
         return f"Adaptation helped: {change}; a linear probe on the same features reaches {percent(probe)}.{closer}"
-    per_class = "--contexts per-class, " if shared else ""
+    per_class = "--contexts per-class, " if may_split else ""
     return (
         f"Adaptation did not help here: {change}. What may: more photos of each class, words that describe the "
         f"classes (--class-names), {per_class}more --bits, or a larger --backbone."

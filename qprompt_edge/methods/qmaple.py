@@ -18,19 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.coupling import UNCOUPLED, Coupling
+from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.methods.tuning import Tuning
 from qprompt_edge.quantizer import Array
 from qprompt_edge.trainer import TrainingState, codes_of
+from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_file import PromptFile
 from qprompt_runtime.prompt_group import PromptGroup
 from qprompt_runtime.text import ClassTokens
 
-FOLDED = "qmaple-folded"
 COUPLED = "qmaple-coupled"
 TEXT, IMAGE, PROJECTIONS = "text-context", "image-prompts", "projections"
-CONTEXT_INIT = "a photo of a"
 CONTEXT_VECTORS = 2
 
 

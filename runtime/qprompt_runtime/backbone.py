@@ -82,8 +82,8 @@ class Backbone:
         path = self.folder / self.manifest.text_graph.file
         return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
 
-    def open_text_tower(self) -> None:
-        """Load the text tower now.
+    def open_for_tuning(self) -> None:
+        """Load what a tuning step runs, the text tower, now.
 
         With `spare_memory` set before, its weights stay memory-mapped: no packed copies are made, one for each
         direction, and a step takes a quarter longer.

@@ -53,8 +53,8 @@ class DeepBackbone(Backbone):
         path = self.folder / self.deep.text_graph.file
         return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
 
-    def open_text_tower(self) -> None:
-        """Load both towers with their prompts now; see `Backbone.open_text_tower`."""
+    def open_for_tuning(self) -> None:
+        """Load both towers with their prompts now; see `Backbone.open_for_tuning`."""
         _ = self._deep_text_session, self._deep_image_session
 
     def encode_prompted_classes(self, prompts: Array, tokens: ClassTokens) -> Array:
