@@ -14,10 +14,12 @@ pytest.importorskip("onnx")
 import onnx
 import onnxruntime
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from qprompt_exporters import bundle_writer
 from qprompt_exporters.bundle_writer import export_bundle
-from qprompt_exporters.image_graph import image_graph
+from qprompt_exporters.image_graph import image_graph, to_int8
+from qprompt_exporters.tiny.model import load_tiny
 from qprompt_runtime.errors import BundleError
 
 pytestmark = pytest.mark.export
@@ -79,6 +81,73 @@ def test_moving_a_bundle_does_not_break_it(small_bundle: Any, small_backbone: An
     pixels = noise(1)
     there = type(small_backbone("small-causal")).load(moved)
     assert np.array_equal(there.encode_images(pixels), small_backbone("small-causal").encode_images(pixels))
+
+
+# ---------------------------------------------------------------------- rounding to int8
+
+
+def graph_features(graph: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
+    """Features of a graph, one image a run."""
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    return np.concatenate([session.run(None, {"pixels": row})[0] for row in np.split(pixels, len(pixels))])
+
+
+def two_products(first: np.ndarray, last: np.ndarray) -> onnx.ModelProto:
+    """pixels @ first @ last: the first product is the one that int8 rounds."""
+    nodes = [
+        helper.make_node("MatMul", ["pixels", "first"], ["between"]),
+        helper.make_node("MatMul", ["between", "last"], ["features"]),
+    ]
+    weights = [numpy_helper.from_array(first, "first"), numpy_helper.from_array(last, "last")]
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["B", len(first)])
+    out = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["B", last.shape[1]])
+    graph = helper.make_graph(nodes, "two products", [pixels], [out], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_int8_keeps_the_embedded_backbones_features() -> None:
+    graph = image_graph(load_tiny(), (64, 64))
+    pixels = noise(16, 64)
+    cosines = (graph_features(graph, pixels) * graph_features(to_int8(graph), pixels)).sum(axis=1)
+    lost = 1 - cosines.mean()
+    assert lost <= 1.5e-4, f"1 - cosine {lost:.2e}"
+
+
+@pytest.mark.parametrize("rows", [192, 193])
+def test_int8_weights_keep_more_than_seven_bits(rows: int) -> None:
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(rows, 96)).astype(np.float32)
+    pixels = rng.integers(0, 256, (8, rows)).astype(np.float32)
+    pixels[:, :2] = [0, 255]  # a scale of 1: the activations are exact
+    exact = pixels @ first
+    gap = graph_features(to_int8(two_products(first, np.eye(96, dtype=np.float32))), pixels) - exact
+    seven_bits = np.abs(first).max(axis=0) / 64 / np.sqrt(12) * np.linalg.norm(pixels, axis=1, keepdims=True)
+    share = np.sqrt((gap**2).mean() / (seven_bits**2).mean())
+    assert share <= 0.8, f"{share:.2f} of the noise of 7-bit weights"
+
+
+@pytest.mark.parametrize("rows", [1, 6, 191, 192])
+@pytest.mark.parametrize("high", [1.0, 1e-3])
+def test_int8_products_do_not_saturate(rows: int, high: float) -> None:
+    first = np.ones((rows, 40), np.float32)
+    first[1::2] = high  # pairs of equal weights, and a large one beside a small one
+    first[:, ::2] *= -1
+    last = np.eye(40, dtype=np.float32)
+    pixels = np.ones((1, rows), np.float32)
+    ratio = graph_features(to_int8(two_products(first, last)), pixels) / (pixels @ first)
+    assert ratio == pytest.approx(1, abs=0.01)
+
+
+def test_the_last_product_is_not_rounded() -> None:
+    rng = np.random.default_rng(0)
+    first = np.full((4, 3), 127, np.float32)
+    first[1::2] = 0  # whole numbers that int8 holds exactly
+    last = rng.normal(size=(3, 5)).astype(np.float32)
+    pixels = np.array([[0, 255, 17, 80]], np.float32)
+    gap = np.abs(
+        graph_features(to_int8(two_products(first, last)), pixels) / (pixels @ first @ last) - 1
+    ).max()
+    assert gap <= 1e-5, f"{gap:.2e}"
 
 
 # ---------------------------------------------------------------------- convolutional towers
