@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from open_clip import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from sklearn.linear_model import LogisticRegressionCV
-from sklearn.model_selection import StratifiedKFold
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -102,11 +102,10 @@ def probe(train: Features, test: Features, seed: int) -> float:
     Logistic regression by L-BFGS as CLIP's authors do it; they choose its L2 penalty on validation images, here it is
     chosen by four-fold cross-validation among the training images (the folds by `seed`).
     """
-    model = make_pipeline(
-        StandardScaler(),
-        LogisticRegressionCV(
-            Cs=PROBE_CS, cv=StratifiedKFold(4, shuffle=True, random_state=seed), max_iter=PROBE_STEPS
-        ),
+    model = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=PROBE_STEPS)),
+        {"logisticregression__C": PROBE_CS},
+        cv=StratifiedKFold(4, shuffle=True, random_state=seed),
     )
     model.fit(train[0].numpy(), train[1])
     return float(model.score(test[0].numpy(), test[1]))

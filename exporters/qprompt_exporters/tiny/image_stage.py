@@ -27,7 +27,7 @@ from qprompt_exporters.tiny.wordnet import Noun
 CAPTIONS_A_NODE = 8
 CUT_STOP = 0.2
 COSINE_WEIGHT = 2.0
-SMOOTHING = 0.1
+SMOOTHING = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class ImageConfig:
         seed: of order, augmentation and captions.
     """
 
-    epochs: float = 31.5
+    epochs: float = 42.0
     small_until: float = 12.0
-    medium_until: float = 31.0
+    medium_until: float = 40.2
     blocks_from: float = 21.5
     batch_size: int = 256
     lr: float = 1.2e-2
