@@ -88,5 +88,5 @@ def device_oldest(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The whole suite. Editable, because the embedded backbone's training weights are not in the wheel."""
-    session.install("--quiet", "-e", ".[dev,export]")
+    session.install("--quiet", "-e", ".[dev,export,plots,cluster]")
     session.run("pytest", *session.posargs)

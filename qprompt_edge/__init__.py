@@ -2,6 +2,6 @@
 
 from qprompt_edge.adaptation import AdaptResult, adapt
 from qprompt_edge.options import AdaptOptions
-from qprompt_edge.trainer import TrainingConfig
+from qprompt_edge.schedule import TrainingConfig
 
 __all__ = ["AdaptOptions", "AdaptResult", "TrainingConfig", "adapt"]

@@ -17,17 +17,19 @@ from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, s
 from qprompt_edge.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.methods import qcoop, qmaple
+from qprompt_edge.methods.learners import finished_prompt, make_tuning
 from qprompt_edge.methods.tuning import Tuning
-from qprompt_edge.options import METHODS, AdaptOptions, Reporter
+from qprompt_edge.options import AdaptOptions, Reporter
 from qprompt_edge.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.pixels import PhotoPixels
 from qprompt_edge.preparation import TaskData, prepare
-from qprompt_edge.trainer import Progress, TrainingConfig, settle, start, train
+from qprompt_edge.schedule import TrainingConfig, settle
+from qprompt_edge.trainer import Progress, start, train
 from qprompt_edge.work_dir import WorkDir, cache_folder, task_id
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features, softmax
 from qprompt_runtime.deep_backbone import DeepBackbone
-from qprompt_runtime.prompt_file import Calibration, PromptFile, write_prompt_file
+from qprompt_runtime.prompt_file import PromptFile, write_prompt_file
 
 LEAST_HOLDOUT = 30
 """Fewer photos than this are too few to say whether adaptation helped."""
@@ -134,14 +136,14 @@ def adapt(
     begin = time.monotonic()
     options, reporter = options or AdaptOptions(), reporter or Reporter()
     if bits is not None:
-        options = replace(options, training=replace(options.training, bits=bits))
+        options = replace(options, training=replace(options.schedule, bits=bits))
     photos = find_labelled(Path(images), Path(labels) if labels is not None else None)
     tests = find_photos(Path(test_images), min_classes=1) if test_images is not None else None
     kind = Backbone if options.method == "qcoop" else DeepBackbone
     backbone = kind.load(options.backbone, options.provider, options.threads)
     cache = FeatureCache(
         _cache_path(Path(images), backbone, options),
-        feature_identity(backbone, options.views, options.training.seed),
+        feature_identity(backbone, options.views, options.schedule.seed),
     )
     names = Path(class_names) if class_names is not None else None
     data = prepare(photos, tests, names, backbone, options, cache, reporter)
@@ -174,7 +176,7 @@ def _cache_path(images: Path, backbone: Backbone, options: AdaptOptions) -> Path
     """One cache file for a folder, a backbone and the options that change features."""
     facts = {
         "folder": str(images.resolve()),
-        "identity": feature_identity(backbone, options.views, options.training.seed),
+        "identity": feature_identity(backbone, options.views, options.schedule.seed),
     }
     return cache_folder() / "features" / f"{task_id(facts)}.npz"
 
@@ -191,7 +193,7 @@ def _tune(
     fit_activations(backbone, options.max_memory)
     tuning = _tuning(data, backbone, options)
     config = settle(
-        options.training, {tuning.leading: tuning.weights[tuning.leading]}, backbone.manifest.logit_scale
+        options.schedule, {tuning.leading: tuning.weights[tuning.leading]}, backbone.manifest.logit_scale
     )
     facts = _facts(data, backbone, options, config)
     task = task_id(facts, data.train_features, data.train.labels)
@@ -211,31 +213,24 @@ def _tune(
         work.save(state)
         raise
     work.save(state)
-    prompt = PromptFile(
-        method=tuning.method,
-        groups=tuning.groups(state, config.bits),
-        classes=data.classes,
-        template=tuning.template,
-        backbone_name=backbone.manifest.name,
-        fingerprint=backbone.fingerprint,
-        calibration=Calibration(backbone.manifest.logit_scale),
-    )
+    prompt = finished_prompt(tuning, state, config.bits, data.classes, backbone)
     return prompt, steps, work
 
 
 def _tuning(data: TaskData, backbone: Backbone, options: AdaptOptions) -> Tuning:
     """The chosen method on this task."""
-    texts, seed = [name.text for name in data.classes], options.training.seed
-    if isinstance(backbone, DeepBackbone):
-        pixels = PhotoPixels(data.train.paths, backbone.manifest.image_transform, options.views, seed)
-        return qmaple.tuning(
-            METHODS[options.method], backbone, texts, pixels, data.train.labels,
-            context_init=options.context_init, seed=seed,
-        )  # fmt: skip
-    return qcoop.tuning(
-        backbone, texts, data.train_features, data.train.labels,
-        context_init=options.context_init, per_class=options.contexts == "per-class", seed=seed,
-    )  # fmt: skip
+    texts, seed = [name.text for name in data.classes], options.schedule.seed
+    return make_tuning(
+        options.method,
+        backbone,
+        texts,
+        data.train_features,
+        PhotoPixels(data.train.paths, backbone.manifest.image_transform, options.views, seed),
+        data.train.labels,
+        context_init=options.context_init,
+        per_class=options.contexts == "per-class",
+        seed=seed,
+    )
 
 
 def _report(progress: Progress, options: AdaptOptions, reporter: Reporter) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from qprompt_edge.methods import qcoop, qmaple
-from qprompt_edge.trainer import TrainingConfig
-from qprompt_runtime.classifier import FOLDED
+from qprompt_edge.methods import qcoop
+from qprompt_edge.methods.learners import DEFAULT_TRAINING, METHODS
+from qprompt_edge.schedule import TrainingConfig
 
 CONTEXTS = ("shared", "per-class")
-METHODS = {"qcoop": qcoop.NAME, "qmaple": FOLDED, "qmaple-coupled": qmaple.COUPLED}
-"""What can be asked for, and its name in a prompt file."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class AdaptOptions:
         shots: Photos of each class to train on; None takes all that are not held out.
         holdout: Share of each class's photos to judge by.
         views: Augmented views of each training photo beside the plain one.
-        training: How the prompt is tuned.
+        training: How the prompt is tuned; None takes the method's own defaults.
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
         max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
@@ -41,7 +39,7 @@ class AdaptOptions:
     shots: int | None = None
     holdout: float = 0.2
     views: int = 0
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: TrainingConfig | None = None
     provider: str = "auto"
     threads: int = 0
     max_memory: float | None = None
@@ -55,6 +53,11 @@ class AdaptOptions:
             raise ValueError(f"contexts is {self.contexts!r}, expected one of {CONTEXTS}")
         if self.views < 0 or (self.shots is not None and self.shots < 1):
             raise ValueError(f"views ({self.views}) must be at least 0, shots ({self.shots}) at least 1")
+
+    @property
+    def schedule(self) -> TrainingConfig:
+        """How the prompt is tuned."""
+        return self.training or DEFAULT_TRAINING[self.method]
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def prepare(
         backbone,
         paths,
         views=options.views,
-        seed=options.training.seed,
+        seed=options.schedule.seed,
         cache=cache,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
@@ -84,7 +84,7 @@ def prepare(
     features, hashes = encoded.features[kept], encoded.hashes[kept]
     if tests is None:
         groups = near_duplicate_groups(hashes, readable.labels)
-        train, held = split_holdout(readable.labels, options.holdout, options.training.seed, groups)
+        train, held = split_holdout(readable.labels, options.holdout, options.schedule.seed, groups)
         test_paths = tuple(readable.paths[i] for i in held)
         test_features, test_labels = features[held, 0], readable.labels[held]
     else:
@@ -127,5 +127,5 @@ def _shots(photos: LabelledPhotos, train: NDArray[np.int64], options: AdaptOptio
     if options.shots is None:
         return train
     positions = {path: index for index, path in enumerate(photos.paths)}
-    taken = take_shots(photos.select(train), options.shots, options.training.seed)
+    taken = take_shots(photos.select(train), options.shots, options.schedule.seed)
     return np.array([positions[path] for path in taken.paths], np.int64)

@@ -1,16 +1,18 @@
 """The paper's protocols: which photos and classes are trained on, and which are judged by.
 
-The idea: a protocol is a function from labelled photos to labelled photos; everything after that is the same training
-and the same evaluation. Shots are drawn from all classes first (`splits.take_shots`), then classes are halved, as in CoOp.
+The idea: a protocol is a list of jobs; everything after that is the same training and the same evaluation. Shots are
+drawn from all classes first (`splits.take_shots`), then classes are halved, as in CoOp.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from qprompt_edge.photos import LabelledPhotos
+from qprompt_edge.reproduction.jobs import ALL, BASE, NEW, Job, Target
 from qprompt_runtime.errors import PhotosError
 
 
@@ -33,6 +35,51 @@ def base_and_new(photos: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos
         raise PhotosError(f"base and new classes need at least 2 classes, got {count}")
     middle = (count + 1) // 2
     return _classes(photos, 0, middle), _classes(photos, middle, count)
+
+
+def base_to_new(methods: Sequence[str], sets: Sequence[str], shots: int, seeds: Sequence[int]) -> list[Job]:
+    """Base-to-new generalization: tuned on the first half of the classes, judged on either half among its own names."""
+    return [
+        Job("base2new", method, name, BASE, shots, seed, (Target(name, BASE), Target(name, NEW)))
+        for name in sets
+        for method in methods
+        for seed in seeds
+    ]
+
+
+def few_shot(
+    methods: Sequence[str], sets: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
+) -> list[Job]:
+    """Few-shot learning: tuned and judged on all classes, with 1, 2, 4, 8 and 16 photos of each in the paper."""
+    return [
+        Job("few-shot", method, name, ALL, count, seed, (Target(name),))
+        for name in sets
+        for method in methods
+        for count in shots
+        for seed in seeds
+    ]
+
+
+def transfer(
+    protocol: str,
+    methods: Sequence[str],
+    source: str,
+    targets: Sequence[str],
+    shots: int,
+    seeds: Sequence[int],
+) -> list[Job]:
+    """Cross-dataset transfer and domain generalization: tuned on one set, judged on it and on others unchanged.
+
+    Args:
+        protocol: `cross-dataset` (other classes) or `domain` (the same classes, other pictures).
+        methods: Names of recipes.
+        source: The set that is trained on; ImageNet in the paper.
+        targets: The others.
+        shots: Photos of each class; 16 in the paper.
+        seeds: One draw and one training each.
+    """
+    judged = tuple(map(Target, (source, *targets)))
+    return [Job(protocol, method, source, ALL, shots, seed, judged) for method in methods for seed in seeds]
 
 
 def _classes(photos: LabelledPhotos, start: int, stop: int) -> LabelledPhotos:

@@ -39,11 +39,14 @@ class Clustering:
 
     Attributes:
         interval: Fewest steps t between two renewals.
-        divergence: T_KL, in nats; KL(now || cached) of the cells' shares above it calls for a renewal.
+        divergence: T_KL, in nats; KL(now || cached) of the cells' shares above it calls for a renewal. Below zero
+            every step that `interval` allows renews it: k-means without CAC, for comparison.
+        normalised: Whether centroids are those of normalised weights; not, for comparison only.
     """
 
     interval: int = 10
     divergence: float = 0.01
+    normalised: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,13 @@ class Codebook:
         centroids: float32 [2^b], ascending, of normalised weights.
         counts: int64 [2^b]; how many weights each cell held when it was made.
         step: The training step at which it was made.
+        normalised: False if the centroids are those of the weights as they are.
     """
 
     centroids: Array
     counts: NDArray[np.int64]
     step: int
+    normalised: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,15 +81,18 @@ class Quantized:
     codebook: NDArray[np.float16]
 
 
-def normalise(weights: Array) -> tuple[Array, np.float32, np.float32]:
+def normalise(weights: Array, *, apply: bool = True) -> tuple[Array, np.float32, np.float32]:
     """(W - mu) / sigma, flattened, with mu and sigma.
 
     Args:
         weights: float32 of any shape, N numbers.
+        apply: Without it the weights stay as they are, with mu 0 and sigma 1.
 
     Returns:
         float32 [N], mean and standard deviation of `weights`.
     """
+    if not apply:
+        return weights.ravel().astype(np.float32), np.float32(0), np.float32(1)
     mean = np.float32(weights.mean(dtype=np.float64))
     deviation = np.float32(max(weights.std(dtype=np.float64), _LEAST_SIGMA))
     return ((weights - mean) / deviation).ravel().astype(np.float32), mean, deviation
@@ -153,11 +161,11 @@ def nearest(values: Array, centroids: Array) -> NDArray[np.uint8]:
     return np.searchsorted(middles, values, side="right").astype(np.uint8)
 
 
-def cluster(weights: Array, bits: int, step: int) -> Codebook:
-    """A fresh codebook for the present weights."""
-    normalised, _, _ = normalise(weights)
-    centroids = kmeans(normalised, 2**bits)
-    return Codebook(centroids, _counts(normalised, centroids), step)
+def cluster(weights: Array, bits: int, step: int, *, normalised: bool = True) -> Codebook:
+    """A fresh codebook for the present weights, `normalised` or as they are."""
+    values, _, _ = normalise(weights, apply=normalised)
+    centroids = kmeans(values, 2**bits)
+    return Codebook(centroids, _counts(values, centroids), step, normalised)
 
 
 def _counts(normalised: Array, centroids: Array) -> NDArray[np.int64]:
@@ -174,7 +182,7 @@ def divergence(weights: Array, codebook: Codebook) -> float:
     Returns:
         At least 0. Counts are smoothed by half a weight a cell.
     """
-    normalised, _, _ = normalise(weights)
+    normalised, _, _ = normalise(weights, apply=codebook.normalised)
     now = _counts(normalised, codebook.centroids) + _SMOOTHING
     cached = codebook.counts + _SMOOTHING
     now, cached = now / now.sum(), cached / cached.sum()
@@ -193,7 +201,7 @@ def renew(weights: Array, codebook: Codebook, step: int, when: Clustering) -> Co
     bits = len(codebook.centroids).bit_length() - 1
     if step - codebook.step < when.interval or divergence(weights, codebook) <= when.divergence:
         return codebook
-    return cluster(weights, bits, step)
+    return cluster(weights, bits, step, normalised=codebook.normalised)
 
 
 def quantize(weights: Array, codebook: Codebook) -> Quantized:
@@ -206,7 +214,7 @@ def quantize(weights: Array, codebook: Codebook) -> Quantized:
     Returns:
         Values, indices and folded codebook; the values are exactly what a reader of the file gets.
     """
-    normalised, mean, deviation = normalise(weights)
+    normalised, mean, deviation = normalise(weights, apply=codebook.normalised)
     folded = (deviation * codebook.centroids + mean).astype(np.float16)
     indices = nearest(normalised, codebook.centroids)
     return Quantized(folded.astype(np.float32)[indices].reshape(weights.shape), indices, folded)

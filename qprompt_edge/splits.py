@@ -7,6 +7,10 @@ one side of the split. Every choice is a function of a seed and of the photos' o
 
 from __future__ import annotations
 
+from collections.abc import Container
+from itertools import islice
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -86,13 +90,16 @@ def _chains(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
     return first
 
 
-def take_shots(photos: LabelledPhotos, shots: int, seed: int) -> LabelledPhotos:
+def take_shots(
+    photos: LabelledPhotos, shots: int, seed: int, without: Container[Path] = ()
+) -> LabelledPhotos:
     """Choose photos of each class at random, as few-shot protocols do.
 
     Args:
         photos: All of them.
         shots: How many of each class; a class with fewer keeps all.
         seed: 0 or more.
+        without: Photos that are never chosen; the next ones take their places, and nothing else changes.
 
     Returns:
         The chosen photos in their old order.
@@ -103,11 +110,11 @@ def take_shots(photos: LabelledPhotos, shots: int, seed: int) -> LabelledPhotos:
     if shots < 1:
         raise PhotosError(f"shots must be at least 1, got {shots}")
     rng = np.random.default_rng(seed)
-    chosen = []
+    chosen: list[int] = []
     for index in range(len(photos.classes)):
-        members = np.flatnonzero(photos.labels == index)
-        chosen.append(rng.permutation(members)[:shots])
-    return photos.select(np.sort(np.concatenate(chosen)))
+        order = rng.permutation(np.flatnonzero(photos.labels == index))
+        chosen += islice((i for i in order if photos.paths[i] not in without), shots)
+    return photos.select(sorted(chosen))
 
 
 def split_holdout(

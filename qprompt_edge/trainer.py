@@ -3,7 +3,7 @@
 One step (QPrompt, section 3; schedule and optimizer as in CoOp):
 
     S         = coupling.forward(W)           what is shipped; W itself unless a method says otherwise
-    S_q       = quantize(S)                   codebook renewed by CAC when due; S itself at 32 bits
+    S_q       = quantize(S) + noise           codebook renewed by CAC when due; S itself at 32 bits; noise if asked for
     loss, g   = objective(S_q, batch)         g is the gradient at S_q, which passes straight through to S
     v         = momentum * v + coupling.backward(W, g) + decay * W
     W         = W - lr(step) * v
@@ -15,9 +15,8 @@ business: a state holds any number of named groups of weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -25,53 +24,15 @@ from numpy.typing import NDArray
 
 from qprompt_edge.coupling import UNCOUPLED, Coupling
 from qprompt_edge.quantizer import (
-    BIT_WIDTHS,
     UNQUANTIZED_BITS,
     Array,
-    Clustering,
     Codebook,
     Quantized,
     cluster,
     quantize,
     renew,
 )
-
-_LEAST_VARIANCE = 1e-12
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How prompt weights are tuned.
-
-    Attributes:
-        bits: Bits a weight, 1 to 8; 32 tunes without a quantizer.
-        epochs: Passes over the photos.
-        batch_size: Photos a step; batches of one epoch are within one photo of each other.
-        lr: Peak learning rate; None lets `settle` choose it for the weights and the backbone at hand.
-        momentum: Of SGD; at 1 bit more than about 0.6 keeps the prompt from settling (`docs/defaults.md`).
-        weight_decay: L2 pull on the latent weights.
-        warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`.
-        warmup_lr: Learning rate of the warm-up.
-        seed: Of everything that is drawn.
-        clustering: When a codebook is renewed.
-    """
-
-    bits: int = 1
-    epochs: int = 50
-    batch_size: int = 32
-    lr: float | None = None
-    momentum: float = 0.5
-    weight_decay: float = 5e-4
-    warmup_epochs: int = 1
-    warmup_lr: float = 1e-5
-    seed: int = 1
-    clustering: Clustering = field(default_factory=Clustering)
-
-    def __post_init__(self) -> None:
-        if self.bits not in (*BIT_WIDTHS, UNQUANTIZED_BITS):
-            raise ValueError(f"bits is {self.bits}, expected one of {BIT_WIDTHS} or {UNQUANTIZED_BITS}")
-        if min(self.epochs, self.batch_size) < 1 or self.seed < 0:
-            raise ValueError("epochs and batch_size must be at least 1, the seed at least 0")
+from qprompt_edge.schedule import TrainingConfig, epoch_batches, learning_rate
 
 
 @dataclass(frozen=True)
@@ -109,29 +70,6 @@ class Objective(Protocol):
         """
 
 
-RELATIVE_RATE = 650.0
-"""The default learning rate in units of sigma^2 / s; chosen by measurement (`docs/defaults.md`)."""
-
-
-def settle(config: TrainingConfig, weights: Mapping[str, Array], logit_scale: float) -> TrainingConfig:
-    """Choose the learning rate where the configuration leaves it open.
-
-    The loss sees weights through a layer normalisation and times s = `logit_scale`: its gradient grows as
-    s / sigma for initial weights of deviation sigma, and what a step changes is its size over sigma. So
-    lr = RELATIVE_RATE * sigma^2 / s moves the prompts of any backbone by the same share; it is why CoOp's
-    0.002 (for CLIP: s = 100, sigma about 0.01 to 0.02) suits no backbone with other embeddings.
-
-    Args:
-        config: The configuration; returned as it is if it has a learning rate.
-        weights: Initial weights by group name.
-        logit_scale: s in softmax(s * cos).
-    """
-    if config.lr is not None:
-        return config
-    variance = float(np.concatenate([array.ravel() for array in weights.values()]).var(dtype=np.float64))
-    return replace(config, lr=RELATIVE_RATE * max(variance, _LEAST_VARIANCE) / logit_scale)
-
-
 def start(
     weights: Mapping[str, Array], config: TrainingConfig, coupling: Coupling = UNCOUPLED
 ) -> TrainingState:
@@ -145,7 +83,10 @@ def start(
     latent = {name: np.array(array, np.float32) for name, array in weights.items()}
     quantized = config.bits < UNQUANTIZED_BITS
     shipped = coupling.forward(latent) if quantized else {}
-    books = {name: cluster(array, config.bits, 0) for name, array in shipped.items()}
+    books = {
+        name: cluster(array, config.bits, 0, normalised=config.clustering.normalised)
+        for name, array in shipped.items()
+    }
     return TrainingState(0, latent, {name: np.zeros_like(array) for name, array in latent.items()}, books)
 
 
@@ -155,6 +96,17 @@ def forward_weights(state: TrainingState, coupling: Coupling = UNCOUPLED) -> dic
     return {
         name: quantize(array, state.codebooks[name]).values if name in state.codebooks else array
         for name, array in shipped.items()
+    }
+
+
+def _disturbed(weights: dict[str, Array], step: int, config: TrainingConfig) -> dict[str, Array]:
+    """The weights with the noise that a step adds to them."""
+    if not config.noise:
+        return weights
+    rng = np.random.default_rng([config.seed, step, 3])
+    noise = np.float32(config.noise)
+    return {
+        name: array + noise * rng.standard_normal(array.shape, np.float32) for name, array in weights.items()
     }
 
 
@@ -195,45 +147,6 @@ def advance(
     return TrainingState(step, latent, velocity, books)
 
 
-def epoch_batches(labels: NDArray[np.int64], config: TrainingConfig, epoch: int) -> list[NDArray[np.int64]]:
-    """Shuffled batches of photo indices for one epoch, every class as often as the largest one.
-
-    Args:
-        labels: int64 [N], classes from 0.
-        config: Batch size and seed.
-        epoch: From 0; each has an order of its own.
-
-    Returns:
-        Index arrays. With equal classes each photo comes exactly once.
-    """
-    rng = np.random.default_rng([config.seed, epoch])
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    most = max(map(len, members))
-    drawn = [
-        np.concatenate([rng.permutation(photos) for _ in range(math.ceil(most / len(photos)))])[:most]
-        for photos in members
-    ]
-    order = rng.permutation(np.concatenate(drawn))
-    return np.array_split(order, max(1, round(len(order) / config.batch_size)))
-
-
-def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:
-    """Constant warm-up, then a cosine from `lr` to zero over the remaining steps.
-
-    Args:
-        step: From 0.
-        steps_per_epoch: Steps in an epoch.
-        config: Schedule.
-    """
-    warmup = config.warmup_epochs * steps_per_epoch
-    if config.lr is None:
-        raise ValueError("the configuration has no learning rate yet; settle it first")
-    if step < warmup:
-        return min(config.warmup_lr, config.lr)
-    total = config.epochs * steps_per_epoch - warmup
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total)))
-
-
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands after a step.
@@ -270,7 +183,8 @@ def train(
     while state.step < steps:
         epoch, first = divmod(state.step, per_epoch)
         for photos in epoch_batches(labels, config, epoch)[first:]:
-            loss, gradients = objective(forward_weights(state, coupling), photos, epoch)
+            weights = _disturbed(forward_weights(state, coupling), state.step, config)
+            loss, gradients = objective(weights, photos, epoch)
             rate = learning_rate(state.step, per_epoch, config)
             state = advance(state, gradients, rate, config, coupling)
             yield Progress(state, steps, loss)

@@ -104,6 +104,7 @@ class WorkDir:
                 f"centroids/{name}": book.centroids,
                 f"counts/{name}": book.counts,
                 f"renewed/{name}": np.array(book.step),
+                f"normalised/{name}": np.array(book.normalised),
             }
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
@@ -131,7 +132,10 @@ class WorkDir:
                 velocity={name: arrays[f"velocity/{name}"] for name in names},
                 codebooks={
                     name: Codebook(
-                        arrays[f"centroids/{name}"], arrays[f"counts/{name}"], int(arrays[f"renewed/{name}"])
+                        arrays[f"centroids/{name}"],
+                        arrays[f"counts/{name}"],
+                        int(arrays[f"renewed/{name}"]),
+                        bool(arrays[f"normalised/{name}"]),
                     )
                     for name in books
                 },

@@ -11,7 +11,8 @@ from prompts import TINY
 from qprompt_edge.methods import qmaple
 from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.quantized_groups import make_group
-from qprompt_edge.trainer import TrainingConfig, start, train
+from qprompt_edge.schedule import TrainingConfig
+from qprompt_edge.trainer import start, train
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import find_bundle
 from qprompt_runtime.classifier import FOLDED, PromptClassifier

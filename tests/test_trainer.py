@@ -7,18 +7,8 @@ import numpy as np
 import pytest
 
 from qprompt_edge.quantizer import Clustering, quantize
-from qprompt_edge.trainer import (
-    TrainingConfig,
-    TrainingState,
-    advance,
-    epoch_batches,
-    forward_weights,
-    learning_rate,
-    run,
-    settle,
-    start,
-    train,
-)
+from qprompt_edge.schedule import TrainingConfig, epoch_batches, learning_rate, settle
+from qprompt_edge.trainer import TrainingState, advance, forward_weights, run, start, train
 
 LABELS = np.repeat(np.arange(3), 8)
 TARGETS = np.random.default_rng(0).normal(size=(len(LABELS), 4, 6)).astype(np.float32)

@@ -18,7 +18,8 @@ import open_clip
 import torch
 
 from qprompt_edge.methods.qcoop import ROLE, ContextObjective, initial_prompt
-from qprompt_edge.trainer import TrainingConfig, epoch_batches, learning_rate, start, train
+from qprompt_edge.schedule import TrainingConfig, epoch_batches, learning_rate
+from qprompt_edge.trainer import start, train
 
 pytestmark = pytest.mark.export
 

@@ -21,13 +21,12 @@ from qprompt_edge.cli.parameters import (
     ProviderOption,
     ThreadsOption,
 )
+from qprompt_edge.methods.learners import default_training
 from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.options import AdaptOptions
-from qprompt_edge.trainer import TrainingConfig
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
 
-_DEFAULTS = TrainingConfig()
 _SHOWN_SKIPPED = 10
 _FAR_FROM_PROBE = 0.1
 
@@ -57,12 +56,16 @@ def command(
         float, typer.Option(min=0, max=0.9, help="Share of each class's photos to judge by.")
     ] = 0.2,
     views: Annotated[int, typer.Option(min=0, help="Augmented views cached for each photo.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = _DEFAULTS.epochs,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the photos; by default what suits the method.")
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(min=0, help="Peak learning rate; by default it follows from the backbone.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos a step.")] = _DEFAULTS.batch_size,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = _DEFAULTS.seed,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Photos a step; by default what suits the method.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue this task where it stopped.")] = False,
     work_dir: Annotated[
         Path | None, typer.Option(help="Where checkpoints go; by default in the user's cache.")
@@ -81,7 +84,8 @@ def command(
             f"--contexts {contexts.value} is for --method qcoop; {method.value} shares its prompts"
         )
     check_writable(out)
-    training = TrainingConfig(bits=int(bits.value), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
+    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    training = default_training(method.value, bits=int(bits.value), seed=seed, **given)
     options = AdaptOptions(
         backbone=backbone,
         method=method.value,
@@ -128,7 +132,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
         "prompt": str(out),
         "bytes": len(result.prompt.to_bytes()),
         "method": result.prompt.method,
-        "bits": result.options.training.bits,
+        "bits": result.options.schedule.bits,
         "classes": [name.label for name in result.prompt.classes],
         "images": {
             "train": result.train_photos,
@@ -168,7 +172,7 @@ def _show(result: AdaptResult, out: Path) -> None:
         _show_holdout(result.holdout)
     options = result.options
     say(verdict(result.holdout, may_split=options.method == "qcoop" and options.contexts == "shared"))
-    training = options.training
+    training = options.schedule
     say(
         f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
         f"{counted(training.bits, 'bit')} a weight, tuned on {result.train_photos} photos in "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from qprompt_edge.cli import adapt, backbones, convert, evaluate, export, inspect, predict
+from qprompt_edge.cli import adapt, backbones, convert, evaluate, export, inspect, predict, reproduce
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,5 +19,6 @@ app.command("predict")(predict.command)
 app.command("eval")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("convert")(convert.command)
+app.command("reproduce")(reproduce.command)
 app.command("export")(export.command)
 app.add_typer(backbones.app, name="backbones")

@@ -37,6 +37,15 @@ class Contexts(str, Enum):
     per_class = "per-class"
 
 
+class ProtocolName(str, Enum):
+    """How the paper divides photos and classes between training and judging; names as in `Job.protocol`."""
+
+    base2new = "base2new"
+    few_shot = "few-shot"
+    cross_dataset = "cross-dataset"
+    domain = "domain"
+
+
 class Precision(str, Enum):
     """How an exported bundle stores weights."""
 

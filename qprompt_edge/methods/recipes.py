@@ -1,0 +1,73 @@
+"""Every method that the paper compares, as data: what is learned, how it is quantized, what is changed about it.
+
+The loop, the objective and the quantizer are the same for all of them; a row says which of their settings differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qprompt_edge.quantizer import UNQUANTIZED_BITS, Clustering
+
+_ALWAYS = Clustering(interval=1, divergence=-1.0)  # a divergence is at least 0: renewed after every step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method.
+
+    Attributes:
+        title: For tables.
+        learner: What is learned: `qcoop`, `qmaple`, `qmaple-coupled` (as in `adapt`), `zero-shot`, `ensemble`, `probe`
+            or `tip-adapter`.
+        bits: Bits a weight while learning; 32: no quantizer.
+        bits_after: Bits a weight to which the result is quantized after training (PTQ); None leaves it as learned.
+        noise: Deviation of Gaussian noise on the weights in the forward pass, in units of the initial weights' own.
+        clustering: When and how the codebook is renewed.
+        per_class: Context vectors of each class's own.
+    """
+
+    title: str
+    learner: str = "qcoop"
+    bits: int = UNQUANTIZED_BITS
+    bits_after: int | None = None
+    noise: float = 0.0
+    clustering: Clustering = field(default_factory=Clustering)
+    per_class: bool = False
+
+    @property
+    def knows_new_classes(self) -> bool:
+        """Whether it says anything about classes that it was not trained on."""
+        return self.learner not in ("probe", "tip-adapter") and not self.per_class
+
+
+WIDTHS = (1, 2, 4)
+
+
+def _widths(name: str, title: str, **settings: object) -> dict[str, Recipe]:
+    """One row for each of the paper's bit widths."""
+    return {f"{name}-{b}": Recipe(f"{title}, {b} bit", bits=b, **settings) for b in WIDTHS}  # type: ignore[arg-type]
+
+
+RECIPES: dict[str, Recipe] = {
+    "zero-shot": Recipe("zero-shot", "zero-shot"),
+    "ensemble": Recipe("zero-shot, ensemble", "ensemble"),
+    "coop": Recipe("CoOp"),
+    **_widths("qcoop", "QCoOp"),
+    "noise-weak": Recipe("CoOp, noise 0.1 sigma", noise=0.1),
+    "noise-moderate": Recipe("CoOp, noise 1 sigma", noise=1.0),
+    "noise-strong": Recipe("CoOp, noise 10 sigma", noise=10.0),
+    **{f"ptq-{b}": Recipe(f"CoOp, PTQ, {b} bit", bits_after=b) for b in WIDTHS},
+    **_widths("kmeans", "k-means only", clustering=Clustering(interval=1, divergence=-1.0, normalised=False)),
+    **_widths("no-normalisation", "QCoOp without normalisation", clustering=Clustering(normalised=False)),
+    **_widths("no-cac", "QCoOp without CAC", clustering=_ALWAYS),
+    "coop-per-class": Recipe("CoOp, a context for each class", per_class=True),
+    "qcoop-per-class-1": Recipe("QCoOp, a context for each class, 1 bit", bits=1, per_class=True),
+    "maple": Recipe("MaPLe", "qmaple-coupled"),
+    **_widths("qmaple-coupled", "QMaPLe coupled", learner="qmaple-coupled"),
+    "maple-folded": Recipe("MaPLe folded", "qmaple"),
+    **_widths("qmaple", "QMaPLe folded", learner="qmaple"),
+    "probe": Recipe("linear probe", "probe"),
+    "tip-adapter": Recipe("Tip-Adapter", "tip-adapter"),
+}
+"""By name; the order is that of tables."""

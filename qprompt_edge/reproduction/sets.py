@@ -1,0 +1,208 @@
+"""Data sets of an experiment: found by name or folder, and encoded once for all jobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from qprompt_edge.datasets import DATA_SETS, read_dataset
+from qprompt_edge.features import FeatureCache, encode_photos, feature_identity
+from qprompt_edge.methods.zero_shot import PHOTO_TEMPLATE
+from qprompt_edge.options import Reporter
+from qprompt_edge.photos import LabelledPhotos, drop_unreadable, find_photos
+from qprompt_edge.protocols import base_and_new
+from qprompt_edge.quantizer import Array
+from qprompt_edge.reproduction.jobs import ALL, BASE, NEW
+from qprompt_edge.splits import take_shots
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.decode import printable
+from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.prompt_file import rule_text
+
+Draw = tuple[int, int]
+"""Photos of each class, and the seed by which they are drawn."""
+
+_NAME = re.compile(r"[\w-][\w. -]{0,63}")  # files are named after it
+
+
+@dataclass(frozen=True)
+class ExperimentSet:
+    """A data set.
+
+    Attributes:
+        name: In tables.
+        template: Hand-written prompt; `{}` stands for the class name.
+        texts: What stands for the C classes in a prompt.
+        pool: Photos to draw from for training; none in sets for testing only.
+        test: Photos to judge by; None takes those of the pool that were not drawn.
+        unreadable: Photos of the pool that are passed over, and why. What is drawn depends on no others: draws are
+            the same, whichever were asked for before.
+    """
+
+    name: str
+    template: str
+    texts: tuple[str, ...]
+    pool: LabelledPhotos
+    test: LabelledPhotos | None
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
+
+    def drawn(self, draw: Draw) -> LabelledPhotos:
+        """The photos to train on, of all classes: base and new classes are taken apart afterwards, as CoOp does."""
+        return take_shots(self.pool, *draw, without=self.unreadable)
+
+    def judged(self, draw: Draw | None) -> LabelledPhotos:
+        """The photos to judge by, where training used `draw`; None: where it used another set."""
+        if self.test is not None:
+            return self.test
+        passed = self.unreadable.keys() | (set() if draw is None else set(self.drawn(draw).paths))
+        return self.pool.select([i for i, path in enumerate(self.pool.paths) if path not in passed])
+
+    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, tuple[str, ...]]:
+        """Some of the set's photos that belong to `base`, `new` or `all` classes, labelled from 0; the classes' names."""
+        if part == ALL:
+            return photos, self.texts
+        middle = (len(self.texts) + 1) // 2
+        base, new = base_and_new(photos)
+        return {BASE: (base, self.texts[:middle]), NEW: (new, self.texts[middle:])}[part]
+
+
+@dataclass(frozen=True)
+class EncodedSet:
+    """A data set with the features of every photo that the jobs need.
+
+    Attributes:
+        photos: The data set.
+        rows: Row of each photo in `features`.
+        features: float32 [N,E], rows of length 1.
+    """
+
+    photos: ExperimentSet
+    rows: Mapping[Path, int]
+    features: Array
+
+    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, Array, tuple[str, ...]]:
+        """Some of the set's photos that belong to a part of its classes.
+
+        Args:
+            photos: Drawn or judged photos of this set.
+            part: `base`, `new` or `all`.
+
+        Returns:
+            The photos, labelled from 0; their features [M,E]; and the names of the part's classes.
+        """
+        photos, texts = self.photos.part(photos, part)
+        chosen = np.array([self.rows[path] for path in photos.paths], np.int64)
+        return photos, self.features[chosen], texts
+
+
+def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, ExperimentSet]:
+    """Find data sets.
+
+    Args:
+        specifications: Names in `datasets.DATA_SETS`, or `NAME=FOLDER`: a folder with a sub-folder for each class,
+            or with `train` and `test`, which have such sub-folders each.
+        data: The folder that holds the named sets' own folders.
+
+    Returns:
+        By name, in the order given.
+
+    Raises:
+        PhotosError: A set is unknown, missing, or named twice, or a name is not fit for a file.
+    """
+    found: dict[str, ExperimentSet] = {}
+    known = {source.name for source in DATA_SETS}
+    for text in specifications:
+        name, _, folder = text.partition("=")
+        if folder:
+            if not _NAME.fullmatch(name):
+                raise PhotosError(
+                    f"{printable(text)}: the name of a data set has 1 to 64 letters, digits, spaces, '.', '-' or '_', and "
+                    "begins with neither '.' nor a space"
+                )
+            chosen = _own_folder(name, Path(folder))
+        elif name in known and data is not None:
+            chosen = _published(name, data)
+        elif name in known:
+            raise PhotosError(
+                f"data set {name!r} needs --data DIR, the folder that holds the sets' own folders"
+            )
+        else:
+            raise PhotosError(
+                f"unknown data set {printable(name)}; known are {', '.join(sorted(known))}; for a folder of your own "
+                "write NAME=FOLDER"
+            )
+        if name in found:
+            raise PhotosError(f"data set {printable(name)} is named twice")
+        found[name] = chosen
+    return found
+
+
+def _published(name: str, data: Path) -> ExperimentSet:
+    dataset = read_dataset(name, data)
+    return ExperimentSet(name, dataset.template, dataset.class_names, dataset.train, dataset.test)
+
+
+def _own_folder(name: str, folder: Path) -> ExperimentSet:
+    """A folder of class folders, or one that holds `train` and `test`."""
+    parts = folder / "train", folder / "test"
+    test = None
+    if all(part.is_dir() for part in parts):
+        pool, test = (find_photos(part) for part in parts)
+        if pool.classes != test.classes:
+            odd = sorted(set(pool.classes) ^ set(test.classes))[0]
+            raise PhotosError(f"{printable(folder)}: class {printable(odd)} is in only one of train and test")
+    else:
+        pool = find_photos(folder)
+    return ExperimentSet(name, PHOTO_TEMPLATE, tuple(map(rule_text, pool.classes)), pool, test)
+
+
+def encode_set(
+    photos: ExperimentSet, draws: Iterable[Draw], backbone: Backbone, cache: Path, reporter: Reporter
+) -> EncodedSet:
+    """Encode what is drawn and judged; photos that cannot be read leave the set before anything is drawn.
+
+    Args:
+        photos: The data set.
+        draws: Every draw that training will make from it.
+        backbone: The frozen model.
+        cache: File to keep features in.
+        reporter: Told how far it is, and what was left out.
+
+    Raises:
+        PhotosError: A class is left without a readable photo.
+    """
+    draws, stage = tuple(draws), f"encoding {photos.name}"
+    kept = FeatureCache(cache, feature_identity(backbone, 0, 1))
+    while True:
+        paths = list(dict.fromkeys(_needed(photos, draws)))
+        encoded = encode_photos(
+            backbone,
+            paths,
+            cache=kept,
+            progress=lambda done, total: reporter.stage(stage, done, total),
+        )
+        if not encoded.failures:
+            rows = {path: row for row, path in enumerate(paths)}
+            return EncodedSet(photos, rows, encoded.features[:, 0])
+        failures = {paths[i]: why for i, why in encoded.failures.items()}
+        for path, why in failures.items():
+            reporter.note(f"left out {printable(path)}: {why}")
+        test = None if photos.test is None else _without(photos.test, failures)
+        photos = replace(photos, unreadable={**photos.unreadable, **failures}, test=test)
+        _without(photos.pool, photos.unreadable)  # no class without a photo
+
+
+def _needed(photos: ExperimentSet, draws: Sequence[Draw]) -> Iterable[Path]:
+    for draw in draws:
+        yield from photos.drawn(draw).paths
+    yield from photos.judged(None).paths
+
+
+def _without(photos: LabelledPhotos, failures: Mapping[Path, str]) -> LabelledPhotos:
+    return drop_unreadable(
+        photos, {i: failures[path] for i, path in enumerate(photos.paths) if path in failures}
+    )

@@ -1,0 +1,177 @@
+"""Runs a job: draws photos, trains what its recipe says, and judges the result on every target."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_edge.evaluation import linear_probe
+from qprompt_edge.methods import qmaple
+from qprompt_edge.methods.learners import METHODS, default_training, finished_prompt, make_tuning
+from qprompt_edge.methods.recipes import RECIPES, Recipe
+from qprompt_edge.methods.tip_adapter import tip_adapter
+from qprompt_edge.methods.zero_shot import class_features, ensemble_features
+from qprompt_edge.photos import LabelledPhotos
+from qprompt_edge.pixels import PhotoPixels
+from qprompt_edge.quantized_groups import make_group
+from qprompt_edge.quantizer import Array
+from qprompt_edge.reproduction.jobs import Job, Outcome, Target
+from qprompt_edge.reproduction.sets import EncodedSet
+from qprompt_edge.schedule import settle
+from qprompt_edge.trainer import run, start
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features
+from qprompt_runtime.prompt_file import ClassName, PromptFile
+
+_BATCH = 32
+
+
+class Judge(Protocol):
+    """Scores classes for photos."""
+
+    def __call__(self, photos: LabelledPhotos, features: Array, texts: Sequence[str], template: str) -> Array:
+        """Score classes; the highest is the guess.
+
+        Args:
+            photos: M photos.
+            features: float32 [M,E], their features without prompts.
+            texts: Names of the C classes.
+            template: The data set's hand-written prompt.
+
+        Returns:
+            float32 [M,C].
+        """
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a recipe learned.
+
+    Attributes:
+        judge: Scores classes.
+        payload_bytes: What was learned, as it is stored.
+        file_bytes: The whole prompt file; None for methods that are not prompts.
+        steps: Training steps.
+    """
+
+    judge: Judge
+    payload_bytes: int = 0
+    file_bytes: int | None = None
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """All that jobs need.
+
+    Attributes:
+        backbone: The frozen model; a `DeepBackbone` where a recipe learns deep prompts.
+        sets: Encoded data sets by name.
+        training: Settings that replace the methods' defaults.
+    """
+
+    backbone: Backbone
+    sets: Mapping[str, EncodedSet]
+    training: Mapping[str, Any]
+
+    def run(self, job: Job) -> Outcome:
+        """Run a job.
+
+        Raises:
+            QPromptError: A photo can no longer be read, or a name does not fit the text tower.
+        """
+        began = time.monotonic()
+        source, draw = self.sets[job.source], (job.shots, job.seed)
+        photos, features, texts = source.part(source.photos.drawn(draw), job.part)
+        recipe = RECIPES[job.method]
+        learned = self._learn(recipe, photos, features, texts, job)
+        right: dict[Target, NDArray[np.bool_]] = {}
+        for target in job.targets:
+            chosen = self.sets[target.dataset]
+            judged = chosen.photos.judged(draw if target.dataset == job.source else None)
+            tests, seen, names = chosen.part(judged, target.part)
+            if recipe.knows_new_classes or names == texts:
+                scores = learned.judge(tests, seen, names, chosen.photos.template)
+                right[target] = scores.argmax(axis=1) == tests.labels
+        seconds = time.monotonic() - began
+        return Outcome(job, right, learned.payload_bytes, learned.file_bytes, learned.steps, seconds)
+
+    def _learn(
+        self, recipe: Recipe, photos: LabelledPhotos, features: Array, texts: Sequence[str], job: Job
+    ) -> Learned:
+        """What the recipe makes of photos with features [N,E] and labels from 0 to C-1."""
+        if recipe.learner in METHODS:
+            return self._tune(recipe, photos, features, texts, job.seed)
+        if recipe.learner == "probe":
+            weight, bias = linear_probe(features, photos.labels, len(texts))
+            return Learned(lambda _p, seen, _t, _m: seen @ weight + bias, weight.nbytes + bias.nbytes)
+        if recipe.learner == "tip-adapter":
+            frozen = self.backbone
+            by_hand = class_features(frozen, texts, self.sets[job.source].photos.template)
+            cache = tip_adapter(by_hand, features, photos.labels, frozen.manifest.logit_scale)
+            stored = cache.keys.nbytes + photos.labels.astype(np.uint16).nbytes
+            return Learned(lambda _p, seen, _t, _m: cache.logits(seen), stored)
+        make = {"zero-shot": class_features, "ensemble": ensemble_features}[recipe.learner]
+        return Learned(lambda _p, seen, names, template: seen @ make(self.backbone, names, template).T)
+
+    def _tune(
+        self, recipe: Recipe, photos: LabelledPhotos, features: Array, texts: Sequence[str], seed: int
+    ) -> Learned:
+        """Tune a prompt; it is judged as a file would hold it."""
+        backbone = self.backbone
+        tuning = make_tuning(
+            recipe.learner,
+            backbone,
+            texts,
+            features[:, None],
+            PhotoPixels(photos.paths, backbone.manifest.image_transform, 0, seed),
+            photos.labels,
+            per_class=recipe.per_class,
+            seed=seed,
+        )
+        first = tuning.weights[tuning.leading]
+        settings = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed} | dict(self.training)
+        config = default_training(recipe.learner, noise=recipe.noise * float(first.std()), **settings)
+        config = settle(config, {tuning.leading: first}, backbone.manifest.logit_scale)
+        state = start(tuning.weights, config, tuning.coupling)
+        state = run(state, tuning.objective, photos.labels, config, coupling=tuning.coupling)
+        classes = tuple(ClassName(label, text) for label, text in zip(photos.classes, texts, strict=True))
+        prompt = finished_prompt(tuning, state, config.bits, classes, backbone)
+        if recipe.bits_after is not None:
+            groups = tuple(make_group(g.role, g.values(), recipe.bits_after) for g in prompt.groups)
+            prompt = replace(prompt, groups=groups)
+        judge = PromptJudge(qmaple.folded(prompt), backbone)
+        return Learned(judge, prompt.payload_bytes, len(prompt.to_bytes()), state.step)
+
+
+@dataclass(frozen=True)
+class PromptJudge:
+    """Scores classes by a prompt that the runtime runs."""
+
+    prompt: PromptFile
+    backbone: Backbone
+
+    def __call__(self, photos: LabelledPhotos, features: Array, texts: Sequence[str], template: str) -> Array:
+        """See `Judge`."""
+        own = tuple(name.text for name in self.prompt.classes) == tuple(texts)
+        names = self.prompt.classes if own else tuple(ClassName(text, text) for text in texts)
+        if self.prompt.method == FOLDED:
+            features = self._prompted(photos)
+        scores: Array = features @ prompt_features(self.prompt, self.backbone, names).T
+        return scores
+
+    def _prompted(self, photos: LabelledPhotos) -> Array:
+        """Features [M,E] of photos as the prompt sees them."""
+        pixels = PhotoPixels(photos.paths, self.backbone.manifest.image_transform, 0, 0)
+        parts = [
+            prompted_image_features(
+                self.prompt, self.backbone, pixels(np.arange(i, min(i + _BATCH, len(photos.paths))), 0)
+            )
+            for i in range(0, len(photos.paths), _BATCH)
+        ]
+        return np.concatenate(parts)

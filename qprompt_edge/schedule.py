@@ -1,0 +1,114 @@
+"""How a prompt is trained: for how long, how fast, in what order; the schedule is CoOp's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_edge.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS, Array, Clustering
+
+_LEAST_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How prompt weights are tuned.
+
+    Attributes:
+        bits: Bits a weight, 1 to 8; 32 tunes without a quantizer.
+        epochs: Passes over the photos.
+        batch_size: Photos a step; batches of one epoch are within one photo of each other.
+        lr: Peak learning rate; None lets `settle` choose it for the weights and the backbone at hand.
+        relative_rate: What `settle` goes by, in units of sigma^2 / s.
+        momentum: Of SGD; at 1 bit more than about 0.6 keeps the prompt from settling (`docs/defaults.md`).
+        weight_decay: L2 pull on the latent weights.
+        warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`.
+        warmup_lr: Learning rate of the warm-up.
+        seed: Of everything that is drawn.
+        clustering: When a codebook is renewed.
+        noise: Standard deviation of Gaussian noise that the forward pass adds to the weights, drawn anew at each step;
+            QPrompt's section 3 starts from it. Nothing of it is shipped.
+    """
+
+    bits: int = 1
+    epochs: int = 50
+    batch_size: int = 32
+    lr: float | None = None
+    relative_rate: float = 650.0
+    momentum: float = 0.5
+    weight_decay: float = 5e-4
+    warmup_epochs: int = 1
+    warmup_lr: float = 1e-5
+    seed: int = 1
+    clustering: Clustering = field(default_factory=Clustering)
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.bits not in (*BIT_WIDTHS, UNQUANTIZED_BITS):
+            raise ValueError(f"bits is {self.bits}, expected one of {BIT_WIDTHS} or {UNQUANTIZED_BITS}")
+        if min(self.epochs, self.batch_size) < 1 or self.seed < 0:
+            raise ValueError("epochs and batch_size must be at least 1, the seed at least 0")
+        if self.noise < 0:
+            raise ValueError(f"noise is {self.noise}, expected a deviation of at least 0")
+
+
+def settle(config: TrainingConfig, weights: Mapping[str, Array], logit_scale: float) -> TrainingConfig:
+    """Choose the learning rate where the configuration leaves it open.
+
+    The loss sees weights through a layer normalisation and times s = `logit_scale`: its gradient grows as
+    s / sigma for initial weights of deviation sigma, and what a step changes is its size over sigma. So
+    lr = relative_rate * sigma^2 / s moves the prompts of any backbone by the same share; it is why CoOp's
+    0.002 (for CLIP: s = 100, sigma about 0.01 to 0.02) suits no backbone with other embeddings.
+
+    Args:
+        config: The configuration; returned as it is if it has a learning rate.
+        weights: Initial weights by group name.
+        logit_scale: s in softmax(s * cos).
+    """
+    if config.lr is not None:
+        return config
+    variance = float(np.concatenate([array.ravel() for array in weights.values()]).var(dtype=np.float64))
+    return replace(config, lr=config.relative_rate * max(variance, _LEAST_VARIANCE) / logit_scale)
+
+
+def epoch_batches(labels: NDArray[np.int64], config: TrainingConfig, epoch: int) -> list[NDArray[np.int64]]:
+    """Shuffled batches of photo indices for one epoch, every class as often as the largest one.
+
+    Args:
+        labels: int64 [N], classes from 0.
+        config: Batch size and seed.
+        epoch: From 0; each has an order of its own.
+
+    Returns:
+        Index arrays. With equal classes each photo comes exactly once.
+    """
+    rng = np.random.default_rng([config.seed, epoch])
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    most = max(map(len, members))
+    drawn = [
+        np.concatenate([rng.permutation(photos) for _ in range(math.ceil(most / len(photos)))])[:most]
+        for photos in members
+    ]
+    order = rng.permutation(np.concatenate(drawn))
+    return np.array_split(order, max(1, round(len(order) / config.batch_size)))
+
+
+def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:
+    """Constant warm-up, then a cosine from `lr` to zero over the remaining steps.
+
+    Args:
+        step: From 0.
+        steps_per_epoch: Steps in an epoch.
+        config: Schedule.
+    """
+    warmup = config.warmup_epochs * steps_per_epoch
+    if config.lr is None:
+        raise ValueError("the configuration has no learning rate yet; settle it first")
+    if step < warmup:
+        return min(config.warmup_lr, config.lr)
+    total = config.epochs * steps_per_epoch - warmup
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total)))
