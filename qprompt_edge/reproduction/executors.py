@@ -113,12 +113,8 @@ def run_here(setup: WorkerSetup, jobs: Sequence[Job], processes: int) -> Outcome
                 "command again: what is done is kept"
             ) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            workers = set(multiprocessing.active_children()) - others
-            for worker in workers:
-                worker.terminate()
-            for worker in workers:
-                worker.join()
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()  # the pool sees it, ends, and waits for them on leaving
             raise
 
 
