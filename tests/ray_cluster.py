@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,16 +94,14 @@ def report(photos: Path, out: Path, address: str) -> dict[str, Any]:
 
 def main() -> None:
     photos, out = map(Path, sys.argv[1:])
-    with tempfile.TemporaryDirectory(prefix="qpe", dir="/tmp") as short:  # for the paths of sockets
-        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": short}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            workers = [cluster.add_node(num_cpus=1, wait=False) for _ in range(2)]
-            cluster.wait_for_nodes()
-            found = report(photos, out, cluster.address)
-            found["workers"] = [worker.node_id for worker in workers]
-        finally:
-            cluster.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        workers = [cluster.add_node(num_cpus=1, wait=False) for _ in range(2)]
+        cluster.wait_for_nodes()
+        found = report(photos, out, cluster.address)
+        found["workers"] = [worker.node_id for worker in workers]
+    finally:
+        cluster.shutdown()
     (out / "found.json").write_text(json.dumps(found))
 
 

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     pytest.importorskip("ray")
     folder = tmp_path_factory.mktemp("ray")
     photos = write_alike(folder / "photos")
-    ended = subprocess.run(
-        [sys.executable, str(SCRIPT), str(photos), str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT,
-        env={**os.environ, **_ENVIRONMENT},
-    )
+    with tempfile.TemporaryDirectory(prefix="qpe", dir="/tmp") as short:  # sockets have short paths
+        ended = subprocess.run(
+            [sys.executable, str(SCRIPT), str(photos), str(folder)],
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT,
+            env={**os.environ, **_ENVIRONMENT, "RAY_TMPDIR": short},
+        )
     assert ended.returncode == 0, ended.stderr
     found: dict[str, Any] = json.loads((folder / "found.json").read_text())
     return found
