@@ -16,9 +16,10 @@ import numpy as np
 from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, score
 from qprompt_edge.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
-from qprompt_edge.methods import qcoop, qmaple
+from qprompt_edge.methods import qmaple
 from qprompt_edge.methods.learners import finished_prompt, make_tuning
 from qprompt_edge.methods.tuning import Tuning
+from qprompt_edge.methods.zero_shot import class_features
 from qprompt_edge.options import AdaptOptions, Reporter
 from qprompt_edge.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.pixels import PhotoPixels
@@ -256,10 +257,8 @@ def _facts(
 
 def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Reporter) -> Holdout:
     """Zero-shot, adapted and probe on the photos kept away."""
-    texts = [name.text for name in data.classes]
-    initial = qcoop.initial_prompt(backbone, texts)
     scale = backbone.manifest.logit_scale
-    zero_shot = backbone.encode_classes(initial.context, initial.tokens)
+    zero_shot = class_features(backbone, [name.text for name in data.classes])
     runnable = qmaple.folded(prompt)
     adapted = prompt_features(runnable, backbone, prompt.classes)
     seen = data.test_features

@@ -11,7 +11,7 @@ import numpy as np
 from qprompt_edge.evaluation import Array, Labels, Scores, class_probabilities, score
 from qprompt_edge.features import encode_photos
 from qprompt_edge.memory import check_limit, fit_activations
-from qprompt_edge.methods import qcoop
+from qprompt_edge.methods.zero_shot import class_features
 from qprompt_edge.options import Reporter
 from qprompt_edge.photos import SkippedPhoto, drop_unreadable, find_labelled
 from qprompt_runtime.classifier import FOLDED, PromptClassifier
@@ -119,8 +119,7 @@ def _check_classes(classes: Sequence[str], known: Sequence[str]) -> None:
 def _by_hand(features: Array, classifier: PromptClassifier) -> Array:
     """[N, C] probabilities that the hand-written prompt gives to image features [N, D]."""
     backbone = classifier.backbone
-    initial = qcoop.initial_prompt(backbone, [name.text for name in classifier.prompt.classes])
-    classes = backbone.encode_classes(initial.context, initial.tokens)
+    classes = class_features(backbone, [name.text for name in classifier.prompt.classes])
     return class_probabilities(features, classes, backbone.manifest.logit_scale)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from qprompt_edge.photos import LabelledPhotos
 from qprompt_edge.reproduction.jobs import ALL, BASE, NEW, Job, Target
+from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT
 from qprompt_runtime.errors import PhotosError
 
 
@@ -40,7 +41,7 @@ def base_and_new(photos: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos
 def base_to_new(methods: Sequence[str], sets: Sequence[str], shots: int, seeds: Sequence[int]) -> list[Job]:
     """Base-to-new generalization: tuned on the first half of the classes, judged on either half among its own names."""
     return [
-        Job("base2new", method, name, BASE, shots, seed, (Target(name, BASE), Target(name, NEW)))
+        Job(BASE_TO_NEW, method, name, BASE, shots, seed, (Target(name, BASE), Target(name, NEW)))
         for name in sets
         for method in methods
         for seed in seeds
@@ -52,7 +53,7 @@ def few_shot(
 ) -> list[Job]:
     """Few-shot learning: tuned and judged on all classes, with 1, 2, 4, 8 and 16 photos of each in the paper."""
     return [
-        Job("few-shot", method, name, ALL, count, seed, (Target(name),))
+        Job(FEW_SHOT, method, name, ALL, count, seed, (Target(name),))
         for name in sets
         for method in methods
         for count in shots
