@@ -191,8 +191,8 @@ def _tune(
     reporter: Reporter,
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
-    fit_activations(backbone, options.max_memory)
     tuning = _tuning(data, backbone, options)
+    fit_activations(backbone, options.max_memory, tuning=True)
     config = settle(
         options.schedule, {tuning.leading: tuning.weights[tuning.leading]}, backbone.manifest.logit_scale
     )
@@ -214,6 +214,7 @@ def _tune(
         work.save(state)
         raise
     work.save(state)
+    backbone.close_text_tower()
     prompt = finished_prompt(tuning, state, config.bits, data.classes, backbone)
     return prompt, steps, work
 

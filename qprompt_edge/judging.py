@@ -79,7 +79,9 @@ def judge_prompt(
     classifier = PromptClassifier.load(prompt, backbone, provider=provider, threads=threads)
     _check_classes(photos.classes, classifier.labels)
     frozen = classifier.backbone
-    fit_activations(frozen, max_memory)
+    fit_activations(frozen, max_memory, tuning=False)
+    by_hand = class_features(frozen, [name.text for name in classifier.prompt.classes])
+    _ = classifier.class_features  # classes first: so only one tower is in memory at a time
     encoded = encode_photos(
         frozen,
         photos.paths,
@@ -101,7 +103,7 @@ def judge_prompt(
     return PromptReport(
         labels=classifier.labels,
         scores=score(probabilities, truth),
-        zero_shot=score(_by_hand(plain, classifier), truth),
+        zero_shot=score(class_probabilities(plain, by_hand, frozen.manifest.logit_scale), truth),
         mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
     )
@@ -114,13 +116,6 @@ def _check_classes(classes: Sequence[str], known: Sequence[str]) -> None:
             f"the photos have the class {unknown[0]!r}, which the prompt does not know; it knows "
             f"{', '.join(map(repr, known))}"
         )
-
-
-def _by_hand(features: Array, classifier: PromptClassifier) -> Array:
-    """[N, C] probabilities that the hand-written prompt gives to image features [N, D]."""
-    backbone = classifier.backbone
-    classes = class_features(backbone, [name.text for name in classifier.prompt.classes])
-    return class_probabilities(features, classes, backbone.manifest.logit_scale)
 
 
 def _mistakes(

@@ -35,12 +35,13 @@ def check_limit(limit_mb: float | None, doing: str) -> None:
         )
 
 
-def fit_activations(backbone: Backbone, limit_mb: float | None) -> None:
+def fit_activations(backbone: Backbone, limit_mb: float | None, *, tuning: bool) -> None:
     """Load the text tower the frugal way and let its activations use what a limit leaves, in chunks of classes.
 
     Args:
-        backbone: The backbone, its text tower not used yet.
+        backbone: The backbone.
         limit_mb: The limit, or None for no limit.
+        tuning: Whether gradients will be asked for, or features only.
 
     Raises:
         MemoryLimitError: Nothing is left.
@@ -48,7 +49,10 @@ def fit_activations(backbone: Backbone, limit_mb: float | None) -> None:
     if limit_mb is None:
         return
     backbone.spare_memory = True
-    backbone.open_for_tuning()
+    if tuning:
+        backbone.open_for_tuning()
+    else:
+        backbone.open_for_classes()
     check_limit(limit_mb, "loading the backbone")
     left = int((limit_mb - peak_rss_mb()) * _SHARE * _MEGABYTE)
     backbone.activation_bytes = min(backbone.activation_bytes, left)

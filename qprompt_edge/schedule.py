@@ -1,4 +1,4 @@
-"""How a prompt is trained: for how long, how fast, in what order; the schedule is CoOp's."""
+"""How a prompt is trained: for how long, how fast, in what order; warm-up and cosine are CoOp's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class TrainingConfig:
     Attributes:
         bits: Bits a weight, 1 to 8; 32 tunes without a quantizer.
         epochs: Passes over the photos.
-        batch_size: Photos a step; batches of one epoch are within one photo of each other.
+        batch_size: Photos a step; batches of one epoch are within one photo of each other. None takes all photos at
+            once, so that an epoch is a step: with cached image features photos cost next to nothing, classes do.
         lr: Peak learning rate; None lets `settle` choose it for the weights and the backbone at hand.
         relative_rate: What `settle` goes by, in units of sigma^2 / s.
         momentum: Of SGD; at 1 bit more than about 0.6 keeps the prompt from settling (`docs/defaults.md`).
@@ -35,10 +36,10 @@ class TrainingConfig:
     """
 
     bits: int = 1
-    epochs: int = 50
-    batch_size: int = 32
+    epochs: int = 100
+    batch_size: int | None = None
     lr: float | None = None
-    relative_rate: float = 650.0
+    relative_rate: float = 4000.0
     momentum: float = 0.5
     weight_decay: float = 5e-4
     warmup_epochs: int = 1
@@ -50,7 +51,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.bits not in (*BIT_WIDTHS, UNQUANTIZED_BITS):
             raise ValueError(f"bits is {self.bits}, expected one of {BIT_WIDTHS} or {UNQUANTIZED_BITS}")
-        if min(self.epochs, self.batch_size) < 1 or self.seed < 0:
+        if self.epochs < 1 or (self.batch_size is not None and self.batch_size < 1) or self.seed < 0:
             raise ValueError("epochs and batch_size must be at least 1, the seed at least 0")
         if self.noise < 0:
             raise ValueError(f"noise is {self.noise}, expected a deviation of at least 0")
@@ -94,7 +95,7 @@ def epoch_batches(labels: NDArray[np.int64], config: TrainingConfig, epoch: int)
         for photos in members
     ]
     order = rng.permutation(np.concatenate(drawn))
-    return np.array_split(order, max(1, round(len(order) / config.batch_size)))
+    return np.array_split(order, max(1, round(len(order) / (config.batch_size or len(order)))))
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:

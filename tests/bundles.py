@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from qprompt_runtime.bundle import file_record, user_folder
+from qprompt_runtime.manifest import FORMAT_VERSION
 
 FILES = {
     "image.onnx": b"not a graph",
     "image.weights": bytes(5000),
     "text.onnx": b"not a graph either",
+    "text-gradient.onnx": b"nor this",
     "text.weights": bytes(range(256)) * 20,
     "tokenizer.json": b"{}",
 }
@@ -23,7 +25,7 @@ GRAPH = {"precision": "fp32", "inputs": {"pixels": ["B", 3, 8, 8]}, "outputs": {
 def facts() -> dict[str, Any]:
     """A manifest without its files' records."""
     return {
-        "format_version": 2,
+        "format_version": FORMAT_VERSION,
         "name": "dummy",
         "pretrained": "",
         "random_weights": True,
@@ -41,6 +43,7 @@ def facts() -> dict[str, Any]:
         },
         "image_graph": {"file": "image.onnx", **GRAPH},
         "text_graph": {"file": "text.onnx", **GRAPH},
+        "text_gradient_graph": {"file": "text-gradient.onnx", **GRAPH},
         "deep": None,
         "files": {},
         "parity": {"gradient_error": 1e-6},

@@ -84,6 +84,8 @@ def stored(name: str) -> int:
     if family == "tip-adapter":
         return SHOTS * 2 * (256 * 4 + 2)
     sizes = {
+        "coop-16": (4 * CONTEXT,),
+        "qcoop-16": (4 * CONTEXT,),
         "coop-per-class": (2 * CONTEXT,),
         "qcoop-per-class": (2 * CONTEXT,),
         "maple": (DEEP, PROJECTIONS),

@@ -139,9 +139,9 @@ def test_a_given_cotangent_adds_to_the_gradient(
     backbone = small_backbone(name)
     task = make_task(backbone, classes, length, vectors)
     cotangent = np.random.default_rng(0).normal(size=(classes, 32)).astype(np.float32)
-    feed = backbone._feed(task.context, task.tokens, need_grad=True)
-    feed |= {"image_features": task.images, "targets": task.targets, "cotangent": cotangent}
-    (gradient,) = backbone._text_session.run(["gradient"], feed)
+    feed = backbone._class_feed(task.context, task.tokens)
+    feed |= backbone._batch_feed(task.images, task.targets, 1.0, classes) | {"cotangent": cotangent}
+    (gradient,) = backbone._gradient_session.run(["gradient"], feed)
 
     context = torch.tensor(task.context, dtype=torch.float64, requires_grad=True)
     features = torch_features(exact(name), task.ids, context)
@@ -166,16 +166,6 @@ def test_the_hook_changes_nothing_when_the_context_is_the_text(
         assert torch.equal(
             torch_features(model, task.ids, context).round(decimals=12), plain.round(decimals=12)
         )
-
-
-@pytest.mark.parametrize("per_class", [False, True], ids=["shared", "per-class"])
-@pytest.mark.parametrize("name", MODELS)
-def test_need_grad_does_not_change_the_features(name: str, per_class: bool, small_backbone: Any) -> None:
-    backbone = small_backbone(name)
-    task = make_task(backbone, 10, 4, 4, per_class=per_class)
-    feeds = [backbone._feed(task.context, task.tokens, need_grad=flag) for flag in (False, True)]
-    plain, with_gradient = (backbone._text_session.run(["features"], feed)[0] for feed in feeds)
-    assert plain.tobytes() == with_gradient.tobytes()
 
 
 @pytest.mark.parametrize("per_class", [False, True], ids=["shared", "per-class"])

@@ -16,7 +16,7 @@ from qprompt_exporters.deep_image_graph import deep_image_graph, with_stem
 from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8
 from qprompt_exporters.models import CLEANING, POOLING, SourceModel, load_source
 from qprompt_exporters.storage import Weights, WeightsFile
-from qprompt_exporters.text_graph import text_graph
+from qprompt_exporters.text_graph import text_gradient_graph, text_graph
 from qprompt_exporters.tokenizer import PAD_TOKEN, tokenizer_json
 from qprompt_exporters.towers import TextTower, read_image_transformer, read_text_tower
 from qprompt_runtime.backbone import Backbone
@@ -147,8 +147,10 @@ def _write(
     table = ("token_embedding.weight",) if stored.int8_table else ()
     weights = Weights(tower.weights, half=stored.text == "fp16", int8_rows=table)
     text_file = WeightsFile(folder / "text.weights")
-    text_model = weights.build(*text_graph(tower, weights, source.tokenizer.sot_token_id))
-    text = _save(text_model, text_file, "text", stored.text)
+    start = source.tokenizer.sot_token_id
+    text = _save(weights.build(*text_graph(tower, weights, start)), text_file, "text", stored.text)
+    model = weights.build(*text_gradient_graph(tower, weights, start))
+    gradient = _save(model, text_file, "text-gradient", stored.text)
     progress("writing the image graph")
     image_file = WeightsFile(folder / "image.weights")
     image_model = _CONVERT[stored.image](image_graph(source.model, source.transform.size))
@@ -184,6 +186,7 @@ def _write(
         ),
         image_graph=image,
         text_graph=text,
+        text_gradient_graph=gradient,
         deep=deep,
         files={path.name: file_record(path) for path in files},
         parity={},
@@ -203,9 +206,11 @@ def _write_deep(
     text_file: WeightsFile,
     image_file: WeightsFile,
 ) -> DeepPrompts:
-    """Write the second pair of graphs, over the arrays that both files hold already."""
+    """Write the graphs with deep prompts, over the arrays that both files hold already."""
     transformer = read_image_transformer(source.model)
-    text = weights.build(*text_graph(tower, weights, source.tokenizer.sot_token_id, depth))
+    start = source.tokenizer.sot_token_id
+    text = weights.build(*text_graph(tower, weights, start, depth))
+    gradient = weights.build(*text_gradient_graph(tower, weights, start, depth))
     arrays = Weights(transformer.weights, half=stored.image == "fp16", like=image_file.places)
     image = with_stem(
         _CONVERT[stored.image](stem_graph(source.model, source.transform.size)),
@@ -217,6 +222,7 @@ def _write_deep(
         image_layers=transformer.layers,
         image_tokens=transformer.tokens,
         text_graph=_save(text, text_file, "text-deep", stored.text),
+        text_gradient_graph=_save(gradient, text_file, "text-gradient-deep", stored.text),
         image_graph=_save(image, image_file, "image-deep", stored.image),
     )
 

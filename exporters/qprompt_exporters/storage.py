@@ -80,6 +80,12 @@ class Weights:
         scale = self.arguments.get(f"{name}.scale")
         return picked if scale is None else op.mul(picked, op.gather(scale, indices))
 
+    def row(self, name: str, index: int) -> Var:
+        """One row of a table, [D], float32; a constant of its own, or onnxruntime would load the table to fold it."""
+        row = self.stored[name][index].astype(np.float32)
+        scales = self.stored.get(f"{name}.scale")
+        return op.const(row if scales is None else row * scales[index].astype(np.float32))
+
     def build(self, inputs: Mapping[str, Var], outputs: Mapping[str, Var]) -> onnx.ModelProto:
         """The finished graph, with every array of this object as an initializer."""
         model = build({**inputs, **self.arguments}, dict(outputs))

@@ -1,26 +1,29 @@
-"""The text tower and its gradient as one ONNX graph.
+"""The text tower as one ONNX graph, and its gradient as another.
 
-The graph answers two questions about C classes: their unit features, and (only when `need_grad` is true,
-behind an ONNX `If`) the loss on a batch of image features with its gradient with respect to the context
-vectors. The backward pass is written by hand out of plain operators, so that stock onnxruntime trains.
+The first gives the unit features of C classes. The second gives the loss on a batch of image features and its
+gradient with respect to the context vectors: its backward pass is written by hand out of plain operators, so that
+stock onnxruntime trains. They are two graphs over one file of weights, not one with a branch, because a
+session keeps what its graph can compute: who only predicts needs neither tape nor weights packed for two directions.
 
-Inputs (dimensions in brackets are dynamic):
+Inputs of both (dimensions in brackets are dynamic):
 
     context         float32 [G, n, D]  context vectors; G = 1: one context for all classes, G = C: one each
     tokens          int64   [G, R, S]  what follows the context, per class: name, end token, padding (C = G*R)
     ends            int64   [G, R]     where in the S tokens the end token stands
+
+and of the gradient:
+
     image_features  float32 [B, E]     unit features of a batch
     targets         float32 [B, C]     weight of each class as the true one; rows of a mean loss sum to 1/B
     logit_scale     float32 []         s in softmax(s * cos)
     cotangent       float32 [C, E]     added to the loss's gradient at the features (classes in chunks)
-    need_grad       bool    []         run the backward part
 
-Outputs: `features` float32 [C, E]; `embeddings` float32 [G, R, S, D], the rows of the token table;
-`loss` float32 [] = -sum(targets * log softmax(s * image @ features^T)); `gradient` float32 [G, n, D] of
-loss + sum(cotangent * features). The last two are zero or empty without `need_grad`.
+Outputs of the first: `features` float32 [C, E]; `embeddings` float32 [G, R, S, D], the rows of the token table. Of the
+second: `loss` float32 [] = -sum(targets * log softmax(s * image @ features^T)); `gradient` float32 [G, n, D] of
+loss + sum(cotangent * features).
 
-A deep graph (MaPLe) has one more input, `deep_prompts` float32 [J-1, n, D], which take the context's places before
-blocks 1 to J-1, and one more output, `deep_gradient`.
+Deep graphs (MaPLe) have one more input, `deep_prompts` float32 [J-1, n, D], which take the context's places before
+blocks 1 to J-1, and the second one more output, `deep_gradient`.
 
 How rows lie and what a causal tower saves is in `text_rows.py`. Two more savings are exact: in the last block only the end token's row is computed, and in the first block of
 a causal tower the backward pass ends at the prefix rows.
@@ -28,7 +31,6 @@ a causal tower the backward pass ends at the prefix rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +43,11 @@ from qprompt_exporters.text_rows import Rows
 from qprompt_exporters.towers import TextTower
 from qprompt_exporters.vjp import ints
 
+Values = dict[str, Var]
 
-def text_graph(
-    tower: TextTower, weights: Weights, start_token: int, depth: int = 1
-) -> tuple[dict[str, Var], dict[str, Var]]:
-    """Write the graph described at the top of this module.
+
+def text_graph(tower: TextTower, weights: Weights, start_token: int, depth: int = 1) -> tuple[Values, Values]:
+    """Write the graph of the features.
 
     Args:
         tower: The text tower; only its facts are used here.
@@ -56,56 +58,78 @@ def text_graph(
     Returns:
         The graph's inputs and its outputs, by name.
     """
-    width, embed = tower.width, tower.embed_dim
-    inputs = {
-        "context": argument(Tensor(np.float32, ("G", "n", width))),
-        "tokens": argument(Tensor(np.int64, ("G", "R", "S"))),
-        "ends": argument(Tensor(np.int64, ("G", "R"))),
+    inputs = _class_inputs(tower, depth)
+    forward = _forward(tower, weights, start_token, depth, inputs)
+    return inputs, {"features": forward.features, "embeddings": forward.suffix}
+
+
+def text_gradient_graph(
+    tower: TextTower, weights: Weights, start_token: int, depth: int = 1
+) -> tuple[Values, Values]:
+    """Write the graph of the loss and its gradient; arguments and return value as those of `text_graph`."""
+    embed = tower.embed_dim
+    inputs = _class_inputs(tower, depth) | {
         "image_features": argument(Tensor(np.float32, ("B", embed))),
         "targets": argument(Tensor(np.float32, ("B", "C"))),
         "logit_scale": argument(Tensor(np.float32, ())),
         "cotangent": argument(Tensor(np.float32, ("C", embed))),
-        "need_grad": argument(Tensor(np.bool_, ())),
     }
-    deep = argument(Tensor(np.float32, (depth - 1, "n", width)))
+    forward = _forward(tower, weights, start_token, depth, inputs)
+    image, rows = inputs["image_features"], forward.rows
+    loss, d_cosines = vjp.cross_entropy(image, forward.features, inputs["targets"], inputs["logit_scale"])
+    d_features = op.add(op.matmul(op.transpose(d_cosines), image), inputs["cotangent"])
+    d_raw = vjp.unit_backward(forward.features, forward.norm, d_features)
+    d_hidden = op.matmul(d_raw, op.transpose(weights["text_projection"]))
+    dx = vjp.layer_norm_backward(forward.last_norm, d_hidden)
+    d_deep: list[Var] = []
+    for layer in reversed(range(tower.layers)):
+        dx = _block_backward(weights, rows, layer, dx, forward.tapes[layer])
+        if 0 < layer < depth:
+            d_prompts, dx = rows.replace_context_backward(dx)
+            d_deep.insert(0, op.unsqueeze(d_prompts, ints(0)))
+    outputs = {"loss": loss, "gradient": rows.context_gradient(dx)}
+    return inputs, outputs | ({"deep_gradient": op.concat(d_deep, axis=0)} if d_deep else {})
+
+
+def _class_inputs(tower: TextTower, depth: int) -> Values:
+    """The inputs of both graphs, which say what the classes' prompts are."""
+    inputs = {
+        "context": argument(Tensor(np.float32, ("G", "n", tower.width))),
+        "tokens": argument(Tensor(np.int64, ("G", "R", "S"))),
+        "ends": argument(Tensor(np.int64, ("G", "R"))),
+    }
     if depth > 1:
-        inputs["deep_prompts"] = deep
+        inputs["deep_prompts"] = argument(Tensor(np.float32, (depth - 1, "n", tower.width)))
+    return inputs
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """The features of the classes, and what their backward pass needs."""
+
+    rows: Rows
+    suffix: Var
+    tapes: list[_BlockTape]
+    last_norm: vjp.NormTape
+    features: Var
+    norm: Var
+
+
+def _forward(tower: TextTower, weights: Weights, start_token: int, depth: int, inputs: Values) -> _Forward:
+    """From prompts to unit features."""
     rows = Rows(tower, inputs["context"], inputs["tokens"], inputs["ends"])
     suffix = weights.rows("token_embedding.weight", inputs["tokens"])
     x = rows.embed(weights, inputs["context"], suffix, start_token)
     tapes = []
     for layer in range(tower.layers):
         if 0 < layer < depth:
-            x = rows.replace_context(x, op.gather(deep, op.const(np.int64(layer - 1))))
+            prompts = op.gather(inputs["deep_prompts"], op.const(np.int64(layer - 1)))
+            x = rows.replace_context(x, prompts)
         x, tape = _block(weights, rows, layer, x)
         tapes.append(tape)
     hidden, last_norm = _norm(weights, "ln_final", x, tower.epsilon)
-    raw = op.matmul(hidden, weights["text_projection"])
-    features, norm = vjp.unit(raw)
-
-    def with_gradient() -> Sequence[Var]:
-        image, targets = inputs["image_features"], inputs["targets"]
-        loss, d_cosines = vjp.cross_entropy(image, features, targets, inputs["logit_scale"])
-        d_features = op.add(op.matmul(op.transpose(d_cosines), image), inputs["cotangent"])
-        d_raw = vjp.unit_backward(features, norm, d_features)
-        d_hidden = op.matmul(d_raw, op.transpose(weights["text_projection"]))
-        dx = vjp.layer_norm_backward(last_norm, d_hidden)
-        d_deep: list[Var] = []
-        for layer in reversed(range(tower.layers)):
-            dx = _block_backward(weights, rows, layer, dx, tapes[layer])
-            if 0 < layer < depth:
-                d_prompts, dx = rows.replace_context_backward(dx)
-                d_deep.insert(0, op.unsqueeze(d_prompts, ints(0)))
-        gradients = [rows.context_gradient(dx)] + ([op.concat(d_deep, axis=0)] if d_deep else [])
-        return [loss, *gradients]
-
-    def without_gradient() -> Sequence[Var]:
-        empty = op.const(np.zeros((0, 0, width), np.float32))
-        return [vjp.floats(0.0), *([empty] * min(depth, 2))]
-
-    answers = op.if_(inputs["need_grad"], then_branch=with_gradient, else_branch=without_gradient)
-    names = ("loss", "gradient", "deep_gradient")
-    return inputs, {"features": features, "embeddings": suffix, **dict(zip(names, answers, strict=False))}
+    features, norm = vjp.unit(op.matmul(hidden, weights["text_projection"]))
+    return _Forward(rows, suffix, tapes, last_norm, features, norm)
 
 
 @dataclass(frozen=True)
@@ -138,7 +162,7 @@ def _block(weights: Weights, rows: Rows, layer: int, x: Var) -> tuple[Var, _Bloc
     q, k, v = rows.own_heads(own_qkv, 3)
     if last:
         x = op.gather(x, rows.end_rows)
-        (q, _, _) = rows.own_heads(op.gather(qkv, rows.end_rows), 3)
+        (q, _, _) = rows.end_heads(op.gather(qkv, rows.end_rows), 3)
     merged, prefix, shared = [], None, None
     if shared_qkv is not None:
         shared_q, *prefix = rows.prefix_heads(shared_qkv, 3)
@@ -147,7 +171,7 @@ def _block(weights: Weights, rows: Rows, layer: int, x: Var) -> tuple[Var, _Bloc
             merged.append(rows.merge([out]))
     mask = rows.end_mask if last else rows.own_mask
     out, own = vjp.attend(q, k, v, mask, rows.head_width, prefix)
-    merged.append(rows.merge([out]))
+    merged.append(rows.merge([out]) if last else rows.merge_own([out]))
     x = op.add(x, linear("attn.out_proj", op.concat(merged, axis=0)))
     x, feed_forward = vjp.feed_forward(weights, name, tower.activation, tower.epsilon, x)
     return x, _BlockTape(norm_1, shared, own, feed_forward)
@@ -161,7 +185,7 @@ def _block_backward(weights: Weights, rows: Rows, layer: int, dx: Var, tape: _Bl
     dx = vjp.feed_forward_backward(weights, name, tape.feed_forward, dx)
     d_merged = op.matmul(dx, weights[f"{name}.attn.out_proj.weight"])
     d_shared, d_own = rows.split(d_merged) if tape.shared is not None else (None, d_merged)
-    (d_out,) = rows.own_heads(d_own, 1)
+    d_out = rows.end_heads(d_own, 1)[0] if last else rows.own_heads_backward(d_own)
     (d_q, d_k, d_v), d_prefix = vjp.attend_backward(tape.own, d_out)
     d_qkv = []
     if d_prefix:
@@ -172,7 +196,7 @@ def _block_backward(weights: Weights, rows: Rows, layer: int, dx: Var, tape: _Bl
             d_prefix = [op.add(a, b) for a, b in zip(d_prefix, d_self, strict=True)]
         d_qkv.append(rows.merge([d_shared_q, *d_prefix]))
     if not only_prefix:
-        d_qkv.append(rows.merge([op.mul(d_q, rows.at_end) if last else d_q, d_k, d_v]))
+        d_qkv.append(rows.merge_own([op.mul(d_q, rows.at_end) if last else d_q, d_k, d_v]))
     d_hidden = op.matmul(op.concat(d_qkv, axis=0), weights[f"{name}.attn.in_proj_weight"])
     if not only_prefix:
         d_in = vjp.layer_norm_backward(tape.norm_1, d_hidden)

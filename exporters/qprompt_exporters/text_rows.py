@@ -1,10 +1,14 @@
 """How the tokens of all classes lie in one matrix of rows, and the masks and moves that follow from it.
 
 A causal tower computes the prefix (start token and context: P = 1 + n rows) once a group instead of once a
-class: rows lie as [G*P + C*S, D], normalisations and linear maps stay one operation, and only attention
-tells the two parts apart (a suffix query sees the prefix's keys and its own class's). This is exact, since no
-prefix row sees a class. A tower without a causal mask sees everything, padding too: there each class has all
-its L = P + S rows, and the caller pads S to the full context length.
+class, and of a class only the rows up to its end token: rows lie as [G*P + T, D], where T counts the tokens of all
+classes without padding; normalisations and linear maps stay one operation. Only attention tells the parts
+apart (a suffix query sees the prefix's keys and its own class's): for it the classes' rows move to [C*S] places, as
+many for each class as for the longest, and back. This is exact, since no prefix row sees a class, and nothing sees
+what comes later.
+
+A tower without a causal mask sees everything, padding too: there each class has all its L = P + S rows, and
+the caller pads S to the full context length.
 """
 
 from __future__ import annotations
@@ -38,9 +42,16 @@ class Rows:
             self.own, first = op.add(dim(tokens, 2), self.prefix), ints(0)
             ends = op.add(ends, self.prefix)
         self.shared_rows = first
-        count = op.mul(self.groups, self.classes)
-        ends = op.reshape(ends, ints(-1))
-        self.end_rows = op.add(op.add(op.mul(_range(count), self.own), ends), first)
+        flat_ends = op.reshape(ends, ints(-1, 1))
+        used = op.less_or_equal(_range(self.own), flat_ends)  # [C, own]
+        lengths = op.add(flat_ends, ints(1)) if tower.causal else op.expand(self.own, op.shape(flat_ends))
+        starts = op.cumsum(lengths, op.const(np.int64(0)), exclusive=1)
+        self.end_rows = op.add(op.reshape(op.add(starts, flat_ends), ints(-1)), first)
+        if tower.causal:
+            self._places = op.reshape(op.add(starts, op.min([_range(self.own), flat_ends])), ints(-1))
+            used = op.reshape(used, ints(-1))
+            self._in_use = op.unsqueeze(op.cast(used, to=np.float32), ints(1))  # [C*own, 1]
+            self._rows = op.squeeze(op.non_zero(used), ints(0))
         ends = op.reshape(ends, op.concat([self.groups, ints(1), self.classes, ints(1, 1)], axis=0))
         at_end = op.equal(op.unsqueeze(_range(self.own), ints(1)), ends)
         self.at_end = op.cast(at_end, to=np.float32)  # [G, 1, R, own, 1]: 1 at the end token
@@ -53,7 +64,7 @@ class Rows:
     def embed(self, weights: Weights, context: Var, suffix: Var, start_token: int) -> Var:
         """Input rows of the first block: token or context vector, plus position."""
         width, positions = ints(self.tower.width), weights["positional_embedding"]
-        start = weights.rows("token_embedding.weight", ints(start_token))
+        start = weights.row("token_embedding.weight", start_token)
         start = op.expand(start, op.concat([self.groups, ints(1), width], axis=0))
         prefix = op.concat([start, context], axis=1)
         flat = op.concat([ints(-1), width], axis=0)
@@ -61,7 +72,7 @@ class Rows:
             prefix = op.add(prefix, op.slice(positions, ints(0), self.prefix))
             until = op.add(self.prefix, self.own)
             suffix = op.add(suffix, op.slice(positions, self.prefix, until))
-            return op.concat([op.reshape(prefix, flat), op.reshape(suffix, flat)], axis=0)
+            return op.concat([op.reshape(prefix, flat), self._packed(op.reshape(suffix, flat))], axis=0)
         shape = op.concat([self.groups, self.classes, self.prefix, width], axis=0)
         every = op.concat([op.expand(op.unsqueeze(prefix, ints(1)), shape), suffix], axis=2)
         return op.reshape(op.add(every, op.slice(positions, ints(0), self.own)), flat)
@@ -119,13 +130,32 @@ class Rows:
         return self._heads(x, op.concat([self.groups, ints(1), self.prefix], axis=0), count)
 
     def own_heads(self, x: Var, count: int) -> Sequence[Var]:
-        """[C*Q, count*D] to `count` times [G, H, R, Q, hd]; Q is S, or 1 in the last block."""
+        """The classes' own rows [T, count*D] to `count` times [G, H, R, S, hd]; places behind an end repeat it."""
+        return self.end_heads(op.gather(x, self._places) if self.tower.causal else x, count)
+
+    def own_heads_backward(self, d_x: Var) -> Var:
+        """Gradient [T,D] at the classes' rows to [G, H, R, S, hd]; zero behind an end, where nothing was read."""
+        if self.tower.causal:
+            d_x = op.mul(op.gather(d_x, self._places), self._in_use)
+        return self.end_heads(d_x, 1)[0]
+
+    def end_heads(self, x: Var, count: int) -> Sequence[Var]:
+        """One row a class, [C, count*D], to `count` times [G, H, R, 1, hd]."""
         return self._heads(x, op.concat([self.groups, self.classes, ints(-1)], axis=0), count)
 
     def _heads(self, x: Var, leading: Var, count: int) -> Sequence[Var]:
         shape = op.concat([leading, ints(count), self.heads, ints(self.head_width)], axis=0)
         stacked = op.transpose(op.reshape(x, shape), perm=[3, 0, 4, 1, 2, 5])
         return [op.gather(stacked, op.const(np.int64(k)), axis=0) for k in range(count)]
+
+    def merge_own(self, parts: Sequence[Var]) -> Var:
+        """Parts of [G, H, R, S, hd] back to the classes' own rows [T, len(parts)*D]."""
+        merged = self.merge(parts)
+        return self._packed(merged) if self.tower.causal else merged
+
+    def _packed(self, x: Var) -> Var:
+        """The rows [T, ...] in use of [C*S, ...]."""
+        return op.gather(x, self._rows)
 
     def merge(self, parts: Sequence[Var]) -> Var:
         """Parts of [G, H, R, Q, hd] back to rows [G*R*Q, len(parts)*D]."""

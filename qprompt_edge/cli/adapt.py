@@ -63,7 +63,7 @@ def command(
         float | None, typer.Option(min=0, help="Peak learning rate; by default it follows from the backbone.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Photos a step; by default what suits the method.")
+        int | None, typer.Option(min=1, help="Photos a step; by default what suits the method (qcoop: all).")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue this task where it stopped.")] = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from qprompt_edge.cli import adapt, backbones, convert, evaluate, export, inspect, predict, reproduce
+from qprompt_edge.cli import adapt, backbones, bench, convert, evaluate, export, inspect, predict, reproduce
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,4 +21,5 @@ app.command("inspect")(inspect.command)
 app.command("convert")(convert.command)
 app.command("reproduce")(reproduce.command)
 app.command("export")(export.command)
+app.command("bench")(bench.command)
 app.add_typer(backbones.app, name="backbones")

@@ -52,7 +52,7 @@ def command(
     names = None if classes is None else _names(classes)
     paths = list_images(images)
     classifier = PromptClassifier.load(prompt, backbone, classes=names, provider=provider, threads=threads)
-    fit_activations(classifier.backbone, max_memory)
+    fit_activations(classifier.backbone, max_memory, tuning=False)
     rows, unread = [], 0
     writer = csv.writer(sys.stdout)
     if as_csv:

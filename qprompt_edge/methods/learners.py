@@ -23,7 +23,9 @@ from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile
 METHODS: Mapping[str, str] = {"qcoop": qcoop.NAME, "qmaple": FOLDED, "qmaple-coupled": qmaple.COUPLED}
 """What can be asked for, and its name in a prompt file."""
 
-_DEEP = TrainingConfig(epochs=10, batch_size=8)  # few passes and small batches, as in MaPLe
+_DEEP = TrainingConfig(
+    epochs=10, batch_size=8, relative_rate=650.0
+)  # few passes and small batches, as in MaPLe
 
 DEFAULT_TRAINING: Mapping[str, TrainingConfig] = {
     "qcoop": TrainingConfig(),

@@ -5,9 +5,19 @@ The loop, the objective and the quantizer are the same for all of them; a row sa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qprompt_edge.methods.learners import DEFAULT_TRAINING
+from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.quantizer import UNQUANTIZED_BITS, Clustering
+from qprompt_edge.schedule import TrainingConfig
+
+PAPER_TRAINING: Mapping[str, TrainingConfig] = {
+    **DEFAULT_TRAINING,
+    "qcoop": TrainingConfig(epochs=50, batch_size=32, relative_rate=650.0),
+}
+"""How each learner is trained where methods are compared: for contexts CoOp's epochs and batches, not `adapt`'s fewer steps."""
 
 _ALWAYS = Clustering(interval=1, divergence=-1.0)  # a divergence is at least 0: renewed after every step
 
@@ -25,6 +35,7 @@ class Recipe:
         noise: Deviation of Gaussian noise on the weights in the forward pass, in units of the initial weights' own.
         clustering: When and how the codebook is renewed.
         per_class: Context vectors of each class's own.
+        context_init: Words that the context starts from; one vector a token.
     """
 
     title: str
@@ -34,6 +45,7 @@ class Recipe:
     noise: float = 0.0
     clustering: Clustering = field(default_factory=Clustering)
     per_class: bool = False
+    context_init: str = CONTEXT_INIT
 
     @property
     def knows_new_classes(self) -> bool:
@@ -42,6 +54,8 @@ class Recipe:
 
 
 WIDTHS = (1, 2, 4)
+SIXTEEN_WORDS = "a good clear photo of one single object of the kind that people call by name"
+"""As many vectors as CoOp learns from few shots; words instead of its noise, so that tuning starts from zero-shot."""
 
 
 def _widths(name: str, title: str, **settings: object) -> dict[str, Recipe]:
@@ -54,6 +68,8 @@ RECIPES: dict[str, Recipe] = {
     "ensemble": Recipe("zero-shot, ensemble", "ensemble"),
     "coop": Recipe("CoOp"),
     **_widths("qcoop", "QCoOp"),
+    "coop-16": Recipe("CoOp, 16 vectors", context_init=SIXTEEN_WORDS),
+    "qcoop-16-1": Recipe("QCoOp, 16 vectors, 1 bit", bits=1, context_init=SIXTEEN_WORDS),
     "noise-weak": Recipe("CoOp, noise 0.1 sigma", noise=0.1),
     "noise-moderate": Recipe("CoOp, noise 1 sigma", noise=1.0),
     "noise-strong": Recipe("CoOp, noise 10 sigma", noise=10.0),

@@ -61,7 +61,7 @@ class BackboneChoice:
         """
         kind = DeepBackbone if self.deep else Backbone
         backbone = kind.load(self.backbone, self.provider, self.threads)
-        fit_activations(backbone, self.max_memory)
+        fit_activations(backbone, self.max_memory, tuning=True)
         return backbone
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from qprompt_edge.evaluation import linear_probe
 from qprompt_edge.methods import qmaple
-from qprompt_edge.methods.learners import METHODS, default_training, finished_prompt, make_tuning
-from qprompt_edge.methods.recipes import RECIPES, Recipe
+from qprompt_edge.methods.learners import METHODS, finished_prompt, make_tuning
+from qprompt_edge.methods.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.methods.tip_adapter import tip_adapter
 from qprompt_edge.methods.zero_shot import class_features, ensemble_features
 from qprompt_edge.photos import LabelledPhotos
@@ -72,7 +72,7 @@ class Workbench:
     Attributes:
         backbone: The frozen model; a `DeepBackbone` where a recipe learns deep prompts.
         sets: Encoded data sets by name.
-        training: Settings that replace the methods' defaults.
+        training: Settings that replace `PAPER_TRAINING`'s.
     """
 
     backbone: Backbone
@@ -131,12 +131,14 @@ class Workbench:
             features[:, None],
             PhotoPixels(photos.paths, backbone.manifest.image_transform, 0, seed),
             photos.labels,
+            context_init=recipe.context_init,
             per_class=recipe.per_class,
             seed=seed,
         )
         first = tuning.weights[tuning.leading]
-        settings = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed} | dict(self.training)
-        config = default_training(recipe.learner, noise=recipe.noise * float(first.std()), **settings)
+        own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed}
+        own["noise"] = recipe.noise * float(first.std())
+        config = replace(PAPER_TRAINING[recipe.learner], **own | dict(self.training))
         config = settle(config, {tuning.leading: first}, backbone.manifest.logit_scale)
         state = start(tuning.weights, config, tuning.coupling)
         state = run(state, tuning.objective, photos.labels, config, coupling=tuning.coupling)

@@ -1,14 +1,16 @@
 """A loaded backbone: photos to features, classes to features, and the gradient that tuning needs.
 
-Class features come from one graph (see `docs/bundle.md`). It is fed in chunks of classes whose activations
-fit a budget; a training step whose classes fit in one chunk computes loss and gradient in a single run, and
-one that does not takes two passes: features of every chunk, then each chunk's gradient for the cotangent
-that the loss over all classes assigns to it. Both give the same result.
+Classes run in chunks whose activations fit a budget; a training step whose classes fit in one chunk computes loss and
+gradient in a single run, and one that does not takes two passes: features of every chunk, then each chunk's
+gradient for the cotangent that the loss over all classes assigns to it. Both give the same result.
+
+Features of classes are seldom asked for, so their graph's weights stay memory-mapped; tuning runs its graph hundreds of
+times, so that packs them (see `providers.open_session`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,18 +19,19 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from qprompt_runtime.bundle import find_bundle, read_manifest
+from qprompt_runtime.class_chunks import class_chunks, cut
 from qprompt_runtime.manifest import Manifest
-from qprompt_runtime.providers import choose_provider, open_session
+from qprompt_runtime.providers import choose_provider, open_session, return_freed_memory
 from qprompt_runtime.text import ClassTokens, Tokenizer, class_tokens
 
 Array = NDArray[np.float32]
+Feed = dict[str, NDArray[np.generic]]
 
 _IMAGES_PER_RUN = 8
+_IMAGES_PER_BLOCK = 1024
+"""Photos whose logits over all classes are held at a time."""
 _ACTIVATION_BYTES = 256 * 10**6
 """Default budget for the activations of one text run."""
-FLOATS_PER_TOKEN = 22
-"""Activations that a block keeps for its gradient, in widths of the tower, per token (measured: 0.53 MB per
-token for 12 blocks of width 512)."""
 
 
 class Backbone:
@@ -79,20 +82,49 @@ class Backbone:
 
     @cached_property
     def _text_session(self) -> onnxruntime.InferenceSession:
-        path = self.folder / self.manifest.text_graph.file
+        return open_session(
+            self.folder / self.manifest.text_graph.file, self.provider, self.threads, prepack=False
+        )
+
+    @cached_property
+    def _gradient_session(self) -> onnxruntime.InferenceSession:
+        self.close_text_tower()  # the gradient's graph computes features too: two copies seldom serve
+        path = self.folder / self.manifest.text_gradient_graph.file
         return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
 
-    def open_for_tuning(self) -> None:
-        """Load what a tuning step runs, the text tower, now.
+    def open_image_tower(self) -> None:
+        """Load what photos need, now."""
+        _ = self._image_session
 
-        With `spare_memory` set before, its weights stay memory-mapped: no packed copies are made, one for each
-        direction, and a step takes a quarter longer.
+    def open_for_tuning(self) -> None:
+        """Load what a tuning step runs, and touch all of its weights, so that what memory is left is what is left.
+
+        With `spare_memory` set before, weights stay memory-mapped: no packed copies are made, one for each
+        direction, and a step takes up to a third longer.
         """
-        _ = self._text_session
+        feed = self._class_feed(*self._empty_class()) | self._batch_feed(None, None, 1.0, 1)
+        self._gradient_session.run(["gradient"], feed)
+
+    def open_for_classes(self) -> None:
+        """Load what features of classes need, and touch all of its weights."""
+        self.encode_classes(*self._empty_class())
+
+    def _empty_class(self) -> tuple[Array, ClassTokens]:
+        """A context of one zero vector, float32 [1,1,D], and a class without a name."""
+        layout = self.manifest.text
+        tokens = np.full((1, layout.context_length - 2), layout.end_token, np.int64)
+        return np.zeros((1, 1, layout.width), np.float32), ClassTokens(tokens, np.zeros(1, np.int64))
 
     def close_image_tower(self) -> None:
         """Give back the image tower's memory; it opens again when it is needed."""
         self.__dict__.pop("_image_session", None)
+        return_freed_memory()
+
+    def close_text_tower(self) -> None:
+        """Give back the memory of the text graphs and the tokenizer; they open again when they are needed."""
+        for name in ("_text_session", "_gradient_session", "tokenizer"):
+            self.__dict__.pop(name, None)
+        return_freed_memory()
 
     def encode_images(self, pixels: Array) -> Array:
         """Features of photos.
@@ -126,7 +158,7 @@ class Backbone:
         row[: len(ids)] = ids[: len(row)]
         tokens = ClassTokens(row[None], np.array([len(row) - 1]))
         context = np.zeros((1, 1, layout.width), np.float32)
-        feed = self._feed(context, tokens, need_grad=False)
+        feed = self._class_feed(context, tokens)
         embeddings: Array = self._text_session.run(["embeddings"], feed)[0]
         return embeddings[0, 0, : len(ids)]
 
@@ -140,13 +172,11 @@ class Backbone:
         Returns:
             float32 [C,E], rows of length 1. A class's features do not depend on the others.
         """
-        features = []
-        for part in self._chunks(tokens, context.shape[1]):
-            feed = self._feed(
-                _part(context, part), self._cut(tokens, part, context.shape[1]), need_grad=False
-            )
-            features.append(self._text_session.run(["features"], feed)[0])
-        return np.concatenate(features)
+        features = np.empty((len(tokens.ends), self.manifest.embed_dim), np.float32)
+        for chunk in self._chunks(tokens, context.shape[1]):
+            feed = self._class_feed(_part(context, chunk), cut(tokens, chunk, self.manifest.text))
+            features[chunk] = self._text_session.run(["features"], feed)[0]
+        return features
 
     def loss_and_gradient(
         self, context: Array, tokens: ClassTokens, image_features: Array, targets: Array, logit_scale: float
@@ -163,60 +193,52 @@ class Backbone:
         Returns:
             The loss, and float32 [G,n,D].
         """
-        count = context.shape[1]
-        scale = np.array(logit_scale, np.float32)
-        chunks = list(self._chunks(tokens, count))
+        chunks = self._chunks(tokens, context.shape[1])
         if len(chunks) == 1:
-            feed = self._feed(context, tokens, need_grad=True)
-            feed |= {"image_features": image_features, "targets": targets, "logit_scale": scale}
-            loss, gradient = self._text_session.run(["loss", "gradient"], feed)
+            feed = self._class_feed(context, tokens)
+            feed |= self._batch_feed(image_features, targets, logit_scale, len(tokens.ends))
+            loss, gradient = self._gradient_session.run(["loss", "gradient"], feed)
             return float(loss), gradient
+        _ = self._gradient_session  # before the features' session, which it would close
         features = self.encode_classes(context, tokens)
+        scale = np.array(logit_scale, np.float32)
         loss, cotangent = cross_entropy(features, image_features, targets, scale)
         gradient = np.zeros_like(context)
-        for part in chunks:
-            feed = self._feed(_part(context, part), self._cut(tokens, part, count), need_grad=True)
-            feed["cotangent"] = cotangent[part]
-            _part(gradient, part)[...] += self._text_session.run(["gradient"], feed)[0]
+        for chunk in chunks:
+            feed = self._class_feed(_part(context, chunk), cut(tokens, chunk, self.manifest.text))
+            feed |= self._batch_feed(None, None, 1.0, len(chunk)) | {"cotangent": cotangent[chunk]}
+            gradient[chunk if len(context) > 1 else ...] += self._gradient_session.run(["gradient"], feed)[0]
         return loss, gradient
 
-    def _feed(
-        self, context: Array, tokens: ClassTokens, *, need_grad: bool
-    ) -> dict[str, NDArray[np.generic]]:
-        """Every input of the text graph; a batch of one weightless image stands in where there is no loss."""
-        groups, classes = len(context), len(tokens.tokens)
-        shape = (groups, classes // groups)
-        embed = self.manifest.embed_dim
+    def _class_feed(self, context: Array, tokens: ClassTokens) -> Feed:
+        """What the text tower reads of classes: context [G,n,D] and their tokens."""
+        shape = (len(context), len(tokens.ends) // len(context))
         return {
             "context": np.ascontiguousarray(context, np.float32),
             "tokens": tokens.tokens.reshape(*shape, -1),
             "ends": tokens.ends.reshape(shape),
-            "image_features": np.zeros((1, embed), np.float32),
-            "targets": np.zeros((1, classes), np.float32),
-            "logit_scale": np.array(1.0, np.float32),
-            "cotangent": np.zeros((classes, embed), np.float32),
-            "need_grad": np.array(need_grad),
         }
 
-    def _chunks(self, tokens: ClassTokens, context_vectors: int) -> Iterator[slice]:
-        """Cut C classes into runs whose activations fit `activation_bytes`."""
-        layout = self.manifest.text
-        rows = tokens.tokens.shape[1] + (0 if layout.causal else 1 + context_vectors)
-        per_class = rows * layout.width * layout.layers * FLOATS_PER_TOKEN * 4
-        step = max(1, int(self.activation_bytes // per_class))
-        for start in range(0, len(tokens.tokens), step):
-            yield slice(start, min(start + step, len(tokens.tokens)))
+    def _batch_feed(
+        self, image_features: Array | None, targets: Array | None, logit_scale: float, classes: int
+    ) -> Feed:
+        """What the loss reads; without a batch, one weightless image stands in, and only a cotangent counts."""
+        embed = self.manifest.embed_dim
+        return {
+            "image_features": np.zeros((1, embed), np.float32) if image_features is None else image_features,
+            "targets": np.zeros((1, classes), np.float32) if targets is None else targets,
+            "logit_scale": np.array(logit_scale, np.float32),
+            "cotangent": np.zeros((classes, embed), np.float32),
+        }
 
-    def _cut(self, tokens: ClassTokens, part: slice, context_vectors: int) -> ClassTokens:
-        """Tokens of some classes, no longer than the longest of them needs."""
-        ends = tokens.ends[part]
-        length = int(ends.max()) + 1 if self.manifest.text.causal else tokens.tokens.shape[1]
-        return ClassTokens(np.ascontiguousarray(tokens.tokens[part, :length]), ends)
+    def _chunks(self, tokens: ClassTokens, context_vectors: int) -> list[NDArray[np.int64]]:
+        """Positions of the classes of each run, whose activations fit `activation_bytes`."""
+        return class_chunks(tokens, self.manifest.text, context_vectors, self.activation_bytes)
 
 
-def _part(context: Array, part: slice) -> Array:
+def _part(context: Array, chunk: NDArray[np.int64]) -> Array:
     """The context vectors that some classes use."""
-    return context if len(context) == 1 else context[part]
+    return context if len(context) == 1 else context[chunk]
 
 
 def cross_entropy(
@@ -233,8 +255,13 @@ def cross_entropy(
     Returns:
         The loss, and float32 [C,E].
     """
-    logits = logit_scale * (image_features @ class_features.T)
-    logits -= logits.max(axis=1, keepdims=True)
-    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    d_logits = logit_scale * (np.exp(log_p) * targets.sum(axis=1, keepdims=True) - targets)
-    return float(-(targets * log_p).sum()), d_logits.T @ image_features
+    loss, gradient = 0.0, np.zeros_like(class_features)
+    for start in range(0, len(image_features), _IMAGES_PER_BLOCK):
+        images, wanted = (rows[start : start + _IMAGES_PER_BLOCK] for rows in (image_features, targets))
+        logits = logit_scale * (images @ class_features.T)
+        logits -= logits.max(axis=1, keepdims=True)
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        d_logits = logit_scale * (np.exp(log_p) * wanted.sum(axis=1, keepdims=True) - wanted)
+        loss -= float((wanted * log_p).sum())
+        gradient += d_logits.T @ images
+    return loss, gradient

@@ -81,7 +81,8 @@ def read_manifest(folder: Path) -> Manifest:
         if not _is_plain(name):
             raise BundleError(f"{folder}: the manifest lists a file outside of the bundle: {name!r}")
         _check_size(folder / name, record)
-    used = {manifest.image_graph.file, manifest.text_graph.file, "tokenizer.json"}
+    graphs = (manifest.image_graph, manifest.text_graph, manifest.text_gradient_graph)
+    used = {graph.file for graph in graphs} | {"tokenizer.json"}
     if not used <= set(manifest.files):
         raise BundleError(
             f"{folder}: the manifest does not list {', '.join(sorted(used - set(manifest.files)))}"

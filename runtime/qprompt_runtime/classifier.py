@@ -67,8 +67,10 @@ class PromptClassifier:
 
     @cached_property
     def class_features(self) -> NDArray[np.float32]:
-        """float32 [C,E]: computed at the first prediction, so that a memory limit can be set before it."""
-        return prompt_features(self.prompt, self.backbone, self.names)
+        """float32 [C,E]: computed when first needed, so that a memory limit can be set before; then the text tower closes."""
+        features = prompt_features(self.prompt, self.backbone, self.names)
+        self.backbone.close_text_tower()
+        return features
 
     @classmethod
     def load(
@@ -107,6 +109,7 @@ class PromptClassifier:
         Raises:
             ImageError: The image cannot be read.
         """
+        _ = self.class_features  # before the image tower opens: so only one tower is in memory at a time
         pixels = load_pixels(image, self.backbone.manifest.image_transform)
         return self.predict_features(self.encode_images(pixels[None]), top_k)[0]
 

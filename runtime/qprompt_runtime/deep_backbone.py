@@ -15,7 +15,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from qprompt_runtime.backbone import FLOATS_PER_TOKEN, Array, Backbone
+from qprompt_runtime.backbone import Array, Backbone, Feed
+from qprompt_runtime.class_chunks import FLOATS_PER_PLACE, FLOATS_PER_TOKEN, cut
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import DeepPrompts
 from qprompt_runtime.providers import open_session
@@ -53,9 +54,20 @@ class DeepBackbone(Backbone):
         path = self.folder / self.deep.text_graph.file
         return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
 
+    @cached_property
+    def _deep_gradient_session(self) -> onnxruntime.InferenceSession:
+        path = self.folder / self.deep.text_gradient_graph.file
+        return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
+
+    def close_text_tower(self) -> None:
+        """Give back the memory of all text graphs; they open again when they are needed."""
+        self.__dict__.pop("_deep_text_session", None)
+        self.__dict__.pop("_deep_gradient_session", None)
+        super().close_text_tower()
+
     def open_for_tuning(self) -> None:
         """Load both towers with their prompts now; see `Backbone.open_for_tuning`."""
-        _ = self._deep_text_session, self._deep_image_session
+        _ = self._deep_text_session, self._deep_gradient_session, self._deep_image_session
 
     def encode_prompted_classes(self, prompts: Array, tokens: ClassTokens) -> Array:
         """Features of classes.
@@ -67,8 +79,10 @@ class DeepBackbone(Backbone):
         Returns:
             float32 [C,E], rows of length 1.
         """
-        feeds = self._text_feeds(prompts, tokens, need_grad=False)
-        return np.concatenate([self._deep_text_session.run(["features"], feed)[0] for _, feed in feeds])
+        features = np.empty((len(tokens.ends), self.manifest.embed_dim), np.float32)
+        for chunk, feed in self._text_feeds(prompts, tokens):
+            features[chunk] = self._deep_text_session.run(["features"], feed)[0]
+        return features
 
     def encode_prompted_images(self, pixels: Array, prompts: Array) -> Array:
         """Features of photos.
@@ -121,25 +135,22 @@ class DeepBackbone(Backbone):
             loss += float(part_loss)
             d_image += gradient
             cotangent += class_gradient
-        for classes_part, feed in self._text_feeds(text_prompts, tokens, need_grad=True):
-            feed["cotangent"] = cotangent[classes_part]
+        for chunk, feed in self._text_feeds(text_prompts, tokens):
+            feed |= self._batch_feed(None, None, 1.0, len(chunk)) | {"cotangent": cotangent[chunk]}
             names = ["gradient", "deep_gradient"] if len(text_prompts) > 1 else ["gradient"]
-            first, *rest = self._deep_text_session.run(names, feed)
+            first, *rest = self._deep_gradient_session.run(names, feed)
             d_text += np.concatenate([first, *rest])
         return loss, d_text, d_image
 
-    def _text_feeds(
-        self, prompts: Array, tokens: ClassTokens, *, need_grad: bool
-    ) -> Iterator[tuple[slice, dict[str, NDArray[np.generic]]]]:
-        """Inputs of the deep text graph, for one part of the classes after another."""
-        count = prompts.shape[1]
-        for part in self._chunks(tokens, count):
-            feed = self._feed(prompts[:1], self._cut(tokens, part, count), need_grad=need_grad)
+    def _text_feeds(self, prompts: Array, tokens: ClassTokens) -> Iterator[tuple[NDArray[np.int64], Feed]]:
+        """What the deep text graphs read of one run of classes after another, with the classes' positions."""
+        for chunk in self._chunks(tokens, prompts.shape[1]):
+            feed = self._class_feed(prompts[:1], cut(tokens, chunk, self.manifest.text))
             if len(prompts) > 1:
                 feed["deep_prompts"] = np.ascontiguousarray(prompts[1:], np.float32)
-            yield part, feed
+            yield chunk, feed
 
-    def _image_feed(self, pixels: Array, prompts: Array) -> dict[str, NDArray[np.generic]]:
+    def _image_feed(self, pixels: Array, prompts: Array) -> Feed:
         """Every input of the deep image graph; one weightless class stands in where there is no loss."""
         return {
             "pixels": pixels,
@@ -153,7 +164,8 @@ class DeepBackbone(Backbone):
     def _image_parts(self, count: int, prompts: int) -> Iterator[slice]:
         """Cut a batch into runs whose activations fit `activation_bytes`."""
         tokens = self.deep.image_tokens + prompts
-        each = tokens * self.deep.image_width * self.deep.image_layers * FLOATS_PER_TOKEN * 4
+        per_token = (FLOATS_PER_TOKEN + FLOATS_PER_PLACE) * self.deep.image_width * self.deep.image_layers * 4
+        each = tokens * per_token
         step = max(1, int(self.activation_bytes // each))
         for start in range(0, count, step):
             yield slice(start, min(start + step, count))

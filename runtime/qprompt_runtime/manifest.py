@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.images import ImageTransform
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FINGERPRINT_BYTES = 16
 
 _T = TypeVar("_T")
@@ -70,7 +70,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class DeepPrompts:
-    """A second pair of graphs, which take prompts in their first blocks (MaPLe); they share the weights of the first.
+    """Graphs that take prompts in the towers' first blocks (MaPLe); they share the weights of the others.
 
     Attributes:
         depth: Blocks of each tower that take prompts, J; the first are the towers' inputs.
@@ -78,7 +78,8 @@ class DeepPrompts:
         image_layers: Blocks of the image tower.
         image_tokens: Tokens of an image without prompts; the three say what a training step holds in memory.
         text_graph: The text tower.
-        image_graph: The image tower.
+        text_gradient_graph: The loss and its gradient at the text prompts.
+        image_graph: The image tower with its gradient.
     """
 
     depth: int
@@ -86,6 +87,7 @@ class DeepPrompts:
     image_layers: int
     image_tokens: int
     text_graph: Graph
+    text_gradient_graph: Graph
     image_graph: Graph
 
 
@@ -118,7 +120,8 @@ class Manifest:
         image_transform: How a photo becomes pixels.
         text: How class names become token rows.
         image_graph: The image tower.
-        text_graph: The text tower with its gradient.
+        text_graph: The text tower.
+        text_gradient_graph: The loss and its gradient at the context vectors.
         deep: The graphs that take deep prompts, if the bundle has them.
         files: Every file but the manifest, by name.
         parity: What was measured against torch when the bundle was written, by name.
@@ -138,6 +141,7 @@ class Manifest:
     text: TextLayout
     image_graph: Graph
     text_graph: Graph
+    text_gradient_graph: Graph
     deep: DeepPrompts | None
     files: dict[str, FileRecord]
     parity: dict[str, float]

@@ -1,0 +1,230 @@
+"""docs/performance.md, written from stored figures: every number in it is taken from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks import adaptation, cold_start, images, memory, scaling, steps, targets
+from benchmarks.tables import duration, markdown_table, megabytes, ratio, times
+
+Figures = Mapping[str, Any]
+
+NOTES: tuple[str, ...] = ()
+"""What was tried and did not help, a sentence or two each."""
+
+_HEAD = """# Performance
+
+<!-- Written by `python -m benchmarks.performance`; change the benchmarks, not this page. -->
+
+How fast and how small `qprompt-edge` is beside CoOp in PyTorch, and what limits it. Every figure is from
+`python -m benchmarks.performance` on one machine, both sides of a ratio always from the same part of it; the figures themselves are in [performance.json](performance.json).
+"""
+
+_READING = """## How to read it
+
+- **Ratios travel, times do not.** Both sides ran on the same machine, with the same threads, weights, class names and photos, in turn, so
+  that a drift of the machine's speed met both. On another machine expect other times and similar ratios, except where int8 is
+  concerned (below).
+- **The backbones hold random weights.** Time and memory do not depend on what weights are; accuracy does, and is measured on the embedded
+  backbone ([defaults.md](defaults.md)).
+- **PyTorch CoOp** (`benchmarks/torch_coop.py`) works as its authors' code does: 77 tokens for every class, images encoded in
+  every step, autograd through the text tower. Its photos come decoded and cropped, its loading is not counted. Its whole adaptation is
+  computed: steps times the median step.
+- **Trimmed and cached** is PyTorch too, as a careful user would write it: text cut behind the longest name, image features computed once.
+  What this row gains over the first is the algorithm's; what ours gains over this row is the graph's: a prefix computed once for all
+  classes, names without padding, a gradient without PyTorch's bookkeeping, and, by default, fewer steps where that is said.
+- **Cached features mean no random crops and flips**, which the authors' code draws anew in every step. `--views` caches some of each photo.
+- Ours is the command `qprompt-edge adapt` from the start of its process, with an empty cache, decoding included.
+"""
+
+_LIMITS = """## What limits what
+
+- **Encoding photos** is most of a short adaptation: each photo goes through the image tower once. Int8 makes it faster, and most so on processors
+  with instructions for products of bytes (VNNI on x86-64, dot product on ARM). A Raspberry Pi 4 has neither, a Raspberry Pi 5
+  and the Jetsons from Xavier on have dot products.
+- **A tuning step** is products of matrices in the text tower, so it grows with the tokens of all class names together, and hardly with the
+  photos in the batch. The roofline compares it with a plain large product; the rest goes into normalisation, softmax and activations,
+  products too small to fill the processor, and reading weights.
+- **Non-causal text towers** (MobileCLIP2) see their padding, so all tokens of the full length are computed for every class, exactly as
+  in PyTorch; nothing can be trimmed or shared there.
+- **Memory** is the text tower's weights and the activations of one group of classes. `--max-memory` makes the groups smaller, for a second pass
+  over the classes in each step. Pages of memory-mapped weights count as resident here; a machine short of memory drops them.
+- **Many classes** cost time in proportion; beyond one group a step takes two passes.
+"""
+
+
+def write(figures: Figures) -> str:
+    """The whole page.
+
+    Args:
+        figures: What `benchmarks.performance` stores; parts that are missing are left out.
+    """
+    parts = [
+        _HEAD,
+        _machine(figures["machine"]),
+        _section("What was asked and what was reached", targets.table(figures)),
+    ]
+    parts += [_summary(figures), _READING]
+    for name, make in _SECTIONS.items():
+        if name in figures:
+            parts.append(make(figures))
+    parts.append(_LIMITS)
+    if NOTES:
+        parts.append("## What did not help\n\n" + "".join(f"- {note}\n" for note in NOTES))
+    return "\n".join(parts)
+
+
+def _section(title: str, table: tuple[list[str], list[list[str]]], after: str = "") -> str:
+    return f"## {title}\n\n{markdown_table(*table)}" + (f"\n{after}\n" if after else "")
+
+
+def _machine(machine: Figures) -> str:
+    """What it ran on."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    vector = f", {machine['vector'].upper()}" if machine["vector"] else ""
+    products = machine["byte_products"] or "no instructions for products of bytes (VNNI, dot product)"
+    return (
+        f"Machine: {machine['processor']} ({machine['architecture']}{vector}; {products}), {machine['cores']} cores, "
+        f"{machine['threads']} threads used, {machine['memory_mb'] / 1000:.0f} GB of memory; Python {machine['python']}, {versions}.\n"
+    )
+
+
+def _summary(figures: Figures) -> str:
+    """The gain of the headline configuration, split into what the algorithm gives and what the graph gives."""
+    if "adaptation" not in figures:
+        return ""
+    model, configuration = adaptation.HEADLINE
+    found = figures["adaptation"][model]
+    ours, authors, trimmed = found["ours"][configuration], found["authors"], found["trimmed"]
+    total = ratio(authors["seconds"], ours["seconds"])
+    cached = ratio(authors["seconds"], trimmed["seconds"])
+    rest = ratio(trimmed["seconds"], ours["seconds"])
+    if ours["steps"] == authors["steps"]:
+        source = f"from the graph and int8, at the same {ours['steps']} steps"
+    else:
+        source = (
+            f"from everything else: the graph, int8, and {ours['steps']} steps instead of {authors['steps']}"
+        )
+    return (
+        f"A whole adaptation of {model} ({configuration}) takes {duration(ours['seconds'])} where PyTorch CoOp takes "
+        f"{duration(authors['seconds'])}: {times(total)}. Of that, {times(cached)} come from encoding each photo once and cutting "
+        f"the text (PyTorch can do that too: {duration(trimmed['seconds'])}), and {times(rest)} {source}.\n"
+    )
+
+
+def _adaptation(figures: Figures) -> str:
+    lines = []
+    for model, found in figures["adaptation"].items():
+        timed = f"PyTorch {found['authors']['timed_steps']} timed steps, ours {found['rounds']} runs"
+        for name, row in found["ours"].items():
+            lines.append(
+                f"- {model}, {name}: encoding {duration(row['encode'])}, tuning {duration(row['train'])} ({timed})"
+            )
+    text = (
+        "PyTorch's totals are steps times the median step, for the trimmed rows with encoding the photos once; loading and decoding are "
+        "not in them. Where the time goes on our side:\n\n" + "\n".join(lines)
+    )
+    return _section("A whole adaptation", adaptation.table(figures["adaptation"]), text)
+
+
+def _steps(figures: Figures) -> str:
+    graph = " and ".join(
+        f"{duration(found['ours_text_graph'])} with {count} classes"
+        for count, found in figures["steps"].items()
+    )
+    text = (
+        "The names are CIFAR-10's and Caltech-101's. The ratios are PyTorch's time over ours. Loss and gradient alone, without quantizer and "
+        f"optimizer, take {graph}."
+    )
+    return _section("One tuning step", steps.table(figures["steps"]), text)
+
+
+def _images(figures: Figures) -> str:
+    found = figures["images"]["byte_products"]
+    said = (
+        f"has instructions for products of bytes ({found})"
+        if found
+        else "has no instructions for products of bytes"
+    )
+    text = f"This processor {said}, which int8 gains most from. Ours takes one photo at a time."
+    return _section("Encoding a photo", images.table(figures["images"]), text)
+
+
+def _scaling(figures: Figures) -> str:
+    found = figures["scaling"]
+    parts = [f"## How it scales\n\n{scaling.MODEL}, fp32, medians.\n"]
+    for header, rows in scaling.tables(found):
+        parts.append(markdown_table(header, [["time", *row[1:]] for row in rows]))
+    parts.append(f"A step of 1,000 classes takes {times(found['thousand_to_hundred'])} one of 100.\n")
+    parts.append(markdown_table(*scaling.roofline_table(found)))
+    parts.append(
+        "Multiply-adds are those that the mathematics needs, counted as `benchmarks/roofline.py` says; the other side is the faster of numpy and "
+        "onnxruntime on two matrices of 2048 x 2048, in the same process.\n"
+    )
+    return "\n".join(parts)
+
+
+def _memory(figures: Figures) -> str:
+    text = ""
+    if "adaptation" in figures:
+        text = "PyTorch CoOp's process, for comparison: " + ", ".join(
+            f"{model} {megabytes(found['authors']['peak_mb'])} ({megabytes(found['trimmed']['peak_mb'])} trimmed)"
+            for model, found in figures["adaptation"].items()
+        )
+        text += f", {adaptation.CLASSES} classes."
+    return _section("Memory", memory.table(figures["memory"]), text)
+
+
+def _cold_start(figures: Figures) -> str:
+    return _section(
+        "From a cold start", cold_start.table(figures["cold_start"]), "Files are in the system's cache."
+    )
+
+
+def _installed(figures: Figures) -> str:
+    found = figures["installed"]
+    largest = sorted(found["ours"].items(), key=lambda item: -item[1])[:5]
+    rows = [
+        ["ours, with all dependencies", megabytes(found["ours_mb"])],
+        ["PyTorch and open_clip, with all dependencies", megabytes(found["torch_mb"])],
+        ["... without the separate libraries for GPUs", megabytes(found["torch_without_gpu_mb"])],
+    ]
+    text = f"The largest parts of ours: {', '.join(f'{name} {megabytes(size)}' for name, size in largest)}."
+    return _section("Installed size", (["installed, pip not counted", "size"], rows), text)
+
+
+def _aarch64(figures: Figures) -> str:
+    """The device side in an emulator, beside this machine."""
+    found = figures["aarch64"]
+    header = ["`tiny` on examples/photos, 512 MB", "adapted", "zero-shot", "seconds", "peak memory"]
+    rows = [
+        [
+            f"{name}, onnxruntime {side['versions']['onnxruntime']}, Python {side['versions']['python']}",
+            f"{100 * side['adapted']:.1f}%",
+            f"{100 * side['zero_shot']:.1f}%",
+            f"{sum(side['seconds'].values()):.0f}",
+            megabytes(max(side["peak_mb"].values())),
+        ]
+        for name, side in ((name, found[name]) for name in ("aarch64", "x86-64"))
+    ]
+    text = (
+        f"`python -m benchmarks.aarch64` runs the device side in an emulator with the wheels a device would install, nothing compiled. "
+        f"Of {found['photos']} photos, {found['agree_same_prompt']} get the same label on both with the prompt that was tuned on aarch64, "
+        f"{found['agree']} with each side's own. Emulation takes minutes; its times say nothing about a board."
+    )
+    if found["failures"]:
+        text += f" **Not fulfilled:** {'; '.join(found['failures'])}."
+    return _section("On aarch64", (header, rows), text)
+
+
+_SECTIONS = {
+    "adaptation": _adaptation,
+    "steps": _steps,
+    "images": _images,
+    "scaling": _scaling,
+    "memory": _memory,
+    "cold_start": _cold_start,
+    "installed": _installed,
+    "aarch64": _aarch64,
+}

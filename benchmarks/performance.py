@@ -1,0 +1,82 @@
+"""Every benchmark in one run; its figures become docs/performance.json, and those docs/performance.md.
+
+    python -m benchmarks.performance [--threads 2] [--bundles DIR] [--repeats 5] [--aarch64 FILE]
+    python -m benchmarks.performance --only memory cold_start     # measure some parts again, keep the others
+    python -m benchmarks.performance --from docs/performance.json # only write the page again
+
+`--aarch64` takes the last line of `python -m benchmarks.aarch64` in a file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import adaptation, cold_start, document, images, installed, machine, memory, scaling, steps
+from benchmarks.options import parser
+from benchmarks.processes import ROOT, last_json
+
+FIGURES = ROOT / "docs" / "performance.json"
+PAGE = ROOT / "docs" / "performance.md"
+Part = Callable[[int, Path, int], dict[str, Any]]
+PARTS: dict[str, Part] = {
+    "installed": lambda _threads, _bundles, _repeats: installed.measure(),
+    "cold_start": cold_start.measure,
+    "images": images.measure,
+    "steps": steps.measure,
+    "memory": memory.measure,
+    "scaling": scaling.measure,
+    "adaptation": adaptation.measure,
+}
+
+
+def store(path: Path, figures: dict[str, Any]) -> None:
+    """Write figures so that a change of one shows as a change of one line."""
+    path.write_text(json.dumps(_rounded(figures), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six figures: what is measured has no more."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def main() -> None:
+    """Measure, store, and write the page."""
+    made = parser(__doc__)
+    made.add_argument("--only", nargs="*", choices=list(PARTS), default=None, help="measure only these parts")
+    made.add_argument(
+        "--from", dest="source", type=Path, help="measure nothing, write the page from this file"
+    )
+    made.add_argument("--aarch64", type=Path, help="result of benchmarks.aarch64, for a section of its own")
+    made.add_argument("--figures", type=Path, default=FIGURES)
+    made.add_argument("--page", type=Path, default=PAGE)
+    options = made.parse_args()
+    known = options.source or options.figures
+    keep = options.source is not None or options.only is not None
+    figures: dict[str, Any] = json.loads(known.read_text(encoding="utf-8")) if keep and known.exists() else {}
+    wanted = () if options.source else tuple(options.only or PARTS)
+    if wanted:
+        figures["machine"] = machine.measure(options.threads)
+    if options.aarch64:
+        figures["aarch64"] = last_json(options.aarch64.read_text(encoding="utf-8"))
+    for name in wanted:
+        started = time.monotonic()
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        figures[name] = PARTS[name](options.threads, options.bundles, options.repeats)
+        store(options.figures, figures)  # after each part: the next may take long, or fail
+        print(f"  {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    store(options.figures, figures)
+    options.page.write_text(document.write(json.loads(json.dumps(_rounded(figures)))), encoding="utf-8")
+    print(options.page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""`bench`: how long a bundle takes on this machine, and from that what `adapt` would take.
+
+What is timed is what the other commands run: a step is one of `trainer.train` with the default settings of QCoOp, on
+image features that are drawn instead of encoded, since time does not depend on them. The photos are made in memory.
+Each kind of work runs a few times before it counts; then its median and its fastest run are kept. Files are read while
+the system holds them in memory: the very first load after a start of the machine also waits for the disk.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
+from qprompt_edge.methods import qcoop
+from qprompt_edge.methods.learners import default_training
+from qprompt_edge.options import Reporter
+from qprompt_edge.quantizer import Array
+from qprompt_edge.schedule import epoch_batches, settle
+from qprompt_edge.trainer import start, train
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.classifier import softmax
+from qprompt_runtime.images import load_pixels
+from qprompt_runtime.manifest import Manifest
+
+KINDS: Mapping[str, str] = {
+    "load": "loading the backbone, both towers",
+    "decode_12mp": "decoding a JPEG of 12 megapixels",
+    "decode_small": "decoding a JPEG of the model's size",
+    "encode": "encoding a photo",
+    "classes": "encoding the classes",
+    "predict": "predicting a decoded photo",
+    "step": "a tuning step",
+}
+"""What is timed, in this order, and its name for people."""
+
+PHOTOS_PER_CLASS = 16
+"""Photos of each class in the task that the estimate is about."""
+LEAST_CLASSES = 2
+_WARM_UP = 2
+_LARGE = (3000, 4000)
+_GRAIN = 8  # pixels from one random value to the next: at quality 90 a large JPEG then has about 4 MB
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one kind of work, in milliseconds.
+
+    Attributes:
+        median: Of the runs that count.
+        fastest: Of the same runs.
+    """
+
+    median: float
+    fastest: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a time depends on beside the backbone.
+
+    Attributes:
+        processor: Its architecture, such as `x86_64` or `aarch64`.
+        cores: Cores that this process may use.
+        threads: Threads within an operator, as asked for; 0 is one for each core.
+        onnxruntime: Version of onnxruntime.
+    """
+
+    processor: str
+    cores: int
+    threads: int
+    onnxruntime: str
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What `bench` gives back.
+
+    Attributes:
+        manifest: Facts of the backbone that was timed.
+        provider: Execution provider that ran it.
+        machine: Where it ran.
+        classes: Class names C that were described to the text tower.
+        repeats: Runs that count, of each kind.
+        milliseconds: Times by the keys of `KINDS`.
+        steps: Tuning steps of `adapt`'s default schedule with `PHOTOS_PER_CLASS` photos for each of C classes.
+        peak_rss_mb: Peak resident memory, in MB of 10^6 bytes.
+    """
+
+    manifest: Manifest
+    provider: str
+    machine: Machine
+    classes: int
+    repeats: int
+    milliseconds: Mapping[str, Timing]
+    steps: int
+    peak_rss_mb: float
+
+    @property
+    def photos(self) -> int:
+        """Photos in the task that the estimate is about."""
+        return PHOTOS_PER_CLASS * self.classes
+
+    @property
+    def adapt_seconds(self) -> float:
+        """An estimate of what `adapt` takes for that task, in seconds: from the medians, with photos of 12 megapixels.
+
+        Loading, decoding and encoding each photo once, and every step; not the search for photos, nor the verdict.
+        """
+        median = {kind: timing.median for kind, timing in self.milliseconds.items()}
+        photos = self.photos * (median["decode_12mp"] + median["encode"])
+        return (median["load"] + photos + self.steps * median["step"]) / 1000
+
+
+def bench(
+    backbone: str | Path = "tiny",
+    *,
+    classes: int = 10,
+    repeats: int = 20,
+    provider: str = "auto",
+    threads: int = 0,
+    max_memory: float | None = None,
+    reporter: Reporter | None = None,
+) -> BenchResult:
+    """Time the work of `adapt` and `predict` with a backbone on this machine.
+
+    Args:
+        backbone: Name or folder.
+        classes: How many made-up class names, at least 2.
+        repeats: Runs that count of each kind of work, at least 1.
+        provider: `auto`, or an execution provider's short name.
+        threads: Threads within an operator; 0 takes one for each core.
+        max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
+        reporter: Told how far it is.
+
+    Returns:
+        Times, memory, and what they were measured on.
+
+    Raises:
+        QPromptError: The backbone or the provider is not as it should be, or the memory does not suffice.
+        ValueError: Too few classes or repeats.
+    """
+    if classes < LEAST_CLASSES or repeats < 1:
+        raise ValueError(
+            f"classes ({classes}) must be at least {LEAST_CLASSES}, repeats ({repeats}) at least 1"
+        )
+    stopwatch = _Stopwatch(repeats, max_memory, reporter or Reporter())
+    frozen = Backbone.load(backbone, provider, threads)
+    photo = _jpeg(*_LARGE)  # before a tower is opened, because making it takes memory
+    check_limit(max_memory, "making a photo of 12 megapixels")
+    stopwatch.time("load", lambda: _load_all(backbone, provider, threads))
+    pixels = _time_photos(stopwatch, frozen, photo)
+    fit_activations(frozen, max_memory, tuning=False)
+    names = [f"thing number {index}" for index in range(classes)]
+    _time_classes(stopwatch, frozen, names, pixels)
+    frozen.close_image_tower()  # as `adapt` does before it tunes
+    fit_activations(frozen, max_memory, tuning=True)
+    steps = _time_tuning(stopwatch, frozen, names)
+    return BenchResult(
+        manifest=frozen.manifest,
+        provider=frozen.provider,
+        machine=Machine(platform.machine(), _usable_cores(), threads, onnxruntime.__version__),
+        classes=classes,
+        repeats=repeats,
+        milliseconds=stopwatch.milliseconds,
+        steps=steps,
+        peak_rss_mb=peak_rss_mb(),
+    )
+
+
+class _Stopwatch:
+    """Times kinds of work one after the other, and stops when they take more memory than they may.
+
+    Args:
+        repeats: Runs that count of each kind.
+        max_memory: In MB of 10^6 bytes, or None.
+        reporter: Told how far it is.
+    """
+
+    def __init__(self, repeats: int, max_memory: float | None, reporter: Reporter) -> None:
+        self.repeats, self.max_memory, self.reporter = repeats, max_memory, reporter
+        self.milliseconds: dict[str, Timing] = {}
+
+    def time(self, kind: str, work: Callable[[], object]) -> None:
+        """Time `work`; what it returns is let go outside of the time, and before the next run.
+
+        Raises:
+            MemoryLimitError: It took more than `max_memory`.
+        """
+        runs, times = _WARM_UP + self.repeats, []
+        for run in range(runs):
+            begin = time.perf_counter()
+            result = work()
+            times.append(1000 * (time.perf_counter() - begin))
+            del result
+            check_limit(self.max_memory, KINDS[kind])
+            self.reporter.stage(KINDS[kind], run + 1, runs)
+        counted = times[_WARM_UP:]
+        self.milliseconds[kind] = Timing(statistics.median(counted), min(counted))
+
+
+def _load_all(name: str | Path, provider: str, threads: int) -> object:
+    """Read everything that a prediction needs."""
+    backbone = Backbone.load(name, provider, threads)
+    backbone.open_for_classes()
+    backbone.close_text_tower()
+    backbone.open_image_tower()
+    return backbone, backbone.tokenizer
+
+
+def _time_photos(stopwatch: _Stopwatch, backbone: Backbone, photo: bytes) -> Array:
+    """Decode `photo` and one of the model's size, and encode that; its pixels, float32 [1,3,H,W]."""
+    transform = backbone.manifest.image_transform
+    small = _jpeg(*transform.size)
+    pixels = load_pixels(small, transform)[None]
+    stopwatch.time("decode_12mp", lambda: load_pixels(photo, transform))
+    stopwatch.time("decode_small", lambda: load_pixels(small, transform))
+    stopwatch.time("encode", lambda: backbone.encode_images(pixels))
+    return pixels
+
+
+def _time_classes(stopwatch: _Stopwatch, backbone: Backbone, names: Sequence[str], pixels: Array) -> None:
+    """Describe the classes, and predict a photo of pixels [1,3,H,W] with them."""
+    prompt = qcoop.initial_prompt(backbone, names)
+    features = backbone.encode_classes(prompt.context, prompt.tokens)
+    scale = np.float32(backbone.manifest.logit_scale)
+    stopwatch.time("classes", lambda: backbone.encode_classes(prompt.context, prompt.tokens))
+    stopwatch.time("predict", lambda: softmax(scale * (backbone.encode_images(pixels) @ features.T)))
+
+
+def _time_tuning(stopwatch: _Stopwatch, backbone: Backbone, names: Sequence[str]) -> int:
+    """Tune on the task of the estimate for some steps; how many steps its whole schedule has."""
+    labels = np.repeat(np.arange(len(names)), PHOTOS_PER_CLASS)
+    features = _unit_rows(len(labels), backbone.manifest.embed_dim)[:, None]
+    tuning = qcoop.tuning(backbone, names, features, labels)
+    config = settle(default_training(qcoop.NAME), tuning.weights, backbone.manifest.logit_scale)
+    state = start(tuning.weights, config, tuning.coupling)
+    steps = itertools.chain.from_iterable(
+        train(state, tuning.objective, labels, config, tuning.coupling) for _ in itertools.count()
+    )
+    stopwatch.time("step", lambda: next(steps))
+    return config.epochs * len(epoch_batches(labels, config, 0))
+
+
+def _jpeg(height: int, width: int) -> bytes:
+    """A JPEG of smooth noise, always the same."""
+    rng = np.random.default_rng(0)
+    grid = rng.integers(0, 256, (max(1, height // _GRAIN), max(1, width // _GRAIN), 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(grid).resize((width, height)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _unit_rows(count: int, width: int) -> Array:
+    """float32 [count, width], random rows of length 1."""
+    rows = np.random.default_rng(0).standard_normal((count, width), np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

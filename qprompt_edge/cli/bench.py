@@ -1,0 +1,92 @@
+"""`qprompt-edge bench`: how fast a backbone is on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from qprompt_edge.benchmarking import KINDS, LEAST_CLASSES, PHOTOS_PER_CLASS, BenchResult, bench
+from qprompt_edge.cli.output import counted, emit, progress_reporter, reported, say, table
+from qprompt_edge.cli.parameters import (
+    BackboneOption,
+    JsonOption,
+    MaxMemoryOption,
+    ProviderOption,
+    ThreadsOption,
+)
+
+_MOST_CLASSES = 10_000
+
+
+@reported
+def command(
+    backbone: BackboneOption = "tiny",
+    classes: Annotated[
+        int,
+        typer.Option(min=LEAST_CLASSES, max=_MOST_CLASSES, help="How many classes; their names are made up."),
+    ] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each kind that count.")] = 20,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = 0,
+    max_memory: MaxMemoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time encode, step and predict for a backbone on this machine, and estimate what `adapt` would take.
+
+    Example: `qprompt-edge bench --backbone tiny --classes 10`
+    """
+    with progress_reporter() as reporter:
+        result = bench(
+            backbone,
+            classes=classes,
+            repeats=repeats,
+            provider=provider,
+            threads=threads,
+            max_memory=max_memory,
+            reporter=reporter,
+        )
+    _show(result)
+    if as_json:
+        emit(as_dict(result))
+
+
+def as_dict(result: BenchResult) -> dict[str, Any]:
+    """The result as `--json` prints it."""
+    manifest = result.manifest
+    return {
+        "backbone": {
+            "name": manifest.name,
+            "fingerprint": manifest.fingerprint,
+            "precision": {"image": manifest.image_graph.precision, "text": manifest.text_graph.precision},
+        },
+        "provider": result.provider,
+        "machine": asdict(result.machine),
+        "classes": result.classes,
+        "repeats": result.repeats,
+        "milliseconds": {kind: asdict(timing) for kind, timing in result.milliseconds.items()},
+        "steps": result.steps,
+        "adapt_seconds_estimate": result.adapt_seconds,
+        "peak_rss_mb": round(result.peak_rss_mb, 1),
+    }
+
+
+def _show(result: BenchResult) -> None:
+    manifest, machine = result.manifest, result.machine
+    rows = [
+        [KINDS[kind], f"{timing.median:.2f}", f"{timing.fastest:.2f}"]
+        for kind, timing in result.milliseconds.items()
+    ]
+    title = f"{manifest.name}, {result.classes} classes, milliseconds over {counted(result.repeats, 'run')}"
+    table(title, {"": "left", "median": "right", "fastest": "right"}, rows)
+    say(
+        f"{manifest.name}: image tower {manifest.image_graph.precision}, text tower {manifest.text_graph.precision}; "
+        f"{machine.processor}, {counted(machine.cores, 'usable core')}, "
+        f"{counted(machine.threads, 'thread') if machine.threads else 'a thread for each core'}, "
+        f"{result.provider}, onnxruntime {machine.onnxruntime}"
+    )
+    say(
+        f"estimate: adapt takes about {result.adapt_seconds:.1f} s for {result.photos} photos of 12 megapixels "
+        f"({PHOTOS_PER_CLASS} for each class, {result.steps} steps); this run took {result.peak_rss_mb:.0f} MB at most"
+    )

@@ -1,0 +1,59 @@
+"""Which classes run through the text tower together, so that activations fit a budget.
+
+A block keeps for its gradient about 14 numbers a token and tower width, and 7 more for each place that a token
+could take: attention gives every class of a run as many places as the longest one needs. So classes of like
+length run together, and one long name does not widen all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_runtime.manifest import TextLayout
+from qprompt_runtime.text import ClassTokens
+
+FLOATS_PER_TOKEN = 14
+"""Activations that a block keeps per token, in widths of the tower (measured with 12 blocks of width 512)."""
+FLOATS_PER_PLACE = 7
+"""The same per place in attention, whether a token stands there or not."""
+_FLOAT_BYTES = 4
+
+
+def class_chunks(
+    tokens: ClassTokens, layout: TextLayout, context_vectors: int, budget: int
+) -> list[NDArray[np.int64]]:
+    """Divide C classes into runs, shorter names first where there is more than one run.
+
+    Args:
+        tokens: The classes' tokens.
+        layout: Of the text tower.
+        context_vectors: How many stand before the classes' tokens.
+        budget: Bytes that the activations of a run may take; a run has at least one class.
+
+    Returns:
+        Positions of each run's classes, int64; together every class once.
+    """
+    count, width = tokens.tokens.shape
+    own = 0 if layout.causal else 1 + context_vectors
+    lengths = tokens.ends + 1 if layout.causal else np.full(count, width + own)
+    unit = layout.width * layout.layers * _FLOAT_BYTES
+    order = np.argsort(lengths, kind="stable")
+    chunks, first, used = [], 0, 0
+    for position, length in enumerate(lengths[order].tolist()):
+        places = (position - first + 1) * length
+        if (
+            position > first
+            and unit * (FLOATS_PER_TOKEN * (used + length) + FLOATS_PER_PLACE * places) > budget
+        ):
+            chunks.append(order[first:position])
+            first, used = position, 0
+        used += length
+    return [*chunks, order[first:]] if chunks else [np.arange(count)]
+
+
+def cut(tokens: ClassTokens, chunk: NDArray[np.int64], layout: TextLayout) -> ClassTokens:
+    """Tokens of a run's classes, no longer than the longest of them needs."""
+    ends = tokens.ends[chunk]
+    length = int(ends.max()) + 1 if layout.causal else tokens.tokens.shape[1]
+    return ClassTokens(tokens.tokens[chunk, :length], ends)

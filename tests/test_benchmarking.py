@@ -1,0 +1,123 @@
+"""What `bench` measures, and what it makes of it."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from qprompt_edge import benchmarking
+from qprompt_edge.benchmarking import KINDS, BenchResult, Machine, Timing, bench
+from qprompt_edge.options import Reporter
+from qprompt_edge.schedule import TrainingConfig
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.errors import BundleError, MemoryLimitError, ProviderError
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[BenchResult, list[tuple[str, int, int]]]:
+    """A short run, and what it told its reporter."""
+    stages: list[tuple[str, int, int]] = []
+    reporter = Reporter(stage=lambda *told: stages.append(told))
+    return bench(classes=3, repeats=2, threads=1, reporter=reporter), stages
+
+
+def test_every_kind_of_work_is_timed(measured):
+    result, _ = measured
+    assert tuple(result.milliseconds) == tuple(KINDS)
+    for kind, timing in result.milliseconds.items():
+        assert 0 < timing.fastest <= timing.median, kind
+    assert result.milliseconds["decode_12mp"].fastest > result.milliseconds["decode_small"].fastest
+    assert (result.classes, result.repeats) == (3, 2)
+
+
+def test_it_says_what_it_was_measured_on(measured, tiny):
+    result, _ = measured
+    assert result.manifest == tiny.manifest
+    assert result.provider == Backbone.load("tiny").provider
+    assert result.machine.processor
+    assert result.machine.cores >= 1
+    assert result.machine.threads == 1
+    assert result.machine.onnxruntime.count(".") == 2
+    assert result.peak_rss_mb > 50
+
+
+def test_progress_counts_the_warm_up(measured):
+    _, stages = measured
+    assert stages == [(name, done, 4) for name in KINDS.values() for done in (1, 2, 3, 4)]
+
+
+def test_the_estimate_is_loading_and_photos_and_steps(measured):
+    result, _ = measured
+    assert result.photos == 48
+    assert result.steps == TrainingConfig().epochs  # all photos at once
+    median = {kind: timing.median for kind, timing in result.milliseconds.items()}
+    expected = (
+        median["load"] + 48 * (median["decode_12mp"] + median["encode"]) + result.steps * median["step"]
+    )
+    assert result.adapt_seconds == pytest.approx(expected / 1000, rel=1e-12)
+
+
+def test_the_estimate_in_round_numbers(tiny):
+    medians = {
+        "load": 500,
+        "decode_12mp": 60,
+        "decode_small": 7,
+        "encode": 40,
+        "classes": 8,
+        "predict": 9,
+        "step": 20,
+    }
+    times = {kind: Timing(float(median), 1.0) for kind, median in medians.items()}
+    result = BenchResult(tiny.manifest, "", Machine("", 1, 1, ""), 10, 1, times, steps=250, peak_rss_mb=0)
+    assert result.adapt_seconds == pytest.approx(0.5 + 160 * 0.1 + 250 * 0.02)
+
+
+def test_the_large_photo_is_of_12_megapixels_and_always_the_same():
+    photo = benchmarking._jpeg(*benchmarking._LARGE)
+    with Image.open(io.BytesIO(photo)) as image:
+        assert (image.format, image.size) == ("JPEG", (4000, 3000))
+    assert 2e6 < len(photo) < 8e6
+    assert benchmarking._jpeg(64, 48) == benchmarking._jpeg(64, 48)
+
+
+def test_the_steps_are_those_of_training(tiny, monkeypatch):
+    """More runs than the schedule has steps start it again, and each is one run of the text tower with its gradient."""
+    calls = []
+    original = Backbone.loss_and_gradient
+
+    def counting(self, context, tokens, image_features, targets, scale):
+        calls.append((context.shape, image_features.shape, targets.shape))
+        return original(self, context, tokens, image_features, targets, scale)
+
+    monkeypatch.setattr(Backbone, "loss_and_gradient", counting)
+    stopwatch = benchmarking._Stopwatch(110, None, Reporter())
+    steps = benchmarking._time_tuning(stopwatch, tiny, ["thing number 0", "thing number 1"])
+    assert steps == TrainingConfig().epochs < 110
+    embed, width = tiny.manifest.embed_dim, tiny.manifest.text.width
+    assert calls == [((1, 4, width), (32, embed), (32, 2))] * 112
+
+
+def test_what_cannot_be_measured_is_refused(dummy):
+    with pytest.raises(ValueError, match=r"classes \(1\) must be at least 2"):
+        bench(classes=1)
+    with pytest.raises(ValueError, match=r"repeats \(0\)"):
+        bench(repeats=0)
+    with pytest.raises(BundleError, match="onnxruntime cannot open"):
+        bench(dummy)
+    with pytest.raises(ProviderError, match="nope"):
+        bench(provider="nope")
+    with pytest.raises(MemoryLimitError, match=r"12 megapixels took .* --max-memory allows 10;"):
+        bench(max_memory=10)
+
+
+def test_a_limit_is_checked_after_every_kind_of_work(monkeypatch):
+    """The peak of the test's own process says nothing here, so that it is made up."""
+    peaks = iter([100.0] * 4 + [300.0])
+    monkeypatch.setattr("qprompt_edge.memory.peak_rss_mb", lambda: next(peaks))
+    stopwatch = benchmarking._Stopwatch(1, 200, Reporter())
+    stopwatch.time("encode", lambda: None)
+    with pytest.raises(
+        MemoryLimitError, match="predicting a decoded photo took 300 MB, --max-memory allows 200"
+    ):
+        stopwatch.time("predict", lambda: None)
+    assert list(stopwatch.milliseconds) == ["encode"]

@@ -1,0 +1,75 @@
+"""`qprompt-edge bench` as people and scripts meet it."""
+
+import os
+import platform
+
+import pytest
+from command_line import assert_refused
+
+from qprompt_runtime.bundle import find_bundle, read_manifest
+
+
+def test_json_has_what_the_device_guide_names(run):
+    result = run("bench", "--classes", 2, "--repeats", 1, "--threads", 1, "--json")
+    assert result.code == 0
+    report = result.json
+    assert set(report) == {
+        "backbone", "provider", "machine", "classes", "repeats", "milliseconds", "steps",
+        "adapt_seconds_estimate", "peak_rss_mb",
+    }  # fmt: skip
+    kinds = ("load", "decode_12mp", "decode_small", "encode", "classes", "step", "predict")
+    assert set(report["milliseconds"]) == set(kinds)
+    for timing in report["milliseconds"].values():
+        assert timing["median"] == timing["fastest"] > 0  # of one run
+    manifest = read_manifest(find_bundle("tiny"))
+    assert report["backbone"] == {
+        "name": "tiny",
+        "fingerprint": manifest.fingerprint,
+        "precision": {"image": manifest.image_graph.precision, "text": manifest.text_graph.precision},
+    }
+    assert report["machine"]["processor"] == platform.machine()
+    assert report["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert report["machine"]["threads"] == 1
+    assert report["provider"].endswith("ExecutionProvider")
+    assert (report["classes"], report["repeats"], report["steps"]) == (2, 1, 100)
+    assert report["adapt_seconds_estimate"] > 0
+
+
+def test_people_get_a_table_and_an_estimate(run):
+    result = run("bench", "--classes", 2, "--repeats", 1)
+    assert result.code == 0
+    assert result.out == ""
+    assert "tiny, 2 classes, milliseconds over 1 run" in result.err
+    assert "median" in result.err
+    assert "decoding a JPEG of 12 megapixels" in result.err
+    assert "estimate: adapt takes about" in result.err
+    assert "for 32 photos of 12 megapixels (16 for each class, 100 steps)" in result.err
+
+
+def test_one_line_for_what_is_not_there(run, dummy):
+    assert_refused(run("bench", "--backbone", "no-such-backbone", "--json"), "no-such-backbone", "tiny")
+    assert_refused(run("bench", "--backbone", dummy, "--json"), "onnxruntime cannot open", "text.onnx")
+    assert_refused(run("bench", "--provider", "abacus", "--json"), "abacus", "cpu")
+    assert_refused(run("bench", "--max-memory", 10, "--json"), "--max-memory allows 10;")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--classes", 0), ("--classes", 1), ("--classes", 10_001), ("--repeats", 0), ("--threads", -1)],
+    ids=str,
+)
+def test_wrong_usage(run, wrong):
+    result = run("bench", *wrong)
+    assert result.code == 2
+    assert wrong[0] in result.err
+    assert result.out == ""
+
+
+def test_ctrl_c(run, monkeypatch):
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qprompt_edge.benchmarking.Backbone.encode_images", interrupted)
+    result = run("bench", "--repeats", 1)
+    assert result.code == 130
+    assert result.err.splitlines()[-1] == "interrupted"
