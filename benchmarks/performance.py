@@ -4,7 +4,7 @@
     python -m benchmarks.performance --only memory cold_start     # measure some parts again, keep the others
     python -m benchmarks.performance --from docs/performance.json # only write the page again
 
-`--aarch64` takes the last line of `python -m benchmarks.aarch64` in a file.
+`--aarch64` and `--accuracy` take the last lines of `python -m benchmarks.aarch64` and `benchmarks.accuracy` in a file each.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def main() -> None:
         "--from", dest="source", type=Path, help="measure nothing, write the page from this file"
     )
     made.add_argument("--aarch64", type=Path, help="result of benchmarks.aarch64, for a section of its own")
+    made.add_argument("--accuracy", type=Path, help="result of benchmarks.accuracy, for a section of its own")
     made.add_argument("--figures", type=Path, default=FIGURES)
     made.add_argument("--page", type=Path, default=PAGE)
     options = made.parse_args()
@@ -65,8 +66,9 @@ def main() -> None:
     wanted = () if options.source else tuple(options.only or PARTS)
     if wanted:
         figures["machine"] = machine.measure(options.threads)
-    if options.aarch64:
-        figures["aarch64"] = last_json(options.aarch64.read_text(encoding="utf-8"))
+    for part in ("aarch64", "accuracy"):
+        if given := getattr(options, part):
+            figures[part] = last_json(given.read_text(encoding="utf-8"))
     for name in wanted:
         started = time.monotonic()
         print(f"measuring {name} ...", file=sys.stderr, flush=True)

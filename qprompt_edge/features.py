@@ -6,13 +6,17 @@ the hash of a photo's bytes, so renamed, moved or re-labelled photos are not enc
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +27,14 @@ from qprompt_edge.splits import difference_hash
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.files import write_atomic
-from qprompt_runtime.images import augment, read_image, to_pixels
+from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
 
 Array = NDArray[np.float32]
 
 _SAVE_SECONDS = 20.0
 _KEY_BYTES = 16
+_READERS = 2  # threads that decode beside the image tower; each holds one photo, so more would cost memory
+_NO_PIXELS: Array = np.zeros((0, 3, 0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def encode_photos(
     encode: Callable[[Array], Array] | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> EncodedPhotos:
-    """Encode photos one by one; memory does not grow with their number beyond the features.
+    """Encode photos one by one, while the next are decoded; beyond the features memory does not grow with their number.
 
     Args:
         backbone: The frozen model.
@@ -148,37 +154,69 @@ def encode_photos(
     failures: dict[int, str] = {}
     seen: set[bytes] = set()
     saved = time.monotonic()
-    for index, path in enumerate(paths):
+    read = functools.partial(_read, cache, backbone.manifest.image_transform, views, seed)
+    with closing(_ahead(read, paths)) as photos:
         try:
-            content = path.read_bytes()
-            key = hashlib.sha256(content).digest()[:_KEY_BYTES]
-            entry = cache.get(key) or _encode_photo(backbone, encode, content, views, [seed, *key])
-        except (OSError, ImageError) as error:
-            failures[index] = _reason(error)
+            for index, photo in enumerate(photos):
+                if isinstance(photo, str):
+                    failures[index] = photo
+                else:
+                    entry = photo.entry or _Entry(encode(photo.pixels), photo.hash)
+                    cache.put(photo.key, entry)
+                    seen.add(photo.key)
+                    features[index], hashes[index] = entry.features, entry.hash
+                progress(index + 1, len(paths))
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    cache.save()
+                    saved = time.monotonic()
         except KeyboardInterrupt:
             cache.save()
             raise
-        else:
-            cache.put(key, entry)
-            seen.add(key)
-            features[index], hashes[index] = entry.features, entry.hash
-        progress(index + 1, len(paths))
-        if time.monotonic() - saved > _SAVE_SECONDS:
-            cache.save()
-            saved = time.monotonic()
     cache.save(keep=seen)
     return EncodedPhotos(features, hashes, failures)
 
 
-def _encode_photo(
-    backbone: Backbone, encode: Callable[[Array], Array], content: bytes, views: int, seed: list[int]
-) -> _Entry:
-    """Encode one photo with its views. In a run of its own: so its bits depend on nothing but the photo."""
-    transform = backbone.manifest.image_transform
-    image = read_image(content, transform)
-    rng = np.random.default_rng(seed)
+@dataclass(frozen=True)
+class _Photo:
+    """A photo that was read: found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash."""
+
+    key: bytes
+    entry: _Entry | None
+    pixels: Array
+    hash: int
+
+
+def _read(cache: FeatureCache, transform: ImageTransform, views: int, seed: int, path: Path) -> _Photo | str:
+    """Read a photo with its views, or say why that fails."""
+    try:
+        content = path.read_bytes()
+        key = hashlib.sha256(content).digest()[:_KEY_BYTES]
+        entry = cache.get(key)
+        if entry is not None:
+            return _Photo(key, entry, _NO_PIXELS, entry.hash)
+        image = read_image(content, transform)
+    except (OSError, ImageError) as error:
+        return _reason(error)
+    rng = np.random.default_rng([seed, *key])
     pixels = [to_pixels(image, transform), *(augment(image, transform, rng) for _ in range(views))]
-    return _Entry(encode(np.stack(pixels)), difference_hash(image))
+    return _Photo(key, None, np.stack(pixels), difference_hash(image))
+
+
+def _ahead(
+    read: Callable[[Path], _Photo | str], paths: Sequence[Path]
+) -> Generator[_Photo | str, None, None]:
+    """Photos in their order, a few of them read by other threads while the caller works on the one before."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        waiting: deque[Future[_Photo | str]] = deque()
+        try:
+            for path in paths:
+                waiting.append(pool.submit(read, path))
+                if len(waiting) > _READERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _reason(error: OSError | ImageError) -> str:

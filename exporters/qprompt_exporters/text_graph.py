@@ -168,10 +168,10 @@ def _block(weights: Weights, rows: Rows, layer: int, x: Var) -> tuple[Var, _Bloc
         shared_q, *prefix = rows.prefix_heads(shared_qkv, 3)
         if not last:
             out, shared = vjp.attend(shared_q, prefix[0], prefix[1], rows.prefix_mask, rows.head_width)
-            merged.append(rows.merge([out]))
+            merged.append(rows.merge_prefix([out]))
     mask = rows.end_mask if last else rows.own_mask
     out, own = vjp.attend(q, k, v, mask, rows.head_width, prefix)
-    merged.append(rows.merge([out]) if last else rows.merge_own([out]))
+    merged.append(rows.merge_ends(out) if last else rows.merge_own([out]))
     x = op.add(x, linear("attn.out_proj", op.concat(merged, axis=0)))
     x, feed_forward = vjp.feed_forward(weights, name, tower.activation, tower.epsilon, x)
     return x, _BlockTape(norm_1, shared, own, feed_forward)
@@ -194,7 +194,7 @@ def _block_backward(weights: Weights, rows: Rows, layer: int, dx: Var, tape: _Bl
             (d_shared_out,) = rows.prefix_heads(d_shared, 1)
             (d_shared_q, *d_self), _ = vjp.attend_backward(tape.shared, d_shared_out)
             d_prefix = [op.add(a, b) for a, b in zip(d_prefix, d_self, strict=True)]
-        d_qkv.append(rows.merge([d_shared_q, *d_prefix]))
+        d_qkv.append(rows.merge_prefix([d_shared_q, *d_prefix]))
     if not only_prefix:
         d_qkv.append(rows.merge_own([op.mul(d_q, rows.at_end) if last else d_q, d_k, d_v]))
     d_hidden = op.matmul(op.concat(d_qkv, axis=0), weights[f"{name}.attn.in_proj_weight"])

@@ -42,16 +42,24 @@ class Rows:
             self.own, first = op.add(dim(tokens, 2), self.prefix), ints(0)
             ends = op.add(ends, self.prefix)
         self.shared_rows = first
+        count = op.mul(self.groups, self.classes)
         flat_ends = op.reshape(ends, ints(-1, 1))
         used = op.less_or_equal(_range(self.own), flat_ends)  # [C, own]
         lengths = op.add(flat_ends, ints(1)) if tower.causal else op.expand(self.own, op.shape(flat_ends))
         starts = op.cumsum(lengths, op.const(np.int64(0)), exclusive=1)
         self.end_rows = op.add(op.reshape(op.add(starts, flat_ends), ints(-1)), first)
+        places = op.add(starts, op.min([_range(self.own), flat_ends]) if tower.causal else _range(self.own))
+        self._own_places = self._by_class(places)
+        self._end_places = self._by_class(_range(count))
+        self._prefix_places = op.reshape(
+            _range(op.mul(self.groups, self.prefix)),
+            op.concat([self.groups, ints(1, 1), self.prefix], axis=0),
+        )
         if tower.causal:
-            self._places = op.reshape(op.add(starts, op.min([_range(self.own), flat_ends])), ints(-1))
-            used = op.reshape(used, ints(-1))
-            self._in_use = op.unsqueeze(op.cast(used, to=np.float32), ints(1))  # [C*own, 1]
-            self._rows = op.squeeze(op.non_zero(used), ints(0))
+            self._used = op.squeeze(op.non_zero(op.reshape(used, ints(-1))), ints(0))
+            self._in_use = op.unsqueeze(self._by_class(op.cast(used, to=np.float32)), ints(4))
+        else:
+            self._used = _range(op.mul(count, self.own))
         ends = op.reshape(ends, op.concat([self.groups, ints(1), self.classes, ints(1, 1)], axis=0))
         at_end = op.equal(op.unsqueeze(_range(self.own), ints(1)), ends)
         self.at_end = op.cast(at_end, to=np.float32)  # [G, 1, R, own, 1]: 1 at the end token
@@ -72,10 +80,15 @@ class Rows:
             prefix = op.add(prefix, op.slice(positions, ints(0), self.prefix))
             until = op.add(self.prefix, self.own)
             suffix = op.add(suffix, op.slice(positions, self.prefix, until))
-            return op.concat([op.reshape(prefix, flat), self._packed(op.reshape(suffix, flat))], axis=0)
+            suffix = op.gather(op.reshape(suffix, flat), self._used)
+            return op.concat([op.reshape(prefix, flat), suffix], axis=0)
         shape = op.concat([self.groups, self.classes, self.prefix, width], axis=0)
         every = op.concat([op.expand(op.unsqueeze(prefix, ints(1)), shape), suffix], axis=2)
         return op.reshape(op.add(every, op.slice(positions, ints(0), self.own)), flat)
+
+    def _by_class(self, x: Var) -> Var:
+        """[C*Q], or [C,Q], to [G, 1, R, Q]."""
+        return op.reshape(x, op.concat([self.groups, ints(1), self.classes, ints(-1)], axis=0))
 
     def context_gradient(self, dx: Var) -> Var:
         """Gradient [G,n,D] at the context vectors from that at the input rows."""
@@ -126,42 +139,52 @@ class Rows:
         return shared, op.slice(x, self.shared_rows, end, ints(0))
 
     def prefix_heads(self, x: Var, count: int) -> Sequence[Var]:
-        """[G*P, count*D] to `count` times [G, H, 1, P, hd]."""
-        return self._heads(x, op.concat([self.groups, ints(1), self.prefix], axis=0), count)
+        """The shared rows [G*P, count*D] to `count` times [G, H, 1, P, hd]."""
+        return self._heads(x, self._prefix_places, count)
 
     def own_heads(self, x: Var, count: int) -> Sequence[Var]:
         """The classes' own rows [T, count*D] to `count` times [G, H, R, S, hd]; places behind an end repeat it."""
-        return self.end_heads(op.gather(x, self._places) if self.tower.causal else x, count)
+        return self._heads(x, self._own_places, count)
 
     def own_heads_backward(self, d_x: Var) -> Var:
         """Gradient [T,D] at the classes' rows to [G, H, R, S, hd]; zero behind an end, where nothing was read."""
-        if self.tower.causal:
-            d_x = op.mul(op.gather(d_x, self._places), self._in_use)
-        return self.end_heads(d_x, 1)[0]
+        (heads,) = self._heads(d_x, self._own_places, 1)
+        return op.mul(heads, self._in_use) if self.tower.causal else heads
 
     def end_heads(self, x: Var, count: int) -> Sequence[Var]:
         """One row a class, [C, count*D], to `count` times [G, H, R, 1, hd]."""
-        return self._heads(x, op.concat([self.groups, self.classes, ints(-1)], axis=0), count)
+        return self._heads(x, self._end_places, count)
 
-    def _heads(self, x: Var, leading: Var, count: int) -> Sequence[Var]:
-        shape = op.concat([leading, ints(count), self.heads, ints(self.head_width)], axis=0)
-        stacked = op.transpose(op.reshape(x, shape), perm=[3, 0, 4, 1, 2, 5])
-        return [op.gather(stacked, op.const(np.int64(k)), axis=0) for k in range(count)]
+    def merge_prefix(self, parts: Sequence[Var]) -> Var:
+        """Parts of [G, H, 1, P, hd] back to the shared rows [G*P, len(parts)*D]."""
+        return self._merge(parts, _range(op.mul(self.groups, self.prefix)), self.prefix)
 
     def merge_own(self, parts: Sequence[Var]) -> Var:
         """Parts of [G, H, R, S, hd] back to the classes' own rows [T, len(parts)*D]."""
-        merged = self.merge(parts)
-        return self._packed(merged) if self.tower.causal else merged
+        return self._merge(parts, self._used, op.mul(self.classes, self.own))
 
-    def _packed(self, x: Var) -> Var:
-        """The rows [T, ...] in use of [C*S, ...]."""
-        return op.gather(x, self._rows)
+    def merge_ends(self, part: Var) -> Var:
+        """[G, H, R, 1, hd] back to one row a class, [C, D]."""
+        return self._merge([part], _range(op.mul(self.groups, self.classes)), self.classes)
 
-    def merge(self, parts: Sequence[Var]) -> Var:
-        """Parts of [G, H, R, Q, hd] back to rows [G*R*Q, len(parts)*D]."""
-        moved = [op.transpose(part, perm=[0, 2, 3, 1, 4]) for part in parts]
-        flat = [op.reshape(part, ints(-1, self.tower.width)) for part in moved]
-        return op.concat(flat, axis=1) if len(flat) > 1 else flat[0]
+    def _heads(self, x: Var, places: Var, count: int) -> Sequence[Var]:
+        """Rows [N, count*D] to `count` times [G, H, R, Q, hd]; `places` [G, 1, R, Q] says which row stands where."""
+        table = op.reshape(
+            x, ints(-1, self.head_width)
+        )  # row n, part k, head h is at (n * count + k) * H + h
+        head = op.reshape(_range(self.heads), ints(1, -1, 1, 1))
+        first = op.add(op.mul(places, op.mul(self.heads, ints(count))), head)
+        return [op.gather(table, op.add(first, op.mul(self.heads, ints(k)))) for k in range(count)]
+
+    def _merge(self, parts: Sequence[Var], rows: Var, of_group: Var) -> Var:
+        """Undo `_heads`; `rows` [N] says which of G * R * Q places each row comes from, R * Q = `of_group` a group."""
+        table = op.concat([op.reshape(part, ints(-1, self.head_width)) for part in parts], axis=0)
+        group = op.div(rows, of_group)  # place (g, r, q) of head h is at (g * H + h) * R * Q + r * Q + q
+        first = op.add(rows, op.mul(op.mul(group, op.sub(self.heads, ints(1))), of_group))
+        head = op.mul(_range(self.heads), of_group)
+        part = op.mul(_range(ints(len(parts))), op.mul(op.mul(self.groups, self.heads), of_group))
+        spots = op.add(op.reshape(first, ints(-1, 1, 1)), op.add(op.reshape(part, ints(-1, 1)), head))
+        return op.reshape(op.gather(table, spots), ints(-1, len(parts) * self.tower.width))
 
 
 def _range(count: Var) -> Var:

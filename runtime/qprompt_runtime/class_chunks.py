@@ -23,13 +23,14 @@ _FLOAT_BYTES = 4
 def class_chunks(
     tokens: ClassTokens, layout: TextLayout, context_vectors: int, budget: int
 ) -> list[NDArray[np.int64]]:
-    """Divide C classes into runs, shorter names first where there is more than one run.
+    """Divide C classes into runs: one if all fit, else shorter names first.
 
     Args:
         tokens: The classes' tokens.
         layout: Of the text tower.
         context_vectors: How many stand before the classes' tokens.
-        budget: Bytes that the activations of a run may take; a run has at least one class.
+        budget: Bytes that activations may take. One run for all classes may take all of it, several take half each:
+            then two graphs are open, and their runs in turn. A run has at least one class.
 
     Returns:
         Positions of each run's classes, int64; together every class once.
@@ -38,18 +39,21 @@ def class_chunks(
     own = 0 if layout.causal else 1 + context_vectors
     lengths = tokens.ends + 1 if layout.causal else np.full(count, width + own)
     unit = layout.width * layout.layers * _FLOAT_BYTES
+    if (
+        unit * (FLOATS_PER_TOKEN * int(lengths.sum()) + FLOATS_PER_PLACE * count * int(lengths.max()))
+        <= budget
+    ):
+        return [np.arange(count)]
     order = np.argsort(lengths, kind="stable")
     chunks, first, used = [], 0, 0
     for position, length in enumerate(lengths[order].tolist()):
         places = (position - first + 1) * length
-        if (
-            position > first
-            and unit * (FLOATS_PER_TOKEN * (used + length) + FLOATS_PER_PLACE * places) > budget
-        ):
+        needed = unit * (FLOATS_PER_TOKEN * (used + length) + FLOATS_PER_PLACE * places)
+        if position > first and needed > budget // 2:
             chunks.append(order[first:position])
             first, used = position, 0
         used += length
-    return [*chunks, order[first:]] if chunks else [np.arange(count)]
+    return [*chunks, order[first:]]
 
 
 def cut(tokens: ClassTokens, chunk: NDArray[np.int64], layout: TextLayout) -> ClassTokens:
