@@ -18,12 +18,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 from benchmarks.tables import text_table
-from qprompt_edge.methods.learners import DEFAULT_TRAINING
-from qprompt_edge.methods.recipes import PAPER_TRAINING
-from qprompt_edge.protocols import few_shot
-from qprompt_edge.reproduction.executors import BackboneChoice
-from qprompt_edge.reproduction.experiment import Experiment
-from qprompt_edge.reproduction.sets import find_sets
 
 METHOD, SHOTS, STEPS = "qcoop-1", 16, 250
 SEEDS = (1, 2, 3)
@@ -32,6 +26,9 @@ _SETTINGS = ("epochs", "batch_size", "relative_rate")
 
 def schedules(classes: int) -> dict[str, dict[str, Any]]:
     """The two schedules for a number of classes, as settings of `TrainingConfig`."""
+    from qprompt_edge.methods.learners import DEFAULT_TRAINING
+    from qprompt_edge.methods.recipes import PAPER_TRAINING
+
     default, paper = (asdict(training["qcoop"]) for training in (DEFAULT_TRAINING, PAPER_TRAINING))
     batches = max(1, round(SHOTS * classes / paper["batch_size"]))
     return {
@@ -45,6 +42,12 @@ def schedules(classes: int) -> dict[str, dict[str, Any]]:
 
 def measure(specifications: Sequence[str]) -> dict[str, Any]:
     """Top-1 by set and schedule: mean and deviation over the seeds, and steps."""
+    # here, because whoever writes the page must stay small: a parent's memory counts in its children's peaks
+    from qprompt_edge.protocols import few_shot
+    from qprompt_edge.reproduction.executors import BackboneChoice
+    from qprompt_edge.reproduction.experiment import Experiment
+    from qprompt_edge.reproduction.sets import find_sets
+
     sets = find_sets(specifications, None)
     found: dict[str, Any] = {}
     for name, chosen in sets.items():
