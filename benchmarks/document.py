@@ -126,7 +126,7 @@ def _summary(figures: Figures) -> str:
 def _adaptation(figures: Figures) -> str:
     lines = []
     for model, found in figures["adaptation"].items():
-        timed = f"PyTorch {found['authors']['timed_steps']} timed steps, ours {found['rounds']} runs"
+        timed = f"PyTorch {found['authors']['timed_steps']} timed steps, ours {found['rounds']} run{'s' * (found['rounds'] > 1)}"
         for name, row in found["ours"].items():
             lines.append(
                 f"- {model}, {name}: encoding {duration(row['encode'])}, tuning {duration(row['train'])} ({timed})"

@@ -118,7 +118,7 @@ def tables(result: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
     """A table for each sweep: header and one row."""
     made = []
     for key, what in SWEEPS.items():
-        found = result[key]
+        found = dict(sorted(result[key].items(), key=lambda item: int(item[0])))
         made.append(([what, *found], [["", *(duration(value) for value in found.values())]]))
     return made
 
