@@ -27,7 +27,7 @@ _HEAD = """# Performance
 
 <!-- Written by `python -m benchmarks.performance`; change the benchmarks, not this page. -->
 
-How fast and how small `qprompt-edge` is beside CoOp in PyTorch, and what limits it. Every figure is from
+How fast and how small `qprompt-edge` is beside CoOp in PyTorch, and what limits it. Every figure but those at the end is from
 `python -m benchmarks.performance` on one machine, both sides of a ratio always from the same part of it; the figures themselves are in [performance.json](performance.json).
 """
 
@@ -81,7 +81,10 @@ def write(figures: Figures) -> str:
             parts.append(make(figures))
     parts.append(_LIMITS)
     if NOTES:
-        parts.append("## What did not help\n\n" + "".join(f"- {note}\n" for note in NOTES))
+        parts.append(
+            "## What did not help\n\nFigures here are of single trials, not of the run above.\n\n"
+            + "".join(f"- {note}\n" for note in NOTES)
+        )
     return "\n".join(parts)
 
 

@@ -169,9 +169,8 @@ class Rows:
 
     def _heads(self, x: Var, places: Var, count: int) -> Sequence[Var]:
         """Rows [N, count*D] to `count` times [G, H, R, Q, hd]; `places` [G, 1, R, Q] says which row stands where."""
-        table = op.reshape(
-            x, ints(-1, self.head_width)
-        )  # row n, part k, head h is at (n * count + k) * H + h
+        # row n, part k, head h is at (n * count + k) * H + h
+        table = op.reshape(x, ints(-1, self.head_width))
         head = op.reshape(_range(self.heads), ints(1, -1, 1, 1))
         first = op.add(op.mul(places, op.mul(self.heads, ints(count))), head)
         return [op.gather(table, op.add(first, op.mul(self.heads, ints(k)))) for k in range(count)]

@@ -75,8 +75,11 @@ def command(
     ] = "16",
     data: Annotated[Path | None, typer.Option(help="Folder that holds the named data sets.")] = None,
     backbone: BackboneOption = "tiny",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Replaces the methods' defaults.")] = None,
-    lr: Annotated[float | None, typer.Option(min=0, help="Replaces the methods' defaults.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Replaces each method's own: 50 for contexts, 10 for deep prompts."),
+    ] = None,
+    lr: Annotated[float | None, typer.Option(min=0, help="Replaces each method's own.")] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Jobs side by side; 0 takes one for each core.")] = 0,
     ray: Annotated[
         str | None, typer.Option(help="Run on this Ray cluster instead: an address, auto, or local.")

@@ -27,7 +27,7 @@ class Experiment:
         jobs: See `protocols`.
         sets: Every data set that a job names, by name.
         choice: The backbone.
-        training: Settings that replace the methods' defaults: `epochs`, `lr`, `batch_size`.
+        training: Settings that replace `recipes.PAPER_TRAINING`'s: `epochs`, `lr`, `batch_size`.
     """
 
     jobs: Sequence[Job]

@@ -81,7 +81,7 @@ def _run(facts: Mapping[str, Any], outcomes: list[Outcome]) -> dict[str, object]
             name.removeprefix("data set ") for name in facts if name.startswith("data set ")
         ),
         "seeds": ", ".join(map(str, sorted({outcome.job.seed for outcome in outcomes}))),
-        "training": training or "each method's defaults",
+        "training": training or "each method's own schedule",
         "jobs": f"{len(outcomes)}, {sum(outcome.seconds for outcome in outcomes) / 60:.0f} core minutes",
         "version": version("qprompt-edge"),
     }

@@ -52,8 +52,8 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
         path: The graph; its weights may lie in a file beside it.
         provider: As `choose_provider` returns it.
         threads: Threads within an operator; 0 lets onnxruntime take one for each core.
-        prepack: Copy weights into the layout that products like best: faster, but off for graphs that use
-            each weight in two directions, where it makes two copies and keeps neither memory-mapped.
+        prepack: Copy weights into the layout that products like best: faster, but they are then not memory-mapped, and a
+            graph that uses each weight in two directions holds two copies.
 
     Raises:
         BundleError: onnxruntime cannot read the graph.
