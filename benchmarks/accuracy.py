@@ -20,6 +20,8 @@ from typing import Any
 from benchmarks.tables import text_table
 
 METHOD, SHOTS, STEPS = "qcoop-1", 16, 250
+DEFAULTS = "defaults"
+"""What `adapt`'s own schedule is called; figures name the other by its steps."""
 SEEDS = (1, 2, 3)
 _SETTINGS = ("epochs", "batch_size", "relative_rate")
 
@@ -32,7 +34,7 @@ def schedules(classes: int) -> dict[str, dict[str, Any]]:
     default, paper = (asdict(training["qcoop"]) for training in (DEFAULT_TRAINING, PAPER_TRAINING))
     batches = max(1, round(SHOTS * classes / paper["batch_size"]))
     return {
-        "defaults": {name: default[name] for name in _SETTINGS},
+        DEFAULTS: {name: default[name] for name in _SETTINGS},
         f"{STEPS} steps of {paper['batch_size']}": {
             **{name: paper[name] for name in _SETTINGS},
             "epochs": max(1, round(STEPS / batches)),

@@ -320,6 +320,19 @@ def test_an_emulated_device_gets_a_section(figures: dict[str, Any]) -> None:
     assert "**Not fulfilled:** too slow." in page
 
 
+@pytest.mark.parametrize("order", [("defaults", "250 steps of 32"), ("250 steps of 32", "defaults")])
+def test_a_gain_of_accuracy_is_a_gain_in_whatever_order_it_is_stored(
+    figures: dict[str, Any], order: tuple[str, str]
+) -> None:
+    top1 = {"defaults": 0.58, "250 steps of 32": 0.57}
+    rows = {name: {"top1": top1[name], "deviation": 0.0, "steps": 1} for name in order}
+    page = document.write(figures | {"accuracy": {"cifar10": rows}})
+    assert (
+        "| accuracy of the default schedule minus that of 250 steps | at least +0.0 points | +0.1 points | **+1.0 points** | aim |"
+        in page
+    )
+
+
 def test_a_smaller_value_can_be_the_better_one() -> None:
     target = next(target for target in targets.TARGETS if target.smaller and target.least == 250)
     assert [target.verdict(value) for value in (199.0, 249.0, 251.0)] == ["aim", "reached", "**missed**"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import onnx
 
 from qprompt_exporters import parity
-from qprompt_exporters.deep_image_graph import deep_image_graph, with_stem
-from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8
+from qprompt_exporters.deep_image_graph import deep_image_graph
+from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8, with_stem
 from qprompt_exporters.models import CLEANING, POOLING, SourceModel, load_source
 from qprompt_exporters.storage import Weights, WeightsFile
 from qprompt_exporters.text_graph import text_gradient_graph, text_graph
@@ -211,7 +211,7 @@ def _write_deep(
     start = source.tokenizer.sot_token_id
     text = weights.build(*text_graph(tower, weights, start, depth))
     gradient = weights.build(*text_gradient_graph(tower, weights, start, depth))
-    arrays = Weights(transformer.weights, half=stored.image == "fp16", like=image_file.places)
+    arrays = Weights(transformer.weights, half=stored.image == "fp16")
     image = with_stem(
         _CONVERT[stored.image](stem_graph(source.model, source.transform.size)),
         arrays.build(*deep_image_graph(transformer, arrays, depth)),

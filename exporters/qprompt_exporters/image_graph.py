@@ -12,24 +12,40 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 from torch import nn
 
-from qprompt_exporters.storage import IR_VERSION, OPSET
-from qprompt_exporters.towers import ImageStem, ImageTower
+from qprompt_exporters.storage import IR_VERSION, OPSET, Weights
+from qprompt_exporters.towers import ImageStem, ImageTower, beyond_plain_vit, read_image_transformer
+from qprompt_exporters.vit_graph import vit_graph
 from qprompt_runtime.errors import BundleError
 
 _LEAST_INT8_SHARE = 0.5
 
 
 def image_graph(model: nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
-    """Export the image tower: `pixels` [B,3,H,W] to unit `features` [B,E]; see `_trace`."""
-    return _trace(ImageTower(_reparameterised(model)), size, "features")
+    """Export the image tower: `pixels` [B,3,H,W] to unit `features` [B,E].
+
+    The blocks of a plain ViT are written out, which runs faster than what torch traces; every other tower is traced.
+    """
+    if beyond_plain_vit(model):
+        return _trace(ImageTower(_reparameterised(model)), size, "features")
+    tower = read_image_transformer(model)
+    weights = Weights(tower.weights)
+    return with_stem(stem_graph(model, size), weights.build(*vit_graph(tower, weights)))
 
 
 def stem_graph(model: nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
     """Export what stands before a ViT's transformer: `pixels` [B,3,H,W] to `tokens` [B,T,D]; see `_trace`."""
     return _trace(ImageStem(model), size, "tokens")
+
+
+def with_stem(stem: onnx.ModelProto, blocks: onnx.ModelProto) -> onnx.ModelProto:
+    """Feed the output `tokens` of a traced stem to the input of the same name."""
+    merged: onnx.ModelProto = compose.merge_models(stem, blocks, io_map=[("tokens", "tokens")])
+    (features,) = (value for value in merged.graph.output if value.name == "features")
+    features.type.tensor_type.shape.dim[0].dim_param = "B"  # reshapes hide it from shape inference
+    return merged
 
 
 def _trace(tower: nn.Module, size: tuple[int, int], output: str) -> onnx.ModelProto:

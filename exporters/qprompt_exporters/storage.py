@@ -7,7 +7,7 @@ their names and never pass through a protobuf twice. Whatever the storage, the g
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,6 @@ class Weights:
         arrays: float32 arrays by name.
         half: Store matrices as float16 and widen them in the graph.
         int8_rows: Names of the tables to store as int8 with one float32 scale a row; read them with `rows`.
-        like: Keys (`content_key`) of arrays that another graph has stored already; a matrix that stands there transposed
-            is stored so here, and lies on disk once.
     """
 
     def __init__(
@@ -42,23 +40,17 @@ class Weights:
         *,
         half: bool = False,
         int8_rows: tuple[str, ...] = (),
-        like: Collection[bytes] = (),
     ) -> None:
         self.stored: dict[str, NDArray[np.generic]] = {}
         self.arguments: dict[str, Var] = {}
         self._values: dict[str, Var] = {}
-        self._turned: set[str] = set()
         for name, array in arrays.items():
             if name in int8_rows:
                 codes, scales = quantize_rows(array)
                 self._add(name, codes)
                 self._add(f"{name}.scale", scales)
             else:
-                stored = array.astype(np.float16) if half and array.ndim >= 2 else array
-                turned = bool(like) and content_key(stored) not in like and content_key(stored.T) in like
-                self._add(name, stored.T if turned else stored)
-                if turned:
-                    self._turned.add(name)
+                self._add(name, array.astype(np.float16) if half and array.ndim >= 2 else array)
 
     def _add(self, name: str, array: NDArray[np.generic]) -> None:
         self.stored[name] = np.ascontiguousarray(array)
@@ -69,7 +61,7 @@ class Weights:
             value = self.arguments[name]
             if self.stored[name].dtype == np.float16:
                 value = op.cast(value, to=np.float32)
-            self._values[name] = op.transpose(value) if name in self._turned else value
+            self._values[name] = value
         return self._values[name]
 
     def rows(self, name: str, indices: Var) -> Var:

@@ -149,7 +149,7 @@ def _norm(weights: Weights, name: str, x: Var, epsilon: float) -> tuple[Var, vjp
 def _block(weights: Weights, rows: Rows, layer: int, x: Var) -> tuple[Var, _BlockTape]:
     """One residual attention block over all rows; the last one returns the end tokens' rows [C,D] only."""
     tower, last = rows.tower, layer == rows.tower.layers - 1
-    name = f"transformer.resblocks.{layer}"
+    name, head_width = f"transformer.resblocks.{layer}", tower.width // tower.heads
 
     def linear(part: str, value: Var, suffix: str = ".") -> Var:
         return vjp.linear(
@@ -157,22 +157,23 @@ def _block(weights: Weights, rows: Rows, layer: int, x: Var) -> tuple[Var, _Bloc
         )
 
     hidden, norm_1 = _norm(weights, f"{name}.ln_1", x, tower.epsilon)
-    qkv = linear("attn.in_proj", hidden, "_")
-    shared_qkv, own_qkv = rows.split(qkv) if tower.causal else (None, qkv)
-    q, k, v = rows.own_heads(own_qkv, 3)
+    queries = rows.end_heads if last else rows.own_heads
+    spots = [queries[3][0], *rows.own_heads[3][1:], *rows.prefix_heads[3]]
+    q, k, v, *shared_qkv = rows.heads(linear("attn.in_proj", hidden, "_"), spots)
+    outs, prefix, shared = [], None, None
+    if shared_qkv:
+        shape = rows.end_shape if last else rows.own_shape
+        shared_q, shared_k, shared_v = shared_qkv
+        prefix = vjp.Prefix(shared_k, shared_v, rows.prefix, shape)
+        if not last:
+            out, shared = vjp.attend(shared_q, shared_k, shared_v, rows.prefix_mask, head_width)
+            outs.append(out)
+    mask = rows.end_mask if last else rows.own_mask
+    out, own = vjp.attend(q, k, v, mask, head_width, prefix)
+    merged = rows.merge([*outs, out], rows.answer_rows if last else rows.all_rows[1])
     if last:
         x = op.gather(x, rows.end_rows)
-        (q, _, _) = rows.end_heads(op.gather(qkv, rows.end_rows), 3)
-    merged, prefix, shared = [], None, None
-    if shared_qkv is not None:
-        shared_q, *prefix = rows.prefix_heads(shared_qkv, 3)
-        if not last:
-            out, shared = vjp.attend(shared_q, prefix[0], prefix[1], rows.prefix_mask, rows.head_width)
-            merged.append(rows.merge_prefix([out]))
-    mask = rows.end_mask if last else rows.own_mask
-    out, own = vjp.attend(q, k, v, mask, rows.head_width, prefix)
-    merged.append(rows.merge_ends(out) if last else rows.merge_own([out]))
-    x = op.add(x, linear("attn.out_proj", op.concat(merged, axis=0)))
+    x = op.add(x, linear("attn.out_proj", merged))
     x, feed_forward = vjp.feed_forward(weights, name, tower.activation, tower.epsilon, x)
     return x, _BlockTape(norm_1, shared, own, feed_forward)
 
@@ -184,25 +185,28 @@ def _block_backward(weights: Weights, rows: Rows, layer: int, dx: Var, tape: _Bl
     only_prefix = tower.causal and layer == 0
     dx = vjp.feed_forward_backward(weights, name, tape.feed_forward, dx)
     d_merged = op.matmul(dx, weights[f"{name}.attn.out_proj.weight"])
-    d_shared, d_own = rows.split(d_merged) if tape.shared is not None else (None, d_merged)
-    d_out = rows.end_heads(d_own, 1)[0] if last else rows.own_heads_backward(d_own)
+    spots = rows.answer_heads[1] if last else [*rows.own_heads[1], *rows.prefix_heads[1]]
+    d_out, *d_shared_out = rows.heads(d_merged, spots)
+    if rows.used is not None and not last:
+        d_out = op.mul(d_out, rows.used)  # nothing behind an end was read
     (d_q, d_k, d_v), d_prefix = vjp.attend_backward(tape.own, d_out)
-    d_qkv = []
-    if d_prefix:
-        d_shared_q = op.expand(vjp.floats(0.0), op.shape(d_prefix[0]))
-        if tape.shared is not None and d_shared is not None:
-            (d_shared_out,) = rows.prefix_heads(d_shared, 1)
-            (d_shared_q, *d_self), _ = vjp.attend_backward(tape.shared, d_shared_out)
-            d_prefix = [op.add(a, b) for a, b in zip(d_prefix, d_self, strict=True)]
-        d_qkv.append(rows.merge_prefix([d_shared_q, *d_prefix]))
-    if not only_prefix:
-        d_qkv.append(rows.merge_own([op.mul(d_q, rows.at_end) if last else d_q, d_k, d_v]))
-    d_hidden = op.matmul(op.concat(d_qkv, axis=0), weights[f"{name}.attn.in_proj_weight"])
+    if last:
+        d_q = op.mul(d_q, rows.at_end)
+    if d_prefix and tape.shared is not None:
+        (d_shared_q, *d_self), _ = vjp.attend_backward(tape.shared, d_shared_out[0])
+        d_prefix = [d_shared_q, *(op.add(a, b) for a, b in zip(d_prefix, d_self, strict=True))]
+    elif d_prefix:
+        d_prefix.insert(0, op.expand(vjp.floats(0.0), op.shape(d_prefix[0])))
+    if only_prefix:
+        d_qkv = rows.merge(d_prefix, rows.prefix_rows)
+    else:
+        d_qkv = rows.merge([*d_prefix, d_q, d_k, d_v], rows.all_rows[3])
+    d_hidden = op.matmul(d_qkv, weights[f"{name}.attn.in_proj_weight"])
     if not only_prefix:
         d_in = vjp.layer_norm_backward(tape.norm_1, d_hidden)
         if last:
             return op.scatter_nd(d_in, op.unsqueeze(rows.end_rows, ints(1)), dx, reduction="add")
         return op.add(d_in, dx)
-    norm, (first, _) = tape.norm_1, rows.split(dx)
-    norm = vjp.NormTape(rows.split(norm.x)[0], rows.split(norm.mean)[0], rows.split(norm.rstd)[0], norm.scale)
-    return op.add(vjp.layer_norm_backward(norm, d_hidden), first)
+    norm = tape.norm_1
+    norm = vjp.NormTape(rows.shared(norm.x), rows.shared(norm.mean), rows.shared(norm.rstd), norm.scale)
+    return op.add(vjp.layer_norm_backward(norm, d_hidden), rows.shared(dx))

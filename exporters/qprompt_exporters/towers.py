@@ -99,10 +99,7 @@ def _check_supported(text: Any, block: nn.Module) -> None:
     activation = block.mlp.gelu if isinstance(block, ResidualAttentionBlock) else None
     problems = {
         f"blocks of type {type(block).__name__} (block_type)": not isinstance(block, ResidualAttentionBlock),
-        f"activation {activation}": not (
-            isinstance(activation, QuickGELU)
-            or (isinstance(activation, nn.GELU) and activation.approximate == "none")
-        ),
+        f"activation {activation}": not _is_known(activation),
         "layer scale (ls_init_value)": isinstance(block, ResidualAttentionBlock)
         and not isinstance(block.ls_1, nn.Identity),
         "a class embedding (embed_cls)": getattr(text, "cls_emb", None) is not None,
@@ -116,6 +113,12 @@ def _check_supported(text: Any, block: nn.Module) -> None:
     found = [name for name, present in problems.items() if present]
     if found:
         raise BundleError("this text tower is not supported: it has " + "; ".join(found))
+
+
+def _is_known(activation: object) -> bool:
+    """Whether the graphs can express an MLP's activation."""
+    exact = isinstance(activation, nn.GELU) and activation.approximate == "none"
+    return exact or isinstance(activation, QuickGELU)
 
 
 @dataclass(frozen=True)
@@ -164,23 +167,13 @@ def read_image_transformer(model: nn.Module) -> ImageTransformer:
         BundleError: The image tower is no ViT, or has a part that the deep image graph cannot express exactly.
     """
     visual: Any = getattr(model, "visual", None)
-    if not isinstance(visual, VisionTransformer):
+    problems = beyond_plain_vit(model)
+    if problems:
         raise BundleError(
-            f"the image tower is a {type(visual).__name__}, which has no tokens to put deep prompts beside; "
+            f"this image tower ({type(visual).__name__}) cannot take deep prompts: it has {'; '.join(problems)}; "
             "export it without --deep-prompts"
         )
     block = visual.transformer.resblocks[0]
-    plain = isinstance(block, ResidualAttentionBlock)
-    problems = {
-        f"blocks of type {type(block).__name__}": not plain,
-        "layer scale (ls_init_value)": plain and not isinstance(block.ls_1, nn.Identity),
-        "attentional pooling": visual.attn_pool is not None,
-        "a normalisation behind the pooling (final_ln_after_pool)": visual.final_ln_after_pool,
-        f"pooling {visual.pool_type!r}": visual.pool_type not in ("tok", "avg"),
-    }
-    found = [name for name, present in problems.items() if present]
-    if found:
-        raise BundleError("this image tower cannot take deep prompts: it has " + "; ".join(found))
     parts = ("ln_pre", "transformer", "ln_post", "proj")
     return ImageTransformer(
         weights={
@@ -196,6 +189,26 @@ def read_image_transformer(model: nn.Module) -> ImageTransformer:
         norm_before=not isinstance(visual.ln_pre, nn.Identity),
         tokens=int(visual.positional_embedding.shape[0]),
     )
+
+
+def beyond_plain_vit(model: nn.Module) -> list[str]:
+    """What an image tower has that a plain ViT, as `vit_graph.py` writes it, has not; empty for a plain ViT."""
+    visual: Any = getattr(model, "visual", None)
+    if not isinstance(visual, VisionTransformer):
+        return ["no tokens to put prompts beside"]
+    block = visual.transformer.resblocks[0]
+    plain = isinstance(block, ResidualAttentionBlock)
+    activation = block.mlp.gelu if plain else None
+    problems = {
+        f"blocks of type {type(block).__name__}": not plain,
+        f"activation {activation}": plain and not _is_known(activation),
+        "layer scale (ls_init_value)": plain and not isinstance(block.ls_1, nn.Identity),
+        "attentional pooling": visual.attn_pool is not None,
+        "a normalisation behind the pooling (final_ln_after_pool)": visual.final_ln_after_pool,
+        f"pooling {visual.pool_type!r}": visual.pool_type not in ("tok", "avg"),
+        "no projection": visual.proj is None,
+    }
+    return [name for name, present in problems.items() if present]
 
 
 class ImageStem(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import spox.opset.ai.onnx.v18 as op
@@ -19,11 +20,13 @@ from qprompt_exporters.storage import Weights
 _QUICK_GELU = 1.702  # gelu(x) is close to x * sigmoid(1.702 x): Hendrycks & Gimpel 2016, section 2
 
 
+@cache
 def ints(*values: int) -> Var:
     """A constant vector of int64, the form in which ONNX takes shapes and axes."""
     return op.const(np.array(values, np.int64))
 
 
+@cache
 def floats(value: float) -> Var:
     """A constant float32 scalar."""
     return op.const(np.array(value, np.float32))
@@ -71,7 +74,7 @@ def layer_norm_backward(tape: NormTape, d_y: Var) -> Var:
 
 @dataclass(frozen=True)
 class GateTape:
-    """What an activation x * gate(x) keeps."""
+    """What an activation keeps: x * gate(x), for `gelu` half of that."""
 
     kind: str
     x: Var
@@ -79,22 +82,25 @@ class GateTape:
 
 
 def activation(kind: str, x: Var) -> tuple[Var, GateTape]:
-    """`gelu` (x times the normal distribution function) or `quick_gelu` (x * sigmoid(1.702 x))."""
+    """`gelu` (x times the normal distribution function) or `quick_gelu` (x * sigmoid(1.702 x)).
+
+    In a graph without the backward pass, onnxruntime runs either as one operator; it knows them in this form.
+    """
     if kind == "quick_gelu":
         gate = op.sigmoid(op.mul(x, floats(_QUICK_GELU)))
-    else:
-        gate = op.mul(op.add(op.erf(op.mul(x, floats(0.5**0.5))), floats(1.0)), floats(0.5))
-    return op.mul(x, gate), GateTape(kind, x, gate)
+        return op.mul(x, gate), GateTape(kind, x, gate)
+    gate = op.add(op.erf(op.div(x, floats(2**0.5))), floats(1.0))
+    return op.mul(op.mul(x, gate), floats(0.5)), GateTape(kind, x, gate)
 
 
 def activation_backward(tape: GateTape, d_y: Var) -> Var:
-    """d_y * (gate + x * gate')."""
+    """d_y * (gate + x * gate'), for `gelu` half of that; the product behind it takes the half for nothing."""
     x, gate = tape.x, tape.gate
     if tape.kind == "quick_gelu":
         slope = op.mul(op.mul(gate, op.sub(floats(1.0), gate)), floats(_QUICK_GELU))
-    else:
-        slope = op.mul(op.exp(op.mul(op.mul(x, x), floats(-0.5))), floats((2 * np.pi) ** -0.5))
-    return op.mul(d_y, op.add(gate, op.mul(x, slope)))
+        return op.mul(d_y, op.add(gate, op.mul(x, slope)))
+    slope = op.mul(op.exp(op.mul(op.mul(x, x), floats(-0.5))), floats((2 / np.pi) ** 0.5))
+    return op.mul(op.mul(d_y, op.add(gate, op.mul(x, slope))), floats(0.5))
 
 
 @dataclass(frozen=True)
@@ -145,31 +151,42 @@ def cross_entropy(image: Var, classes: Var, targets: Var, scale: Var) -> tuple[V
 
 
 @dataclass(frozen=True)
+class Prefix:
+    """Keys that every query of a group sees.
+
+    Attributes:
+        k: Keys [G, H, 1, P, head_width].
+        v: Values, as the keys.
+        count: P, int64 [1].
+        shape: int64 [5], unfolds [G, H, 1, R*Q, m] to [G, H, R, Q, m].
+    """
+
+    k: Var
+    v: Var
+    count: Var
+    shape: Var
+
+
+@dataclass(frozen=True)
 class AttentionTape:
-    """What one attention keeps for its backward pass; q is already multiplied by `scale`."""
+    """What one attention keeps for its backward pass; `parts` are the weights of the prefix's keys and own ones."""
 
     scale: float
     q: Var
     k: Var
     v: Var
     weights: Var
-    prefix_k: Var | None = None
-    prefix_v: Var | None = None
+    prefix: Prefix | None = None
+    parts: Sequence[Var] = ()
 
 
 def _flat(x: Var) -> Var:
     """[G, H, R, Q, m] to [G, H, 1, R*Q, m]: one matrix product against a group's prefix."""
-    shape = op.concat([op.shape(x, start=0, end=2), ints(1, -1), op.shape(x, start=4, end=5)], axis=0)
-    return op.reshape(x, shape)
-
-
-def _like(x: Var, model: Var) -> Var:
-    """Undo `_flat`: [G, H, 1, R*Q, m] to the leading dimensions of `model`."""
-    return op.reshape(x, op.concat([op.shape(model, start=0, end=4), op.shape(x, start=4, end=5)], axis=0))
+    return op.reshape(x, ints(0, 0, 1, -1, 0))
 
 
 def attend(
-    q: Var, k: Var, v: Var, mask: Var | None, head_width: int, prefix: Sequence[Var] | None = None
+    q: Var, k: Var, v: Var, mask: Var | None, head_width: int, prefix: Prefix | None = None
 ) -> tuple[Var, AttentionTape]:
     """softmax(q k^T / sqrt(head_width)) v over own keys and, where given, the group's prefix keys.
 
@@ -179,48 +196,57 @@ def attend(
         v: Own values, as the keys.
         mask: Added to the own scores; broadcasts to [G, H, R, Q, S].
         head_width: Width of one head.
-        prefix: Keys and values [G, H, 1, P, head_width] that every query of a group sees.
+        prefix: Keys and values that every query of a group sees.
     """
     scale = head_width**-0.5
-    q = op.mul(q, floats(scale))
-    scores = op.matmul(q, transposed(k))
+    scores = _scaled_product(q, k, scale)
     if mask is not None:
         scores = op.add(scores, mask)
     if prefix is None:
         weights = op.softmax(scores, axis=-1)
         return op.matmul(weights, v), AttentionTape(scale, q, k, v, weights)
-    prefix_k, prefix_v = prefix
-    before = _like(op.matmul(_flat(q), transposed(prefix_k)), q)
+    before = op.reshape(_scaled_product(_flat(q), prefix.k, scale), prefix.shape)
     weights = op.softmax(op.concat([before, scores], axis=-1), axis=-1)
-    before, own = _split_keys(weights, prefix_k)
-    out = op.add(op.matmul(own, v), _like(op.matmul(_flat(before), prefix_v), q))
-    return out, AttentionTape(scale, q, k, v, weights, prefix_k, prefix_v)
+    parts = _split_keys(weights, prefix)
+    out = op.add(op.matmul(parts[1], v), op.reshape(op.matmul(_flat(parts[0]), prefix.v), prefix.shape))
+    return out, AttentionTape(scale, q, k, v, weights, prefix, parts)
 
 
 def attend_backward(tape: AttentionTape, d_out: Var) -> tuple[list[Var], list[Var]]:
     """Gradients at [q, k, v] and at the prefix's [k, v] (empty without a prefix)."""
-    d_weights = op.matmul(d_out, transposed(tape.v))
-    if tape.prefix_k is not None:
-        before = _like(op.matmul(_flat(d_out), transposed(tape.prefix_v)), d_out)
-        d_weights = op.concat([before, d_weights], axis=-1)
+    prefix = tape.prefix
+    d_weights = _scaled_product(d_out, tape.v, tape.scale)
+    if prefix is not None:
+        before = _scaled_product(_flat(d_out), prefix.v, tape.scale)
+        d_weights = op.concat([op.reshape(before, prefix.shape), d_weights], axis=-1)
     along = op.reduce_sum(op.mul(tape.weights, d_weights), ints(-1), keepdims=1)
-    d_scores = op.mul(tape.weights, op.sub(d_weights, along))
-    if tape.prefix_k is None:
-        own, d_own = tape.weights, d_scores
-        d_q, d_prefix = op.matmul(d_own, tape.k), []
-    else:
-        before, own = _split_keys(tape.weights, tape.prefix_k)
-        d_before, d_own = _split_keys(d_scores, tape.prefix_k)
-        d_q = op.add(op.matmul(d_own, tape.k), _like(op.matmul(_flat(d_before), tape.prefix_k), tape.q))
-        d_prefix = [
-            op.matmul(transposed(_flat(d_before)), _flat(tape.q)),
-            op.matmul(transposed(_flat(before)), _flat(d_out)),
-        ]
-    d_q = op.mul(d_q, floats(tape.scale))
-    return [d_q, op.matmul(transposed(d_own), tape.q), op.matmul(transposed(own), d_out)], d_prefix
+    d_scores = op.mul(tape.weights, op.sub(d_weights, along))  # times the scale, as d_weights are
+    if prefix is None:
+        return _products_backward(tape, tape.weights, d_scores, d_out), []
+    d_before, d_own = _split_keys(d_scores, prefix)
+    before, own = _flat(tape.parts[0]), tape.parts[1]
+    d_before = _flat(d_before)
+    d_q, d_k, d_v = _products_backward(tape, own, d_own, d_out)
+    d_q = op.add(d_q, op.reshape(op.matmul(d_before, prefix.k), prefix.shape))
+    d_prefix_k = op.matmul(transposed(d_before), _flat(tape.q))
+    return [d_q, d_k, d_v], [d_prefix_k, op.matmul(transposed(before), _flat(d_out))]
 
 
-def _split_keys(x: Var, prefix_k: Var) -> tuple[Var, Var]:
-    """Split the last dimension into the prefix's keys and a class's own."""
-    prefix, axis = dim(prefix_k, 3), ints(4)
-    return op.slice(x, ints(0), prefix, axis), op.slice(x, prefix, dim(x, 4), axis)
+def _split_keys(x: Var, prefix: Prefix) -> tuple[Var, Var]:
+    """Split the last dimension into the prefix's keys and own ones."""
+    axis, end = ints(4), ints(np.iinfo(np.int64).max)
+    return op.slice(x, ints(0), prefix.count, axis), op.slice(x, prefix.count, end, axis)
+
+
+def _scaled_product(a: Var, b: Var, scale: float) -> Var:
+    """scale * a b^T; onnxruntime runs all of it as one product."""
+    return op.mul(op.matmul(a, transposed(b)), floats(scale))
+
+
+def _products_backward(tape: AttentionTape, weights: Var, d_scores: Var, d_out: Var) -> list[Var]:
+    """Gradients at own q, k and v from those at the scores q k^T and at the product of weights and v."""
+    return [
+        op.matmul(d_scores, tape.k),
+        op.matmul(transposed(d_scores), tape.q),
+        op.matmul(transposed(weights), d_out),
+    ]

@@ -13,7 +13,7 @@ from qprompt_runtime.bundle import add_bundle, installed_bundles, read_manifest
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import Manifest
 
-app = typer.Typer(rich_markup_mode="markdown", invoke_without_command=True)
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False, invoke_without_command=True)
 
 
 @app.callback()

@@ -185,10 +185,12 @@ def _centred(image: Image.Image, transform: ImageTransform) -> Image.Image:
 
 def _normalised(image: Image.Image, transform: ImageTransform) -> Pixels:
     """[H, W, 3] bytes to [3, H, W] float32: (x / 255 - mean) / std."""
-    pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
-    mean = np.asarray(transform.mean, dtype=np.float32).reshape(3, 1, 1)
-    std = np.asarray(transform.std, dtype=np.float32).reshape(3, 1, 1)
-    return np.ascontiguousarray((pixels - mean) / std)
+    planes = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))  # bytes move faster than floats
+    pixels = planes.astype(np.float32)
+    pixels /= np.float32(255)
+    pixels -= np.asarray(transform.mean, dtype=np.float32).reshape(3, 1, 1)
+    pixels /= np.asarray(transform.std, dtype=np.float32).reshape(3, 1, 1)
+    return pixels
 
 
 def _random_part(

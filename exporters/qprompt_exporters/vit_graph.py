@@ -1,0 +1,145 @@
+"""A ViT image tower behind its patches, as ONNX operators: tokens to unit features.
+
+What comes before the first normalisation, patches or a stem, is traced from torch (`image_graph.stem_graph`). Tokens of
+all images lie as rows of one matrix, so that normalisations and linear maps are one operation; only attention tells
+images apart. In the last block only the rows that make the feature are computed, which is exact: of a class token's tower that saves
+most of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import spox.opset.ai.onnx.v18 as op
+from spox import Tensor, Var, argument
+
+from qprompt_exporters import vjp
+from qprompt_exporters.storage import Weights
+from qprompt_exporters.towers import ImageTransformer
+from qprompt_exporters.vjp import dim, ints
+
+Values = dict[str, Var]
+
+
+def vit_graph(tower: ImageTransformer, weights: Weights) -> tuple[Values, Values]:
+    """Write the graph of the features.
+
+    Args:
+        tower: The image tower; only its facts are used here.
+        weights: Its arrays, as graph values.
+
+    Returns:
+        The input `tokens` float32 [B,T,D], class token and patches with their positions, and the output
+        `features` float32 [B,E], rows of length 1.
+    """
+    tokens = argument(Tensor(np.float32, ("B", tower.tokens, tower.width)))
+    rows = ImageRows(tower, tokens)
+    x, _ = before_blocks(weights, rows, rows.flat(tokens))
+    for layer in range(tower.layers):
+        x, _ = block(weights, rows, layer, x)
+    return {"tokens": tokens}, {"features": behind_blocks(weights, rows, x).unit}
+
+
+class ImageRows:
+    """B images of Q tokens each, as rows [B*Q, D]: class token and patches, then what prompts there are."""
+
+    def __init__(self, tower: ImageTransformer, tokens: Var, prompts: Var | None = None) -> None:
+        self.tower = tower
+        self.batch, self.own = dim(tokens, 0), dim(tokens, 1)
+        self.queries = self.own if prompts is None else op.add(self.own, prompts)
+        self.width = ints(tower.width)
+        self.head_width = tower.width // tower.heads
+        self.first_pooled, self.end_pooled = (ints(1), self.own) if tower.average else (ints(0), ints(1))
+        self.pool_count = op.sub(self.end_pooled, self.first_pooled)
+
+    def images(self, x: Var) -> Var:
+        """Rows [B*Q, D] to [B,Q,D]."""
+        return op.reshape(x, op.concat([self.batch, ints(-1), self.width], axis=0))
+
+    def flat(self, x: Var) -> Var:
+        """Undo `images`."""
+        return op.reshape(x, ints(-1, self.tower.width))
+
+    def heads(self, x: Var, parts: int, *, pooled: bool = False) -> Sequence[Var]:
+        """All rows, or the pooled ones, [B*Q, parts*D] to `parts` times [B, H, 1, Q, hd].
+
+        Heads are picked, not transposed: onnxruntime merges a transposition here with that of the keys into one that
+        moves single numbers.
+        """
+        table = op.reshape(x, ints(-1, self.head_width))  # row n, part k, head h is at (n * parts + k) * H + h
+        count = op.mul(self.batch, self.pool_count if pooled else self.queries)
+        numbers = op.range(op.const(np.int64(0)), op.squeeze(count), op.const(np.int64(1)))
+        rows = op.reshape(numbers, op.concat([self.batch, ints(1, 1, -1)], axis=0))
+        first = op.mul(rows, ints(parts * self.tower.heads))
+        spots = [
+            np.arange(k * self.tower.heads, (k + 1) * self.tower.heads).reshape(-1, 1, 1) for k in range(parts)
+        ]
+        return [op.gather(table, op.add(first, op.const(spot))) for spot in spots]
+
+    def merge(self, parts: Sequence[Var]) -> Var:
+        """Parts of [B, H, 1, Q, hd] back to rows [B*Q, len(parts)*D]."""
+        flat = [self.flat(op.transpose(part, perm=[0, 2, 3, 1, 4])) for part in parts]
+        return op.concat(flat, axis=1) if len(flat) > 1 else flat[0]
+
+    def pooled(self, x: Var) -> Var:
+        """The rows that make the feature: each image's class token, or its patches."""
+        return self.flat(op.slice(self.images(x), self.first_pooled, self.end_pooled, ints(1)))
+
+    def pooled_queries(self, q: Var) -> Var:
+        """The same tokens of queries [B, H, 1, Q, hd]."""
+        return op.slice(q, self.first_pooled, self.end_pooled, ints(3))
+
+    def mean(self, rows: Var) -> Var:
+        """One row [B,D] an image, of those that `pooled` gave."""
+        return op.reduce_mean(self.images(rows), ints(1), keepdims=0) if self.tower.average else rows
+
+
+@dataclass(frozen=True)
+class BlockTape:
+    """What a residual attention block keeps for its backward pass."""
+
+    norm: vjp.NormTape
+    attention: vjp.AttentionTape
+    feed_forward: vjp.FeedForwardTape
+
+
+@dataclass(frozen=True)
+class Features:
+    """Unit features [B,E], the lengths [B,1] that they had, and what the normalisation before them keeps."""
+
+    unit: Var
+    length: Var
+    norm: vjp.NormTape
+
+
+def before_blocks(weights: Weights, rows: ImageRows, x: Var) -> tuple[Var, vjp.NormTape | None]:
+    """The normalisation before the first block, in towers that have one."""
+    return _norm(weights, "ln_pre", x, rows.tower.epsilon) if rows.tower.norm_before else (x, None)
+
+
+def block(weights: Weights, rows: ImageRows, layer: int, x: Var) -> tuple[Var, BlockTape]:
+    """One residual attention block over all rows; the last one returns the pooled rows only."""
+    tower, name = rows.tower, f"transformer.resblocks.{layer}"
+    hidden, norm = _norm(weights, f"{name}.ln_1", x, tower.epsilon)
+    qkv = vjp.linear(hidden, weights[f"{name}.attn.in_proj_weight"], weights[f"{name}.attn.in_proj_bias"])
+    q, k, v = rows.heads(qkv, 3)
+    if layer == tower.layers - 1:
+        q, x = rows.pooled_queries(q), rows.pooled(x)
+    out, attention = vjp.attend(q, k, v, None, rows.head_width)
+    projection = (weights[f"{name}.attn.out_proj.{part}"] for part in ("weight", "bias"))
+    x = op.add(x, vjp.linear(rows.merge([out]), *projection))
+    x, feed_forward = vjp.feed_forward(weights, name, tower.activation, tower.epsilon, x)
+    return x, BlockTape(norm, attention, feed_forward)
+
+
+def behind_blocks(weights: Weights, rows: ImageRows, x: Var) -> Features:
+    """The pooled rows that the last block returns to unit features."""
+    hidden, norm = _norm(weights, "ln_post", x, rows.tower.epsilon)
+    unit, length = vjp.unit(op.matmul(rows.mean(hidden), weights["proj"]))
+    return Features(unit, length, norm)
+
+
+def _norm(weights: Weights, name: str, x: Var, epsilon: float) -> tuple[Var, vjp.NormTape]:
+    return vjp.layer_norm(x, weights[f"{name}.weight"], weights[f"{name}.bias"], epsilon)
