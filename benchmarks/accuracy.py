@@ -22,8 +22,8 @@ from benchmarks.tables import text_table
 METHOD, SHOTS, STEPS = "qcoop-1", 16, 250
 DEFAULTS = "defaults"
 """What `adapt`'s own schedule is called; figures name the other by its steps."""
-SEEDS = (1, 2, 3)
-_SETTINGS = ("epochs", "batch_size", "relative_rate")
+SEEDS = range(1, 11)
+_SETTINGS = ("epochs", "batch_size", "relative_rate", "warmup_epochs")
 
 
 def schedules(classes: int) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ NOTES = (
     "**onnxruntime's arena off**: no memory saved, steps 10% slower. **Its memory patterns on**: steps 3% faster, 13 MB more; they are off.",
     "**Reading the prompt's first words from the gradient's graph** instead of opening the features' graph for them: 0.1 s less and 30 MB more, because "
     "the tokenizer is then in memory beside the packed weights.",
-    "**Fewer than 60 steps, with larger rates or more momentum**: up to 3 points less on CIFAR-10 ([defaults.md](defaults.md)).",
+    "**Fewer than 50 steps, larger rates, more momentum**: up to 3 points less on CIFAR-10 ([defaults.md](defaults.md)).",
     "**Int8 without instructions for products of bytes** cannot reach what is asked for: such a processor multiplies bytes twice as fast as floats, "
     "and the products already run at that rate.",
 )
@@ -211,7 +211,7 @@ def _installed(figures: Figures) -> str:
 
 def _accuracy(figures: Figures) -> str:
     text = (
-        "QCoOp at 1 bit on `tiny`, 16 photos a class, three draws, photos that were not trained on. The rate of either schedule was chosen on "
+        "QCoOp at 1 bit on `tiny`, 16 photos a class, ten draws, photos that were not trained on. The rate of either schedule was chosen on "
         "the first two sets ([defaults.md](defaults.md))."
     )
     return _section("Accuracy at that speed", accuracy.table(figures["accuracy"]), text)

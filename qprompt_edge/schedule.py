@@ -27,7 +27,7 @@ class TrainingConfig:
         relative_rate: What `settle` goes by, in units of sigma^2 / s.
         momentum: Of SGD; at 1 bit more than about 0.6 keeps the prompt from settling (`docs/defaults.md`).
         weight_decay: L2 pull on the latent weights.
-        warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`.
+        warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`; CoOp has one.
         warmup_lr: Learning rate of the warm-up.
         seed: Of everything that is drawn.
         clustering: When a codebook is renewed.
@@ -36,13 +36,13 @@ class TrainingConfig:
     """
 
     bits: int = 1
-    epochs: int = 100
+    epochs: int = 60
     batch_size: int | None = None
     lr: float | None = None
     relative_rate: float = 4000.0
     momentum: float = 0.5
     weight_decay: float = 5e-4
-    warmup_epochs: int = 1
+    warmup_epochs: int = 0
     warmup_lr: float = 1e-5
     seed: int = 1
     clustering: Clustering = field(default_factory=Clustering)

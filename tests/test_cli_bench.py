@@ -31,7 +31,7 @@ def test_json_has_what_the_device_guide_names(run):
     assert report["machine"]["cores"] == len(os.sched_getaffinity(0))
     assert report["machine"]["threads"] == 1
     assert report["provider"].endswith("ExecutionProvider")
-    assert (report["classes"], report["repeats"], report["steps"]) == (2, 1, 100)
+    assert (report["classes"], report["repeats"], report["steps"]) == (2, 1, 60)
     assert report["adapt_seconds_estimate"] > 0
 
 
@@ -43,7 +43,7 @@ def test_people_get_a_table_and_an_estimate(run):
     assert "median" in result.err
     assert "decoding a JPEG of 12 megapixels" in result.err
     assert "estimate: adapt takes about" in result.err
-    assert "for 32 photos of 12 megapixels (16 for each class, 100 steps)" in result.err
+    assert "for 32 photos of 12 megapixels (16 for each class, 60 steps)" in result.err
 
 
 def test_one_line_for_what_is_not_there(run, dummy):

@@ -122,7 +122,9 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 
 def test_unquantized_steps_equal_a_loop_by_hand() -> None:
-    config = TrainingConfig(bits=32, epochs=4, batch_size=6, lr=0.1, momentum=0.9, weight_decay=0.01)
+    config = TrainingConfig(
+        bits=32, epochs=4, batch_size=6, lr=0.1, momentum=0.9, weight_decay=0.01, warmup_epochs=1
+    )
     result = run(start(weights(), config), quadratic, LABELS, config)
 
     current = {name: array.astype(np.float64) for name, array in weights().items()}

@@ -26,7 +26,9 @@ pytestmark = pytest.mark.export
 NAMES = ["cat", "fire engine", "grand piano", "snow leopard", "T-shirt", "bicycle built for two"]
 SHOTS = 5
 STEPS = 50
-CONFIG = TrainingConfig(bits=32, epochs=10, batch_size=6, lr=0.05, momentum=0.9, weight_decay=5e-4, seed=3)
+CONFIG = TrainingConfig(
+    bits=32, epochs=10, batch_size=6, lr=0.05, momentum=0.9, weight_decay=5e-4, warmup_epochs=1, seed=3
+)
 
 
 def photos() -> tuple[np.ndarray, np.ndarray]:

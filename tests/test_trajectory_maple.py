@@ -24,7 +24,9 @@ pytestmark = pytest.mark.export
 
 MODEL = "small-deep"
 NAMES = ["cat", "fire engine", "grand piano", "snow leopard", "T-shirt"]
-CONFIG = TrainingConfig(bits=32, epochs=5, batch_size=5, lr=0.05, momentum=0.9, weight_decay=5e-4, seed=3)
+CONFIG = TrainingConfig(
+    bits=32, epochs=5, batch_size=5, lr=0.05, momentum=0.9, weight_decay=5e-4, warmup_epochs=1, seed=3
+)
 STEPS = 20
 LEARNED = (qmaple.TEXT, qmaple.PROJECTIONS)
 

@@ -24,7 +24,7 @@ METHODS: Mapping[str, str] = {"qcoop": qcoop.NAME, "qmaple": FOLDED, "qmaple-cou
 """What can be asked for, and its name in a prompt file."""
 
 _DEEP = TrainingConfig(
-    epochs=10, batch_size=8, relative_rate=650.0
+    epochs=10, batch_size=8, relative_rate=650.0, warmup_epochs=1
 )  # few passes and small batches, as in MaPLe
 
 DEFAULT_TRAINING: Mapping[str, TrainingConfig] = {

@@ -15,7 +15,7 @@ from qprompt_edge.schedule import TrainingConfig
 
 PAPER_TRAINING: Mapping[str, TrainingConfig] = {
     **DEFAULT_TRAINING,
-    "qcoop": TrainingConfig(epochs=50, batch_size=32, relative_rate=650.0),
+    "qcoop": TrainingConfig(epochs=50, batch_size=32, relative_rate=650.0, warmup_epochs=1),
 }
 """How each learner is trained where methods are compared: for contexts CoOp's epochs and batches, not `adapt`'s fewer steps."""
 
