@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,19 @@ def test_wrong_usage_is_2(run):
     assert run("adapt").code == 2
     assert run("adapt", "--images", "x", "--bits", 5).code == 2
     assert run("no-such-command").code == 2
+
+
+def test_a_command_imports_no_other_command():
+    """In a process of its own, where nothing is imported yet."""
+    code = (
+        "import sys; from qprompt_edge.cli import main\n"
+        "try: main(['predict', '--help'])\n"
+        "except SystemExit: pass\n"
+        "loaded = {name for name in sys.modules if name.startswith('qprompt_edge.')}\n"
+        "assert 'qprompt_edge.cli.predict' in loaded, loaded\n"
+        "assert not loaded & {'qprompt_edge.cli.reproduce', 'qprompt_edge.reproduction', 'qprompt_edge.cli.convert'}, loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_a_32_bit_python_is_told_so(run, monkeypatch):

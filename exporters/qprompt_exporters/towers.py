@@ -164,7 +164,7 @@ def read_image_transformer(model: nn.Module) -> ImageTransformer:
         model: An open_clip model in evaluation mode.
 
     Raises:
-        BundleError: The image tower is no ViT, or has a part that the deep image graph cannot express exactly.
+        BundleError: The image tower is no ViT, or has a part that `vit_graph.py` cannot express exactly.
     """
     visual: Any = getattr(model, "visual", None)
     problems = beyond_plain_vit(model)

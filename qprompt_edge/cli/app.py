@@ -21,7 +21,6 @@ _MODULES = {
 }
 """Each command's module in this package, in the order of the help; it holds `command`, or a group, `app`."""
 
-
 _STYLE: dict[str, Any] = {
     "rich_markup_mode": "markdown",
     "add_completion": False,
@@ -33,6 +32,7 @@ class _Commands(TyperGroup):
     """Imports a command's module in its turn: `predict` needs none of what `reproduce` needs."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None; typer suggests another then."""
         if cmd_name not in _MODULES:
             return None
         module = importlib.import_module(f"qprompt_edge.cli.{_MODULES[cmd_name]}")
