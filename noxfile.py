@@ -30,7 +30,8 @@ OLDEST = (
     "regex==2024.4.16",
     "safetensors==0.4.0",
     "ftfy==6.2.*",
-    "typer==0.15.*",
+    "click==8.1.3",
+    "rich==13.7.*",
 )
 """The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
 

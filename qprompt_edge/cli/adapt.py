@@ -3,93 +3,105 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from qprompt_edge.adaptation import LEAST_HOLDOUT, AdaptResult, Holdout, adapt
 from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
-    BackboneOption,
-    Bits,
-    Contexts,
-    ImagesOption,
-    JsonOption,
-    LabelsOption,
-    MaxMemoryOption,
-    Method,
-    ProviderOption,
-    ThreadsOption,
+    BITS,
+    backbone_option,
+    images_option,
+    json_option,
+    labels_option,
+    max_memory_option,
+    number_option,
+    path_option,
+    provider_option,
+    threads_option,
 )
-from qprompt_edge.methods.learners import default_training
+from qprompt_edge.methods.learners import METHODS, default_training
 from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.options import AdaptOptions
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
 
+_SHARED = "shared"
 _SHOWN_SKIPPED = 10
 _FAR_FROM_PROBE = 0.1
 
 
+@click.command("adapt")
+@images_option
+@path_option("--out", "Prompt file to write.", default="prompt.qpt")
+@labels_option
+@path_option("--test-images", "Photos to judge by, laid out as --images; nothing is then held out.")
+@path_option("--class-names", "CSV file with the columns label,text: words for labels.")
+@backbone_option
+@click.option("--method", type=click.Choice(list(METHODS)), default="qcoop", help="What is tuned.")
+@click.option("--bits", type=BITS, default="1", help="Bits a weight; 32 tunes without a quantizer.")
+@click.option(
+    "--contexts",
+    type=click.Choice([_SHARED, "per-class"]),
+    default=_SHARED,
+    help="One context for all classes, or one for each.",
+)
+@click.option("--context-init", default=CONTEXT_INIT, help="Words that the context starts from.")
+@number_option("--shots", int, "Photos of each class to train on; all by default.", 1)
+@number_option("--holdout", float, "Share of each class's photos to judge by.", 0, max=0.9, default=0.2)
+@number_option("--views", int, "Augmented views cached for each photo.", 0, default=0)
+@number_option("--epochs", int, "Passes over the photos; by default what suits the method.", 1)
+@number_option("--lr", float, "Peak learning rate; by default it follows from the backbone.", 0)
+@number_option("--batch-size", int, "Photos a step; by default what suits the method (qcoop: all).", 1)
+@number_option("--seed", int, "Of everything that is drawn.", 0, default=1)
+@click.option("--resume", is_flag=True, help="Continue this task where it stopped.")
+@path_option("--work-dir", "Where checkpoints go; by default in the user's cache.")
+@provider_option
+@threads_option
+@max_memory_option
+@json_option
 @reported
 def command(
-    images: ImagesOption,
-    out: Annotated[Path, typer.Option(help="Prompt file to write.")] = Path("prompt.qpt"),
-    labels: LabelsOption = None,
-    test_images: Annotated[
-        Path | None, typer.Option(help="Photos to judge by, laid out as --images; nothing is then held out.")
-    ] = None,
-    class_names: Annotated[
-        Path | None, typer.Option(help="CSV file with the columns label,text: words for labels.")
-    ] = None,
-    backbone: BackboneOption = "tiny",
-    method: Annotated[Method, typer.Option(help="What is tuned.")] = Method.qcoop,
-    bits: Annotated[Bits, typer.Option(help="Bits a weight; 32 tunes without a quantizer.")] = Bits("1"),
-    contexts: Annotated[
-        Contexts, typer.Option(help="One context for all classes, or one for each.")
-    ] = Contexts.shared,
-    context_init: Annotated[str, typer.Option(help="Words that the context starts from.")] = CONTEXT_INIT,
-    shots: Annotated[
-        int | None, typer.Option(min=1, help="Photos of each class to train on; all by default.")
-    ] = None,
-    holdout: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of each class's photos to judge by.")
-    ] = 0.2,
-    views: Annotated[int, typer.Option(min=0, help="Augmented views cached for each photo.")] = 0,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the photos; by default what suits the method.")
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(min=0, help="Peak learning rate; by default it follows from the backbone.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Photos a step; by default what suits the method (qcoop: all).")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue this task where it stopped.")] = False,
-    work_dir: Annotated[
-        Path | None, typer.Option(help="Where checkpoints go; by default in the user's cache.")
-    ] = None,
-    provider: ProviderOption = "auto",
-    threads: ThreadsOption = 0,
-    max_memory: MaxMemoryOption = None,
-    as_json: JsonOption = False,
+    images: Path,
+    out: Path,
+    labels: Path | None,
+    test_images: Path | None,
+    class_names: Path | None,
+    backbone: str,
+    method: str,
+    bits: str,
+    contexts: str,
+    context_init: str,
+    shots: int | None,
+    holdout: float,
+    views: int,
+    epochs: int | None,
+    lr: float | None,
+    batch_size: int | None,
+    seed: int,
+    resume: bool,
+    work_dir: Path | None,
+    provider: str,
+    threads: int,
+    max_memory: float | None,
+    as_json: bool,
 ) -> None:
-    """Tune a prompt on labelled photos and write it to a file of a few hundred bytes.
+    """Tune a prompt on labelled photos.
 
-    Example: `qprompt-edge adapt --images ./photos --out belt.qpt`
+    The prompt is a file of a few hundred bytes.
+
+    Example: qprompt-edge adapt --images ./photos --out belt.qpt
     """
-    if method is not Method.qcoop and contexts is not Contexts.shared:
-        raise typer.BadParameter(
-            f"--contexts {contexts.value} is for --method qcoop; {method.value} shares its prompts"
-        )
+    if method != "qcoop" and contexts != _SHARED:
+        raise click.BadParameter(f"--contexts {contexts} is for --method qcoop; {method} shares its prompts")
     check_writable(out)
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    training = default_training(method.value, bits=int(bits.value), seed=seed, **given)
+    training = default_training(method, bits=int(bits), seed=seed, **given)
     options = AdaptOptions(
         backbone=backbone,
-        method=method.value,
-        contexts=contexts.value,
+        method=method,
+        contexts=contexts,
         context_init=context_init,
         shots=shots,
         holdout=holdout,
@@ -113,7 +125,7 @@ def command(
             )
     except KeyboardInterrupt:
         say("interrupted; what was done is kept: run the same command with --resume to go on")
-        raise typer.Exit(130) from None
+        raise click.exceptions.Exit(130) from None
     try:
         result.save(out)
     except OutputError as error:

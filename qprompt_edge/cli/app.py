@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
-import typer
-from typer.core import TyperGroup
+import click
 
 _MODULES = {
     "adapt": "adapt",
@@ -19,42 +17,30 @@ _MODULES = {
     "bench": "bench",
     "backbones": "backbones",
 }
-"""Each command's module in this package, in the order of the help; it holds `command`, or a group, `app`."""
+"""Each command's module in this package, in the order of the help; its `command` is the command."""
 
-_STYLE: dict[str, Any] = {
-    "rich_markup_mode": "markdown",
-    "add_completion": False,
-    "pretty_exceptions_enable": False,
-}
+_HELP_WIDTH = 100
 
 
-class _Commands(TyperGroup):
+class _Commands(click.Group):
     """Imports a command's module in its turn: `predict` needs none of what `reproduce` needs."""
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name, or None; typer suggests another then."""
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the help."""
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
         if cmd_name not in _MODULES:
             return None
-        module = importlib.import_module(f"qprompt_edge.cli.{_MODULES[cmd_name]}")
-        group = getattr(module, "app", None)
-        if group is None:
-            group = typer.Typer(**_STYLE)
-            group.command(cmd_name)(module.command)
-        command = typer.main.get_command(group)
-        command.name = cmd_name
+        command: click.Command = importlib.import_module(f"qprompt_edge.cli.{_MODULES[cmd_name]}").command
         return command
 
 
-def _later() -> None:
-    """Hold the place of a command that is not imported yet."""
-
-
-app = typer.Typer(
-    cls=_Commands,
+app = _Commands(
+    commands={name: click.Command(name) for name in _MODULES},  # what click suggests for a misspelled name
     no_args_is_help=True,
     help="Adapt a frozen CLIP to your own classes on the device itself: photos in, a prompt file of a few "
     "hundred bytes out. `adapt` makes the file, `predict` uses it, `eval` judges it.",
-    **_STYLE,
+    context_settings={"show_default": True, "max_content_width": _HELP_WIDTH},
 )
-for _name in _MODULES:
-    app.command(_name)(_later)

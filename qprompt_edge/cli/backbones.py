@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from qprompt_edge.cli.output import emit, percent, reported, say, table
-from qprompt_edge.cli.parameters import JsonOption
+from qprompt_edge.cli.parameters import PATH, json_option
 from qprompt_runtime.bundle import add_bundle, installed_bundles, read_manifest
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import Manifest
 
-app = typer.Typer(rich_markup_mode="markdown", add_completion=False, invoke_without_command=True)
 
-
-@app.callback()
+@click.group("backbones", invoke_without_command=True)
+@json_option
+@click.pass_context
 @reported
-def command(context: typer.Context, as_json: JsonOption = False) -> None:
+def command(context: click.Context, as_json: bool) -> None:
     """List the installed backbones, or add one.
 
-    Example: `qprompt-edge backbones`, or `qprompt-edge backbones add ViT-B-16.zip`
+    Example: qprompt-edge backbones, or qprompt-edge backbones add ViT-B-16.zip
     """
     if context.invoked_subcommand is not None:
         return
@@ -64,16 +64,17 @@ def _describe(folder: Path, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-@app.command("add")
+@command.command("add")
+@click.argument("file", type=PATH)
+@click.option("--name", help="Name to install it under; by default the file's.")
+@json_option
 @reported
-def add(
-    file: Annotated[Path, typer.Argument(help="A bundle: its folder, or one .zip file of it.")],
-    name: Annotated[str | None, typer.Option(help="Name to install it under; by default the file's.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Verify a bundle and put it where backbones are found by name.
+def add(file: Path, name: str | None, as_json: bool) -> None:
+    """Verify a bundle and install it.
 
-    Example: `qprompt-edge backbones add ViT-B-16.zip`
+    FILE is the bundle's folder, or one .zip file of it; afterwards the backbone is found by its name.
+
+    Example: qprompt-edge backbones add ViT-B-16.zip
     """
     folder = add_bundle(file, name)
     say(f"added {folder.name} in {folder.parent}; use it with --backbone {folder.name}")

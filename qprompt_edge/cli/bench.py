@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from qprompt_edge.benchmarking import KINDS, LEAST_CLASSES, PHOTOS_PER_CLASS, BenchResult, bench
 from qprompt_edge.cli.output import counted, emit, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
-    BackboneOption,
-    JsonOption,
-    MaxMemoryOption,
-    ProviderOption,
-    ThreadsOption,
+    backbone_option,
+    json_option,
+    max_memory_option,
+    number_option,
+    provider_option,
+    threads_option,
 )
 
 _MOST_CLASSES = 10_000
 
 
+@click.command("bench")
+@backbone_option
+@number_option(
+    "--classes",
+    int,
+    "How many classes; their names are made up.",
+    LEAST_CLASSES,
+    max=_MOST_CLASSES,
+    default=10,
+)
+@number_option("--repeats", int, "Runs of each kind that count.", 1, default=20)
+@provider_option
+@threads_option
+@max_memory_option
+@json_option
 @reported
 def command(
-    backbone: BackboneOption = "tiny",
-    classes: Annotated[
-        int,
-        typer.Option(min=LEAST_CLASSES, max=_MOST_CLASSES, help="How many classes; their names are made up."),
-    ] = 10,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each kind that count.")] = 20,
-    provider: ProviderOption = "auto",
-    threads: ThreadsOption = 0,
-    max_memory: MaxMemoryOption = None,
-    as_json: JsonOption = False,
+    backbone: str,
+    classes: int,
+    repeats: int,
+    provider: str,
+    threads: int,
+    max_memory: float | None,
+    as_json: bool,
 ) -> None:
-    """Time encode, step and predict for a backbone on this machine, and estimate what `adapt` would take.
+    """Time a backbone on this machine.
 
-    Example: `qprompt-edge bench --backbone tiny --classes 10`
+    Times loading, encoding, a tuning step and predicting, and estimates what adapt would take.
+
+    Example: qprompt-edge bench --backbone tiny --classes 10
     """
     with progress_reporter() as reporter:
         result = bench(

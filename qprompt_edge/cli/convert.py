@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from qprompt_edge.cli.output import emit, reported, say, table
-from qprompt_edge.cli.parameters import Bits, JsonOption, OwnBackboneOption
+from qprompt_edge.cli.parameters import BITS, PATH, json_option, own_backbone_option, path_option
 from qprompt_edge.conversion import Additions, convert, kind_of
 from qprompt_edge.prompt_safetensors import to_safetensors
 from qprompt_edge.tables import class_label, composed, read_class_names, read_table
@@ -20,29 +20,31 @@ from qprompt_runtime.prompt_file import PromptFile
 PROMPT_SUFFIX, SAFETENSORS_SUFFIX = ".qpt", ".safetensors"
 
 
+@click.command("convert")
+@click.argument("source", type=PATH)
+@path_option("--out", "File to write: a name in .qpt or .safetensors.", required=True)
+@own_backbone_option
+@click.option("--bits", type=BITS, help="Bits a weight; by default as in a prompt, 1 for CoOp, 4 for MaPLe.")
+@path_option(
+    "--class-names", "CSV file with the columns label,text: the classes, or words for those of --classes."
+)
+@click.option("--classes", help="Class names in their order, as a,b,c.")
+@json_option
 @reported
 def command(
-    source: Annotated[
-        Path, typer.Argument(help="A checkpoint of CoOp or MaPLe, a prompt file, or a safetensors file.")
-    ],
-    out: Annotated[Path, typer.Option(help="File to write: a name in .qpt or .safetensors.")],
-    backbone: OwnBackboneOption = None,
-    bits: Annotated[
-        Bits | None,
-        typer.Option(help="Bits a weight; by default as in a prompt, 1 for CoOp, 4 for MaPLe."),
-    ] = None,
-    class_names: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV file with the columns label,text: the classes, or words for those of --classes."
-        ),
-    ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class names in their order, as a,b,c.")] = None,
-    as_json: JsonOption = False,
+    source: Path,
+    out: Path,
+    backbone: str | None,
+    bits: str | None,
+    class_names: Path | None,
+    classes: str | None,
+    as_json: bool,
 ) -> None:
-    """Turn a checkpoint of CoOp or MaPLe into a prompt file, or a prompt into safetensors and back.
+    """Turn a checkpoint of CoOp or MaPLe into a prompt file.
 
-    Example: `qprompt-edge convert model.pth.tar-50 --out pets.qpt --backbone ViT-B-16 --classes cat,dog`
+    Or a prompt file into safetensors, and back. SOURCE is the checkpoint, the prompt file, or the safetensors file.
+
+    Example: qprompt-edge convert model.pth.tar-50 --out pets.qpt --backbone ViT-B-16 --classes cat,dog
     """
     if out.suffix not in (PROMPT_SUFFIX, SAFETENSORS_SUFFIX):
         raise OutputError(
@@ -52,7 +54,7 @@ def command(
     additions = Additions(
         backbone=backbone,
         classes=read_classes(classes, class_names),
-        bits=None if bits is None else int(bits.value),
+        bits=None if bits is None else int(bits),
     )
     kind = kind_of(source)
     prompt = convert(source, additions)

@@ -5,36 +5,49 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
+
 from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
-    ImagesOption,
-    JsonOption,
-    LabelsOption,
-    MaxMemoryOption,
-    OwnBackboneOption,
-    PromptOption,
-    ProviderOption,
-    ThreadsOption,
+    images_option,
+    json_option,
+    labels_option,
+    max_memory_option,
+    own_backbone_option,
+    prompt_option,
+    provider_option,
+    threads_option,
 )
 from qprompt_edge.judging import PromptReport, judge_prompt
 
 _SHOWN_MISTAKES = 20
 
 
+@click.command("eval")
+@images_option
+@prompt_option
+@labels_option
+@own_backbone_option
+@provider_option
+@threads_option
+@max_memory_option
+@json_option
 @reported
 def command(
-    images: ImagesOption,
-    prompt: PromptOption = Path("prompt.qpt"),
-    labels: LabelsOption = None,
-    backbone: OwnBackboneOption = None,
-    provider: ProviderOption = "auto",
-    threads: ThreadsOption = 0,
-    max_memory: MaxMemoryOption = None,
-    as_json: JsonOption = False,
+    images: Path,
+    prompt: Path,
+    labels: Path | None,
+    backbone: str | None,
+    provider: str,
+    threads: int,
+    max_memory: float | None,
+    as_json: bool,
 ) -> None:
-    """Judge a prompt on labelled photos: accuracy, confusions, calibration, and which photos were wrong.
+    """Judge a prompt on labelled photos.
 
-    Example: `qprompt-edge eval --images ./more-photos --prompt belt.qpt`
+    Accuracy, confusions, calibration, and which photos were wrong.
+
+    Example: qprompt-edge eval --images ./more-photos --prompt belt.qpt
     """
     with progress_reporter() as reporter:
         report = judge_prompt(

@@ -4,40 +4,54 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from qprompt_edge.cli.output import emit, reported, say, table
-from qprompt_edge.cli.parameters import JsonOption, Precision
+from qprompt_edge.cli.parameters import json_option, number_option, path_option
 from qprompt_runtime.bundle import read_manifest
 from qprompt_runtime.errors import QPromptError
 
 _GROUP = "qprompt_edge.exporters"
 
 
+@click.command("export")
+@click.option("--model", required=True, help="open_clip's model name, or tiny.")
+@path_option("--out", "Folder to write the bundle to.", required=True)
+@click.option("--pretrained", help="Pretrained tag; open_clip fetches it.")
+@path_option("--checkpoint", "Local file of weights; nothing is then fetched.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    help="How weights are stored.",
+)
+@number_option(
+    "--deep-prompts",
+    int,
+    "Blocks of each tower that shall take prompts (MaPLe's depth); 0: none.",
+    0,
+    default=0,
+)
+@path_option("--calibration", "Folder of real photos for the comparison with torch.")
+@click.option("--licence", help="Licence of the weights, for the manifest.")
+@json_option
 @reported
 def command(
-    model: Annotated[str, typer.Option(help="open_clip's model name, or tiny.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
-    pretrained: Annotated[str | None, typer.Option(help="Pretrained tag; open_clip fetches it.")] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Local file of weights; nothing is then fetched.")
-    ] = None,
-    precision: Annotated[Precision, typer.Option(help="How weights are stored.")] = Precision.fp32,
-    deep_prompts: Annotated[
-        int,
-        typer.Option(help="Blocks of each tower that shall take prompts (MaPLe's depth); 0: none.", min=0),
-    ] = 0,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Folder of real photos for the comparison with torch.")
-    ] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the manifest.")] = None,
-    as_json: JsonOption = False,
+    model: str,
+    out: Path,
+    pretrained: str | None,
+    checkpoint: Path | None,
+    precision: str,
+    deep_prompts: int,
+    calibration: Path | None,
+    licence: str | None,
+    as_json: bool,
 ) -> None:
-    """Export an open_clip model to a backbone bundle. Needs `pip install 'qprompt-edge[export]'`.
+    """Export an open_clip model to a backbone bundle. Needs pip install 'qprompt-edge[export]'.
 
-    Example: `qprompt-edge export --model ViT-B-16 --pretrained openai --out ./ViT-B-16`
+    Example: qprompt-edge export --model ViT-B-16 --pretrained openai --out ./ViT-B-16
     """
     if not pretrained and not checkpoint and model != "tiny":
         say("warning: neither --pretrained nor --checkpoint: the weights are random and recognise nothing")
@@ -46,7 +60,7 @@ def command(
         out,
         pretrained=pretrained,
         checkpoint=checkpoint,
-        precision=precision.value,
+        precision=precision,
         deep_prompts=deep_prompts,
         calibration=calibration,
         licence=licence,
@@ -58,9 +72,7 @@ def command(
         {"": "left", " ": "right"},
         [[name, f"{value:.6g}"] for name, value in manifest.parity.items()],
     )
-    say(
-        f"wrote {out}: {size / 1e6:.1f} MB, {precision.value}; add it with `qprompt-edge backbones add {out}`"
-    )
+    say(f"wrote {out}: {size / 1e6:.1f} MB, {precision}; add it with `qprompt-edge backbones add {out}`")
     if as_json:
         emit(
             {

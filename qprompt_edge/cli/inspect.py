@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from qprompt_edge.cli.output import emit, reported, say, table
-from qprompt_edge.cli.parameters import JsonOption
+from qprompt_edge.cli.parameters import PATH, json_option
 from qprompt_runtime.bundle import MANIFEST, find_bundle, read_manifest, verify_hashes
 from qprompt_runtime.classifier import CONTEXT
 from qprompt_runtime.errors import PromptFileError
@@ -20,15 +20,17 @@ from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
 PROMPT_SUFFIX = ".qpt"
 
 
+@click.command("inspect")
+@click.argument("file", type=PATH)
+@click.option("--verify", is_flag=True, help="Check every byte of a bundle.")
+@json_option
 @reported
-def command(
-    file: Annotated[Path, typer.Argument(help="Prompt file, bundle folder, or a backbone's name.")],
-    verify: Annotated[bool, typer.Option("--verify", help="Check every byte of a bundle.")] = False,
-    as_json: JsonOption = False,
-) -> None:
+def command(file: Path, verify: bool, as_json: bool) -> None:
     """Show what is in a prompt file or a backbone bundle.
 
-    Example: `qprompt-edge inspect belt.qpt`
+    FILE is a prompt file, or a bundle's folder or name.
+
+    Example: qprompt-edge inspect belt.qpt
     """
     if file.suffix == PROMPT_SUFFIX or (file.is_file() and file.name != MANIFEST):
         if verify:

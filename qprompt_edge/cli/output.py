@@ -12,11 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec
 
-import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+import click
 
 from qprompt_edge.options import Reporter
 from qprompt_runtime.decode import printable
@@ -27,14 +23,16 @@ P = ParamSpec("P")
 _PLAIN_SECONDS = 5.0
 
 
-def console() -> Console:
-    """Where tables and notes for people go."""
+def console() -> Any:
+    """Where tables go: a `rich.console.Console` on stderr; rich is not imported before something needs it."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
 def say(line: str) -> None:
-    """Print a line for people; nothing in it is markup."""
-    console().print(Text(line), soft_wrap=True)
+    """Print a line for people."""
+    click.echo(line, err=True)
 
 
 def emit(value: Any) -> None:
@@ -59,6 +57,9 @@ def table(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
         columns: Heading to justification (`left` or `right`).
         rows: Cells as plain text.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     grid = Table(box=None, pad_edge=False)
     for heading, justify in columns.items():
         grid.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -94,10 +95,10 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             fail("out of memory; try --max-memory, a smaller backbone, or fewer threads", as_json)
         except KeyboardInterrupt:
             say("interrupted")
-            raise typer.Exit(130) from None
+            raise click.exceptions.Exit(130) from None
         except BrokenPipeError:  # the reader of our output has gone: nothing left to say
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
+            raise click.exceptions.Exit(1) from None
 
     return run
 
@@ -105,18 +106,21 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 def fail(message: str, as_json: bool) -> None:
     """Print an error and exit with 1."""
     line = printable(message)
-    console().print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)
+    say(click.style("error: ", fg="red", bold=True) + line)
     if as_json:
         emit({"error": line})
-    raise typer.Exit(1)
+    raise click.exceptions.Exit(1)
 
 
 @contextmanager
 def progress_reporter() -> Iterator[Reporter]:
     """A reporter with bars and time left on a terminal, or a plain line every few seconds elsewhere."""
-    if not console().is_terminal:
+    if not sys.stderr.isatty():
         yield _plain_reporter()
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -2,81 +2,50 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
-# Members are strings too, because typer before 0.16 compares them with the option's text.
+from qprompt_edge.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-class Method(str, Enum):
-    """What is tuned."""
-
-    qcoop = "qcoop"
-    qmaple = "qmaple"
-    qmaple_coupled = "qmaple-coupled"
+PATH = click.Path(path_type=Path)
+BITS = click.Choice([str(bits) for bits in (*BIT_WIDTHS, UNQUANTIZED_BITS)])
 
 
-class Bits(str, Enum):
-    """Bits a weight: `quantizer.BIT_WIDTHS`, and 32 for no quantizer."""
-
-    b1 = "1"
-    b2 = "2"
-    b3 = "3"
-    b4 = "4"
-    b8 = "8"
-    b32 = "32"
+def path_option(name: str, text: str, **settings: Any) -> Decorator:
+    """An option that takes a file or a folder, None unless it is given."""
+    return click.option(name, type=PATH, help=text, **settings)
 
 
-class Contexts(str, Enum):
-    """One context for all classes, or one for each."""
-
-    shared = "shared"
-    per_class = "per-class"
-
-
-class ProtocolName(str, Enum):
-    """How the paper divides photos and classes between training and judging; names as in `Job.protocol`."""
-
-    base2new = "base2new"
-    few_shot = "few-shot"
-    cross_dataset = "cross-dataset"
-    domain = "domain"
+def number_option(
+    name: str, kind: type[int] | type[float], text: str, least: float, **settings: Any
+) -> Decorator:
+    """An option that takes a number of `least` or more, or, with `max`, up to that."""
+    limits = {"min": least, "max": settings.pop("max", None)}
+    wanted: Any = click.IntRange(**limits) if kind is int else click.FloatRange(**limits)
+    return click.option(name, type=wanted, metavar="NUMBER", help=text, **settings)
 
 
-class Precision(str, Enum):
-    """How an exported bundle stores weights."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-ImagesOption = Annotated[
-    Path, typer.Option("--images", help="Folder with one sub-folder of photos per class.")
-]
-LabelsOption = Annotated[
-    Path | None,
-    typer.Option("--labels", help="CSV file with the columns path,label instead of sub-folders."),
-]
-PromptOption = Annotated[Path, typer.Option("--prompt", help="Prompt file.")]
-OwnBackboneOption = Annotated[
-    str | None,
-    typer.Option("--backbone", help="Backbone: a name or folder; by default the one in the prompt file."),
-]
-BackboneOption = Annotated[
-    str, typer.Option("--backbone", help="Backbone: an installed name, or a bundle's folder.")
-]
-ProviderOption = Annotated[
-    str, typer.Option("--provider", help="Execution provider: auto, cpu, cuda, ... ; auto says what it took.")
-]
-ThreadsOption = Annotated[
-    int, typer.Option("--threads", min=0, help="Threads within an operator; 0 takes one for each core.")
-]
-MaxMemoryOption = Annotated[
-    float | None,
-    typer.Option("--max-memory", min=1, help="Most resident memory, in MB; too little is an error."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+images_option = path_option("--images", "Folder with one sub-folder of photos per class.", required=True)
+labels_option = path_option("--labels", "CSV file with the columns path,label instead of sub-folders.")
+prompt_option = path_option("--prompt", "Prompt file.", default="prompt.qpt")
+own_backbone_option = click.option(
+    "--backbone", help="Backbone: a name or folder; by default the one in the prompt file."
+)
+backbone_option = click.option(
+    "--backbone", default="tiny", help="Backbone: an installed name, or a bundle's folder."
+)
+provider_option = click.option(
+    "--provider", default="auto", help="Execution provider: auto, cpu, cuda, ... ; auto says what it took."
+)
+threads_option = number_option(
+    "--threads", int, "Threads within an operator; 0 takes one for each core.", 0, default=0
+)
+max_memory_option = number_option(
+    "--max-memory", float, "Most resident memory, in MB; too little is an error.", 1
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")

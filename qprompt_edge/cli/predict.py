@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from qprompt_edge.cli.output import counted, emit, fail, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
-    JsonOption,
-    MaxMemoryOption,
-    OwnBackboneOption,
-    PromptOption,
-    ProviderOption,
-    ThreadsOption,
+    PATH,
+    json_option,
+    max_memory_option,
+    number_option,
+    own_backbone_option,
+    prompt_option,
+    provider_option,
+    threads_option,
 )
 from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_edge.photos import list_images
@@ -26,29 +27,36 @@ from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import ImageError, PhotosError
 
 
+@click.command("predict")
+@click.argument("images", type=PATH, nargs=-1, required=True)
+@prompt_option
+@own_backbone_option
+@click.option("--classes", help="Class names that replace the prompt's own, as a,b,c.")
+@number_option("--top-k", int, "Classes to name for each photo.", 1, default=1)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV on stdout: image,label,probability.")
+@provider_option
+@threads_option
+@max_memory_option
+@json_option
 @reported
 def command(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    prompt: PromptOption = Path("prompt.qpt"),
-    backbone: OwnBackboneOption = None,
-    classes: Annotated[
-        str | None, typer.Option(help="Class names that replace the prompt's own, as a,b,c.")
-    ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Classes to name for each photo.")] = 1,
-    as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV on stdout: image,label,probability.")
-    ] = False,
-    provider: ProviderOption = "auto",
-    threads: ThreadsOption = 0,
-    max_memory: MaxMemoryOption = None,
-    as_json: JsonOption = False,
+    images: Sequence[Path],
+    prompt: Path,
+    backbone: str | None,
+    classes: str | None,
+    top_k: int,
+    as_csv: bool,
+    provider: str,
+    threads: int,
+    max_memory: float | None,
+    as_json: bool,
 ) -> None:
-    """Classify photos. With `--json`, one line for each.
+    """Classify IMAGES: image files, or folders of them. With --json, one line for each.
 
-    Example: `qprompt-edge predict new.jpg more/ --prompt belt.qpt --top-k 3`
+    Example: qprompt-edge predict new.jpg more/ --prompt belt.qpt --top-k 3
     """
     if as_json and as_csv:
-        raise typer.BadParameter("choose one of --json and --csv")
+        raise click.BadParameter("choose one of --json and --csv")
     names = None if classes is None else _names(classes)
     paths = list_images(images)
     classifier = PromptClassifier.load(prompt, backbone, classes=names, provider=provider, threads=threads)
@@ -79,7 +87,7 @@ def command(
         message = f"{unread} of {len(paths)} files could not be read"
         if as_json or as_csv:  # each was reported in its place
             say(message)
-            raise typer.Exit(1)
+            raise click.exceptions.Exit(1)
         fail(message, as_json=False)
 
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 from rich.markdown import Markdown
 
 from qprompt_edge.cli.output import console, counted, emit, progress_reporter, reported, say
 from qprompt_edge.cli.parameters import (
-    BackboneOption,
-    JsonOption,
-    MaxMemoryOption,
-    ProtocolName,
-    ProviderOption,
+    backbone_option,
+    json_option,
+    max_memory_option,
+    number_option,
+    path_option,
+    provider_option,
 )
 from qprompt_edge.methods.recipes import RECIPES
 from qprompt_edge.protocols import base_to_new, few_shot, transfer
 from qprompt_edge.reproduction.executors import BackboneChoice
 from qprompt_edge.reproduction.experiment import Experiment, needs_deep
 from qprompt_edge.reproduction.jobs import Job
+from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT, PROTOCOLS
 from qprompt_edge.reproduction.plots import check_plots
 from qprompt_edge.reproduction.report import write_report
 from qprompt_edge.reproduction.sets import find_sets
@@ -37,9 +38,9 @@ def _numbers(text: str, least: int) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,3") from None
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,3") from None
     if min(numbers) < least:
-        raise typer.BadParameter(f"{text!r} has a number below {least}")
+        raise click.BadParameter(f"{text!r} has a number below {least}")
     return list(dict.fromkeys(numbers))
 
 
@@ -50,53 +51,69 @@ def _methods(text: str) -> list[str]:
     names = list(dict.fromkeys(text.split(",")))
     unknown = next((name for name in names if name not in RECIPES), None)
     if unknown is not None:
-        raise typer.BadParameter(f"unknown method {unknown!r}; known are all, {', '.join(RECIPES)}")
+        raise click.BadParameter(f"unknown method {unknown!r}; known are all, {', '.join(RECIPES)}")
     return names
 
 
+@click.command("reproduce")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    required=True,
+    help="Data set: a name of docs/datasets.md, or NAME=FOLDER of class folders; repeatable.",
+)
+@path_option("--out", "Folder of the results; the same command goes on in it.", required=True)
+@click.option(
+    "--protocol",
+    type=click.Choice(PROTOCOLS),
+    default=BASE_TO_NEW,
+    help="cross-dataset and domain train on the first --set.",
+)
+@click.option("--methods", default="zero-shot,coop,qcoop-1", metavar="LIST", help="Comma-separated, or all.")
+@click.option("--seeds", default="1,2,3", metavar="LIST", help="One draw and one training each.")
+@click.option(
+    "--shots",
+    default="16",
+    metavar="LIST",
+    help="Photos of each class to train on; few-shot takes a list.",
+)
+@path_option("--data", "Folder that holds the named data sets.")
+@backbone_option
+@number_option("--epochs", int, "Replaces each method's own: 50 for contexts, 10 for deep prompts.", 1)
+@number_option("--lr", float, "Replaces each method's own.", 0)
+@number_option("--jobs", int, "Jobs side by side; 0 takes one for each core.", 0, default=0)
+@click.option("--ray", help="Run on this Ray cluster instead: an address, auto, or local.")
+@path_option("--report", "Markdown file to write; OUT/results.md by default.")
+@click.option("--plots", is_flag=True, help="Draw plots beside the report.")
+@provider_option
+@max_memory_option
+@json_option
 @reported
 def command(
-    sets: Annotated[
-        list[str],
-        typer.Option(
-            "--set", help="Data set: a name of docs/datasets.md, or NAME=FOLDER of class folders; repeatable."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the results; the same command goes on in it.")],
-    protocol: Annotated[
-        ProtocolName, typer.Option(help="cross-dataset and domain train on the first --set.")
-    ] = ProtocolName.base2new,
-    methods: Annotated[
-        str, typer.Option(help="Comma-separated, or all.", metavar="LIST")
-    ] = "zero-shot,coop,qcoop-1",
-    seeds: Annotated[str, typer.Option(help="One draw and one training each.", metavar="LIST")] = "1,2,3",
-    shots: Annotated[
-        str, typer.Option(help="Photos of each class to train on; few-shot takes a list.", metavar="LIST")
-    ] = "16",
-    data: Annotated[Path | None, typer.Option(help="Folder that holds the named data sets.")] = None,
-    backbone: BackboneOption = "tiny",
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Replaces each method's own: 50 for contexts, 10 for deep prompts."),
-    ] = None,
-    lr: Annotated[float | None, typer.Option(min=0, help="Replaces each method's own.")] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Jobs side by side; 0 takes one for each core.")] = 0,
-    ray: Annotated[
-        str | None, typer.Option(help="Run on this Ray cluster instead: an address, auto, or local.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Markdown file to write; OUT/results.md by default.")
-    ] = None,
-    plots: Annotated[bool, typer.Option("--plots", help="Draw plots beside the report.")] = False,
-    provider: ProviderOption = "auto",
-    max_memory: MaxMemoryOption = None,
-    as_json: JsonOption = False,
+    sets: Sequence[str],
+    out: Path,
+    protocol: str,
+    methods: str,
+    seeds: str,
+    shots: str,
+    data: Path | None,
+    backbone: str,
+    epochs: int | None,
+    lr: float | None,
+    jobs: int,
+    ray: str | None,
+    report: Path | None,
+    plots: bool,
+    provider: str,
+    max_memory: float | None,
+    as_json: bool,
 ) -> None:
-    """Run one of the paper's protocols and report means, deviations, and what its claims come to.
+    """Run one of the paper's protocols.
 
-    Results of several protocols gather in one folder, and the report covers them all. A run that was stopped goes on.
+    Reports means, deviations, and what the paper's claims come to. Results of several protocols gather in one folder, and the report covers them all. A run that was stopped goes on.
 
-    Example: `qprompt-edge reproduce --set pets=./pets --set tools=./tools --out runs`
+    Example: qprompt-edge reproduce --set pets=./pets --set tools=./tools --out runs
     """
     if plots:
         check_plots()
@@ -125,7 +142,7 @@ def command(
 
 
 def plan(
-    protocol: ProtocolName,
+    protocol: str,
     methods: Sequence[str],
     sets: Sequence[str],
     shots: Sequence[int],
@@ -134,16 +151,14 @@ def plan(
     """The jobs of a protocol.
 
     Raises:
-        typer.BadParameter: A protocol with one number of shots got several, or one with a source has no target.
+        click.BadParameter: A protocol with one number of shots got several, or one with a source has no target.
     """
-    if protocol is ProtocolName.few_shot:
+    if protocol == FEW_SHOT:
         return few_shot(methods, sets, shots, seeds)
     if len(shots) != 1:
-        raise typer.BadParameter(f"--protocol {protocol.value} takes one number of --shots, got {len(shots)}")
-    if protocol is ProtocolName.base2new:
+        raise click.BadParameter(f"--protocol {protocol} takes one number of --shots, got {len(shots)}")
+    if protocol == BASE_TO_NEW:
         return base_to_new(methods, sets, shots[0], seeds)
     if len(sets) < 2:
-        raise typer.BadParameter(
-            f"--protocol {protocol.value} needs a --set to train on and another to judge by"
-        )
-    return transfer(protocol.value, methods, sets[0], sets[1:], shots[0], seeds)
+        raise click.BadParameter(f"--protocol {protocol} needs a --set to train on and another to judge by")
+    return transfer(protocol, methods, sets[0], sets[1:], shots[0], seeds)
