@@ -3,7 +3,8 @@
     python -m benchmarks.cold_start [--threads 2] [--repeats 5]
 
 Medians after one run that is not counted, so files are in the system's cache, as on a machine that is in use. Beside the whole
-stand its beginnings: Python alone, and Python with the command line imported.
+stand its beginnings (Python alone, and Python with the command line imported), and the same command again, which finds
+its features of the classes in the cache.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from benchmarks.tables import duration, median, megabytes, text_table
 
 BEGINNINGS = {
     "python": "pass",
-    "import": "import qprompt_edge.cli",
+    "import": "import qprompt_edge.cli.app, qprompt_edge.cli.predict",
     "runtime": "import qprompt_runtime.classifier",
 }
 WORDS = {
@@ -31,6 +32,7 @@ WORDS = {
     "runtime": "... and imports the runtime (numpy, onnxruntime, pillow)",
     "import": "... and imports the command line",
     "predict": "`qprompt-edge predict` of one photo, whole",
+    "again": "... again, with the same prompt",
 }
 
 
@@ -47,9 +49,10 @@ def measure(threads: int, bundles: Path, repeats: int) -> dict[str, Any]:
         for _ in range(1 + repeats):
             for what, code in BEGINNINGS.items():
                 seconds[what].append(run([sys.executable, "-c", code], threads=threads).seconds)
-            child = predict(tiny, prompt, one_photo(), threads)
-            seconds["predict"].append(child.seconds)
-            peaks.append(child.peak_mb)
+            for what, cache in (("predict", None), ("again", folder / "cache")):
+                child = predict(tiny, prompt, one_photo(), threads, cache=cache)
+                seconds[what].append(child.seconds)
+                peaks.append(child.peak_mb)
     return {"seconds": {what: median(values[1:]) for what, values in seconds.items()}, "peak_mb": max(peaks)}
 
 

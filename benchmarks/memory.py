@@ -51,12 +51,14 @@ def write_prompt(backbone: Path, photos: Path, out: Path, threads: int) -> Path:
     return out
 
 
-def predict(backbone: Path, prompt: Path, photo: Path, threads: int, *options: object) -> Child:
-    """`qprompt-edge predict` of one photo."""
+def predict(
+    backbone: Path, prompt: Path, photo: Path, threads: int, *options: object, cache: Path | None = None
+) -> Child:
+    """`qprompt-edge predict` of one photo; without a cache, as the first time."""
     return run_module(
         "qprompt_edge", "predict", photo, "--prompt", prompt, "--backbone", backbone,
         "--threads", threads, "--json", *options,
-        threads=threads,
+        threads=threads, cache=cache,
     )  # fmt: skip
 
 

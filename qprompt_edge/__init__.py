@@ -1,7 +1,27 @@
 """Adapt a frozen CLIP to your own classes on the device itself, without torch."""
 
-from qprompt_edge.adaptation import AdaptResult, adapt
-from qprompt_edge.options import AdaptOptions
-from qprompt_edge.schedule import TrainingConfig
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qprompt_edge.adaptation import AdaptResult, adapt
+    from qprompt_edge.options import AdaptOptions
+    from qprompt_edge.schedule import TrainingConfig
 
 __all__ = ["AdaptOptions", "AdaptResult", "TrainingConfig", "adapt"]
+
+_MODULES = {
+    "AdaptOptions": "options",
+    "AdaptResult": "adaptation",
+    "TrainingConfig": "schedule",
+    "adapt": "adaptation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562): `predict` starts without what `adapt` needs."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from qprompt_edge.cache import cache_folder
 from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, score
 from qprompt_edge.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
@@ -20,13 +21,14 @@ from qprompt_edge.methods import qmaple
 from qprompt_edge.methods.learners import finished_prompt, make_tuning
 from qprompt_edge.methods.tuning import Tuning
 from qprompt_edge.methods.zero_shot import class_features
-from qprompt_edge.options import AdaptOptions, Reporter
+from qprompt_edge.options import AdaptOptions
 from qprompt_edge.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.pixels import PhotoPixels
 from qprompt_edge.preparation import TaskData, prepare
+from qprompt_edge.reporter import Reporter
 from qprompt_edge.schedule import TrainingConfig, settle
 from qprompt_edge.trainer import Progress, start, train
-from qprompt_edge.work_dir import WorkDir, cache_folder, task_id
+from qprompt_edge.work_dir import WorkDir, task_id
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features, softmax
 from qprompt_runtime.deep_backbone import DeepBackbone

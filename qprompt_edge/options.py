@@ -1,8 +1,7 @@
-"""What `adapt` can be told, and how it says how far it is."""
+"""What `adapt` can be told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from qprompt_edge.methods import qcoop
 from qprompt_edge.methods.learners import DEFAULT_TRAINING, METHODS
 from qprompt_edge.schedule import TrainingConfig
 
-CONTEXTS = ("shared", "per-class")
+SHARED = "shared"
+CONTEXTS = (SHARED, "per-class")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class AdaptOptions:
 
     backbone: str | Path = "tiny"
     method: str = qcoop.NAME
-    contexts: str = "shared"
+    contexts: str = SHARED
     context_init: str = qcoop.CONTEXT_INIT
     shots: int | None = None
     holdout: float = 0.2
@@ -47,7 +47,7 @@ class AdaptOptions:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, expected one of {', '.join(METHODS)}")
-        if self.method != "qcoop" and self.contexts != "shared":
+        if self.method != "qcoop" and self.contexts != SHARED:
             raise ValueError(f"method {self.method!r} has shared contexts only, got {self.contexts!r}")
         if self.contexts not in CONTEXTS:
             raise ValueError(f"contexts is {self.contexts!r}, expected one of {CONTEXTS}")
@@ -58,16 +58,3 @@ class AdaptOptions:
     def schedule(self) -> TrainingConfig:
         """How the prompt is tuned."""
         return self.training or DEFAULT_TRAINING[self.method]
-
-
-@dataclass(frozen=True)
-class Reporter:
-    """Where `adapt` says how far it is; every function does nothing by default.
-
-    Attributes:
-        stage: Called with a stage's name, steps done, and steps in all.
-        note: Called with a line for people.
-    """
-
-    stage: Callable[[str, int, int], None] = lambda _name, _done, _total: None
-    note: Callable[[str], None] = lambda _line: None

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.features import EncodedPhotos, FeatureCache, encode_photos
-from qprompt_edge.options import AdaptOptions, Reporter
+from qprompt_edge.options import AdaptOptions
 from qprompt_edge.photos import LabelledPhotos, SkippedPhoto, drop_unreadable
+from qprompt_edge.reporter import Reporter
 from qprompt_edge.splits import near_duplicate_groups, split_holdout, take_shots
 from qprompt_edge.tables import read_class_names
 from qprompt_runtime.backbone import Backbone

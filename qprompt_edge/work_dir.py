@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.cache import cache_folder
 from qprompt_edge.quantizer import Codebook
 from qprompt_edge.trainer import TrainingState
 from qprompt_runtime.errors import WorkDirError
@@ -26,15 +26,6 @@ from qprompt_runtime.files import write_atomic
 
 TASK_FILE = "task.json"
 CHECKPOINT_FILE = "checkpoint.npz"
-
-
-def cache_folder() -> Path:
-    """The user's cache for this tool: `QPE_CACHE`, or a folder under the user's cache home."""
-    named = os.environ.get("QPE_CACHE")
-    if named:
-        return Path(named)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "qprompt-edge"
 
 
 def task_id(facts: dict[str, Any], *arrays: NDArray[np.generic]) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from scenes import write_photo
 
-from qprompt_edge.options import Reporter
 from qprompt_edge.protocols import base_to_new
+from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction.executors import BackboneChoice, WorkerSetup
 from qprompt_edge.reproduction.experiment import Experiment, needs_deep
 from qprompt_edge.reproduction.jobs import Job, Outcome

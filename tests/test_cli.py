@@ -36,7 +36,7 @@ def test_a_command_imports_no_other_command():
         "except SystemExit: pass\n"
         "loaded = {name for name in sys.modules if name.startswith('qprompt_edge.')}\n"
         "assert 'qprompt_edge.cli.predict' in loaded, loaded\n"
-        "assert not loaded & {'qprompt_edge.cli.reproduce', 'qprompt_edge.reproduction', 'qprompt_edge.cli.convert'}, loaded"
+        "assert not loaded & {'qprompt_edge.cli.reproduce', 'qprompt_edge.reproduction', 'qprompt_edge.cli.convert', 'qprompt_edge.adaptation'}, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

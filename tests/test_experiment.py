@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from small_experiments import QUICK, experiment, facts, first_setup, write_alike
 
-from qprompt_edge.options import Reporter
+from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction.executors import WorkerSetup, run_here
 from qprompt_edge.reproduction.experiment import needs_deep
 from qprompt_edge.reproduction.store import Store

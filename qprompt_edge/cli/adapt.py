@@ -23,11 +23,10 @@ from qprompt_edge.cli.parameters import (
 )
 from qprompt_edge.methods.learners import METHODS, default_training
 from qprompt_edge.methods.qcoop import CONTEXT_INIT
-from qprompt_edge.options import AdaptOptions
+from qprompt_edge.options import CONTEXTS, SHARED, AdaptOptions
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
 
-_SHARED = "shared"
 _SHOWN_SKIPPED = 10
 _FAR_FROM_PROBE = 0.1
 
@@ -43,8 +42,8 @@ _FAR_FROM_PROBE = 0.1
 @click.option("--bits", type=BITS, default="1", help="Bits a weight; 32 tunes without a quantizer.")
 @click.option(
     "--contexts",
-    type=click.Choice([_SHARED, "per-class"]),
-    default=_SHARED,
+    type=click.Choice(CONTEXTS),
+    default=SHARED,
     help="One context for all classes, or one for each.",
 )
 @click.option("--context-init", default=CONTEXT_INIT, help="Words that the context starts from.")
@@ -93,7 +92,7 @@ def command(
 
     Example: qprompt-edge adapt --images ./photos --out belt.qpt
     """
-    if method != "qcoop" and contexts != _SHARED:
+    if method != "qcoop" and contexts != SHARED:
         raise click.BadParameter(f"--contexts {contexts} is for --method qcoop; {method} shares its prompts")
     check_writable(out)
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
@@ -183,7 +182,7 @@ def _show(result: AdaptResult, out: Path) -> None:
     if result.holdout is not None:
         _show_holdout(result.holdout)
     options = result.options
-    say(verdict(result.holdout, may_split=options.method == "qcoop" and options.contexts == "shared"))
+    say(verdict(result.holdout, may_split=options.method == "qcoop" and options.contexts == SHARED))
     training = options.schedule
     say(
         f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "

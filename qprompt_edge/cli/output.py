@@ -14,7 +14,7 @@ from typing import Any, ParamSpec
 
 import click
 
-from qprompt_edge.options import Reporter
+from qprompt_edge.reporter import Reporter
 from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import QPromptError
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from qprompt_edge.cache import cache_folder
 from qprompt_edge.cli.output import counted, emit, fail, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
     PATH,
@@ -59,7 +60,9 @@ def command(
         raise click.BadParameter("choose one of --json and --csv")
     names = None if classes is None else _names(classes)
     paths = list_images(images)
-    classifier = PromptClassifier.load(prompt, backbone, classes=names, provider=provider, threads=threads)
+    classifier = PromptClassifier.load(
+        prompt, backbone, classes=names, provider=provider, threads=threads, cache=cache_folder() / "classes"
+    )
     fit_activations(classifier.backbone, max_memory, tuning=False)
     rows, unread = [], 0
     writer = csv.writer(sys.stdout)

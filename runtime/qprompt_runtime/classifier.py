@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.decode import Source
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BackboneMismatchError, PromptFileError
@@ -51,14 +55,22 @@ class PromptClassifier:
         prompt: The tuned prompt.
         backbone: The backbone it was tuned for.
         classes: Names that replace the prompt's own (open vocabulary); not for class-specific contexts.
+        cache: Folder that keeps the features of classes from run to run; None keeps nothing.
 
     Raises:
         BackboneMismatchError: The prompt was tuned for another backbone.
         PromptFileError: The prompt's method or shape does not fit this runtime or these classes.
     """
 
-    def __init__(self, prompt: PromptFile, backbone: Backbone, classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        prompt: PromptFile,
+        backbone: Backbone,
+        classes: Sequence[str] | None = None,
+        cache: Path | None = None,
+    ) -> None:
         check_backbone(prompt, backbone)
+        self.cache = cache
         self.prompt = prompt
         self.backbone = backbone
         names = prompt.classes if classes is None else tuple(ClassName.from_label(name) for name in classes)
@@ -68,9 +80,28 @@ class PromptClassifier:
     @cached_property
     def class_features(self) -> NDArray[np.float32]:
         """float32 [C,E]: computed when first needed, so that a memory limit can be set before; then the text tower closes."""
+        if self.cache is None:
+            return self._compute_features()
+        shape = (len(self.names), self.backbone.manifest.embed_dim)
+        return kept_features(self.cache, self._features_identity(), shape, self._compute_features)
+
+    def _compute_features(self) -> NDArray[np.float32]:
         features = prompt_features(self.prompt, self.backbone, self.names)
         self.backbone.close_text_tower()
         return features
+
+    def _features_identity(self) -> str:
+        """What the features of the classes depend on, in so far as it can differ from run to run."""
+        manifest = self.backbone.manifest
+        facts = {
+            "prompt": hashlib.sha256(self.prompt.to_bytes()).hexdigest(),
+            "texts": [name.text for name in self.names],
+            "backbone": manifest.fingerprint,
+            "files": {name: record.sha256 for name, record in manifest.files.items()},
+            "provider": self.backbone.provider,
+            "onnxruntime": onnxruntime.__version__,
+        }
+        return json.dumps(facts, sort_keys=True)
 
     @classmethod
     def load(
@@ -81,6 +112,7 @@ class PromptClassifier:
         classes: Sequence[str] | None = None,
         provider: str = "auto",
         threads: int = 0,
+        cache: Path | None = None,
     ) -> PromptClassifier:
         """Load a prompt file and the backbone that it names.
 
@@ -90,6 +122,7 @@ class PromptClassifier:
             classes: Names that replace the prompt's own.
             provider: `auto`, or an execution provider's short name.
             threads: Threads within an operator; 0 takes one for each core.
+            cache: Folder that keeps the features of classes from run to run; None keeps nothing.
 
         Raises:
             QPromptError: The file, the backbone or the provider is not as it should be.
@@ -97,7 +130,7 @@ class PromptClassifier:
         prompt = read_prompt_file(Path(path))
         kind = DeepBackbone if prompt.method == FOLDED else Backbone
         found = kind.load(backbone or prompt.backbone_name, provider, threads)
-        return cls(prompt, found, classes)
+        return cls(prompt, found, classes, cache)
 
     def predict(self, image: Source, top_k: int = 1) -> Prediction:
         """Classify one photo.

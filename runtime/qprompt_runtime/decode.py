@@ -46,6 +46,9 @@ shifts the image by a part of a pixel, so it has to.
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000")
 """Pillow's names of the formats that are tried."""
 
+_PLUGINS = ("Jpeg", "Png", "WebP", "Avif", "Bmp", "Gif", "Tiff", "Ppm", "Jpeg2K")
+"""Pillow's modules that read them; to import all of its forty would take longer than to decode a photo."""
+
 Source = str | os.PathLike[str] | bytes | Image.Image
 Needed = Callable[[int, int], tuple[int, int]]
 """From the height and width of a photo to the height and width that it will be resized to."""
@@ -132,7 +135,9 @@ def _stream(source: str | os.PathLike[str] | bytes) -> BinaryIO:
 @functools.cache
 def _formats() -> list[str]:
     """Formats of `FORMATS` that this pillow reads; HEIC where pillow-heif is installed."""
-    Image.init()
+    for name in _PLUGINS:
+        with contextlib.suppress(ImportError):  # AVIF is not in every pillow
+            importlib.import_module(f"PIL.{name}ImagePlugin")
     with contextlib.suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()
     return [name for name in FORMATS if name in Image.OPEN]

@@ -1,0 +1,42 @@
+"""Class features on disk: who asks the same prompt again needs no text tower, nor the time to load it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_runtime.errors import OutputError
+from qprompt_runtime.files import write_atomic
+
+Array = NDArray[np.float32]
+
+
+def kept_features(folder: Path, identity: str, shape: tuple[int, int], compute: Callable[[], Array]) -> Array:
+    """Features of classes as they were computed before, or as they are now, which are then kept.
+
+    Args:
+        folder: Holds a file for each identity. Where it cannot be written (a read-only system), nothing is kept.
+        identity: Everything that the features depend on; its hash names the file.
+        shape: (C, E).
+        compute: Gives float32 [C,E].
+
+    Returns:
+        float32 [C,E].
+    """
+    path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
+    with contextlib.suppress(OSError, ValueError, EOFError):  # a file that cannot be read is written anew
+        kept = np.load(path, allow_pickle=False)
+        if kept.shape == shape and kept.dtype == np.float32:
+            return np.asarray(kept, np.float32)
+    features = compute()
+    buffer = io.BytesIO()
+    np.save(buffer, features)
+    with contextlib.suppress(OutputError):
+        write_atomic(path, buffer.getvalue())
+    return features

@@ -1,0 +1,79 @@
+"""Class features that are kept from run to run: the same answers, without the text tower."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prompts import TINY
+
+from qprompt_edge.quantized_groups import make_group
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.prompt_file import PromptFile
+
+
+@pytest.fixture
+def prompt(tiny: Backbone) -> PromptFile:
+    context = tiny.embed_text("a photo of a")
+    return replace(TINY, groups=(make_group("text-context", context, 32),), fingerprint=tiny.fingerprint)
+
+
+@pytest.fixture
+def no_text_tower(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise AssertionError("the text tower was asked")
+
+    monkeypatch.setattr(Backbone, "encode_classes", refuse)
+
+
+def features(prompt: PromptFile, cache: Path, classes: list[str] | None = None) -> np.ndarray:
+    return PromptClassifier(prompt, Backbone.load("tiny", threads=1), classes, cache).class_features
+
+
+def test_the_second_time_needs_no_text_tower(
+    prompt: PromptFile, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    first = features(prompt, tmp_path / "kept")
+    request.getfixturevalue("no_text_tower")
+    np.testing.assert_array_equal(features(prompt, tmp_path / "kept"), first)
+
+
+def test_other_names_and_other_prompts_have_features_of_their_own(
+    prompt: PromptFile, tiny: Backbone, tmp_path: Path
+) -> None:
+    moved = replace(prompt, groups=(make_group("text-context", tiny.embed_text("a drawing of the"), 32),))
+    names = ["dog", "horse"]
+    kept = [features(prompt, tmp_path), features(prompt, tmp_path, names), features(moved, tmp_path)]
+    assert len(list(tmp_path.iterdir())) == 3
+    for wanted, found in zip((prompt, prompt, moved), kept, strict=True):
+        fresh = PromptClassifier(wanted, tiny, names if found is kept[1] else None).class_features
+        np.testing.assert_allclose(found, fresh, atol=1e-6)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no array", None])
+def test_a_damaged_file_is_written_anew(prompt: PromptFile, tmp_path: Path, damage: bytes | None) -> None:
+    first = features(prompt, tmp_path)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    if damage is None:
+        np.save(file, first[:, :5])
+    else:
+        file.write_bytes(damage)
+    np.testing.assert_array_equal(features(prompt, tmp_path), first)
+    assert file.read_bytes() == whole
+
+
+def test_where_nothing_can_be_kept_the_answer_is_the_same(prompt: PromptFile, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    np.testing.assert_array_equal(features(prompt, tmp_path / "file" / "kept"), features(prompt, tmp_path))
+
+
+def test_predict_keeps_them_in_the_cache(
+    run, photos: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    out = tmp_path / "made.qpt"
+    assert run("adapt", "--images", photos, "--out", out, "--epochs", 1).code == 0
+    first = run("predict", photos, "--prompt", out, "--json")
+    request.getfixturevalue("no_text_tower")
+    assert run("predict", photos, "--prompt", out, "--json").out == first.out
