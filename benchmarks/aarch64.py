@@ -218,6 +218,7 @@ def install_wheels(folder: Path, version: str) -> list[str]:
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     run(*pip, "wheel", "--no-deps", "--wheel-dir", own, ".")
     (wheel,) = own.glob("*.whl")
+    (wheels / wheel.name).unlink(missing_ok=True)  # pip would take its copy of an earlier run for this one
     target = ["--only-binary=:all:", "--implementation=cp", f"--python-version={version}"]
     target += [f"--platform={name}" for name in PLATFORMS]
     run(*pip, "download", "--dest", wheels, *target, ONNXRUNTIME, wheel)

@@ -19,6 +19,8 @@ NOTES = (
     "**onnxruntime's arena off**: no memory saved, steps 10% slower. **Its memory patterns on**: steps 3% faster, 13 MB more; they are off.",
     "**Reading the prompt's first words from the gradient's graph** instead of opening the features' graph for them: 0.1 s less and 30 MB more, because "
     "the tokenizer is then in memory beside the packed weights.",
+    "**Asking the gradient's graph for its forward pass only** (onnxruntime's `only_execute_path_to_fetches`), which would spare the features' graph where "
+    "classes come in chunks: onnxruntime for inference runs the whole graph all the same.",
     "**Fewer than 50 steps, larger rates, more momentum**: up to 3 points less on CIFAR-10 ([defaults.md](defaults.md)).",
     "**Int8 without instructions for products of bytes** cannot reach what is asked for: such a processor multiplies bytes twice as fast as floats, "
     "and the products already run at that rate.",

@@ -4,8 +4,8 @@ Classes run in chunks whose activations fit a budget; a training step whose clas
 gradient in a single run, and one that does not takes two passes: features of every chunk, then each chunk's
 gradient for the cotangent that the loss over all classes assigns to it. Both give the same result.
 
-Features of classes are seldom asked for, so their graph's weights stay memory-mapped; tuning runs its graph hundreds of
-times, so that packs them (see `providers.open_session`).
+Where nothing is tuned, features of classes are seldom asked for, so their graph's weights stay memory-mapped; tuning runs
+its graphs hundreds of times, so those pack them (see `providers.open_session`).
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class Backbone:
 
     @cached_property
     def _text_session(self) -> onnxruntime.InferenceSession:
-        return open_session(
-            self.folder / self.manifest.text_graph.file, self.provider, self.threads, prepack=False
-        )
+        tuning = "_gradient_session" in self.__dict__  # then every step asks for features, chunk by chunk
+        path = self.folder / self.manifest.text_graph.file
+        return open_session(path, self.provider, self.threads, prepack=tuning and not self.spare_memory)
 
     @cached_property
     def _gradient_session(self) -> onnxruntime.InferenceSession:
@@ -258,10 +258,15 @@ def cross_entropy(
     loss, gradient = 0.0, np.zeros_like(class_features)
     for start in range(0, len(image_features), _IMAGES_PER_BLOCK):
         images, wanted = (rows[start : start + _IMAGES_PER_BLOCK] for rows in (image_features, targets))
-        logits = logit_scale * (images @ class_features.T)
-        logits -= logits.max(axis=1, keepdims=True)
-        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        d_logits = logit_scale * (np.exp(log_p) * wanted.sum(axis=1, keepdims=True) - wanted)
-        loss -= float((wanted * log_p).sum())
-        gradient += d_logits.T @ images
+        shares = (logit_scale * images) @ class_features.T  # logits now, in place softmax, then the gradient
+        shares -= shares.max(axis=1, keepdims=True)
+        weight = wanted.sum(axis=1, keepdims=True)
+        loss -= float(np.vdot(wanted, shares))
+        np.exp(shares, out=shares)
+        total = shares.sum(axis=1, keepdims=True)
+        loss += float((weight * np.log(total)).sum())
+        shares *= weight / total
+        shares -= wanted
+        gradient += shares.T @ images
+    gradient *= logit_scale
     return loss, gradient
