@@ -10,6 +10,7 @@ from prompts import TINY
 from qprompt_edge.quantized_groups import make_group
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.prompt_file import PromptFile
 
 
@@ -43,12 +44,22 @@ def test_other_names_and_other_prompts_have_features_of_their_own(
     prompt: PromptFile, tiny: Backbone, tmp_path: Path
 ) -> None:
     moved = replace(prompt, groups=(make_group("text-context", tiny.embed_text("a drawing of the"), 32),))
-    names = ["dog", "horse"]
-    kept = [features(prompt, tmp_path), features(prompt, tmp_path, names), features(moved, tmp_path)]
-    assert len(list(tmp_path.iterdir())) == 3
-    for wanted, found in zip((prompt, prompt, moved), kept, strict=True):
-        fresh = PromptClassifier(wanted, tiny, names if found is kept[1] else None).class_features
-        np.testing.assert_allclose(found, fresh, atol=1e-6)
+    cases = [(prompt, None), (prompt, ["dog", "horse"]), (moved, None)]
+    kept = [features(wanted, tmp_path, names) for wanted, names in cases]
+    assert len(list(tmp_path.iterdir())) == len(cases)
+    for (wanted, names), found in zip(cases, kept, strict=True):
+        np.testing.assert_allclose(found, PromptClassifier(wanted, tiny, names).class_features, atol=1e-6)
+
+
+def test_what_is_refused_is_refused_from_the_cache_too(
+    prompt: PromptFile, tiny: Backbone, tmp_path: Path
+) -> None:
+    """A context for each class works with its own classes only, even where other labels have the same texts."""
+    context = np.repeat(tiny.embed_text("a photo of a")[None], len(prompt.classes), axis=0)
+    split = replace(prompt, groups=(make_group("text-context", context, 32),))
+    features(split, tmp_path)
+    with pytest.raises(PromptFileError, match="its own classes only"):
+        features(split, tmp_path, [name.text for name in split.classes])
 
 
 @pytest.mark.parametrize("damage", [b"", b"no array", None])

@@ -12,6 +12,7 @@ import pytest
 from command_line import assert_refused
 from scenes import CLASSES, write_photos
 
+from qprompt_edge.cli.output import say
 from qprompt_runtime.prompt_file import read_prompt_file, write_prompt_file
 
 
@@ -46,6 +47,11 @@ def test_a_32_bit_python_is_told_so(run, monkeypatch):
     result = run("backbones")
     assert result.code == 1
     assert "64-bit" in result.err
+
+
+def test_a_name_that_would_move_the_cursor_is_shown(capsys):
+    say("skipped a\rb\x1b[2Jc.jpg")
+    assert capsys.readouterr().err == r"skipped a\rb\x1b[2Jc.jpg" + "\n"
 
 
 # ---------------------------------------------------------------------- predict

@@ -68,9 +68,8 @@ class ImageRows:
         Heads are picked, not transposed: onnxruntime merges a transposition here with that of the keys into one that
         moves single numbers.
         """
-        table = op.reshape(
-            x, ints(-1, self.head_width)
-        )  # row n, part k, head h is at (n * parts + k) * H + h
+        # row n, part k, head h is at (n * parts + k) * H + h
+        table = op.reshape(x, ints(-1, self.head_width))
         count = op.mul(self.batch, self.pool_count if pooled else self.queries)
         numbers = op.range(op.const(np.int64(0)), op.squeeze(count), op.const(np.int64(1)))
         rows = op.reshape(numbers, op.concat([self.batch, ints(1, 1, -1)], axis=0))

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
@@ -18,21 +18,24 @@ from qprompt_edge.reporter import Reporter
 from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import QPromptError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 P = ParamSpec("P")
 
 _PLAIN_SECONDS = 5.0
 
 
-def console() -> Any:
-    """Where tables go: a `rich.console.Console` on stderr; rich is not imported before something needs it."""
+def console() -> Console:
+    """Where tables go, on stderr; rich is imported when something needs it, here and below."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def say(line: str) -> None:
-    """Print a line for people."""
-    click.echo(line, err=True)
+    """Print a line for people, on stderr; whatever would move the cursor is shown, not done."""
+    click.echo(printable(line), err=True)
 
 
 def emit(value: Any) -> None:
@@ -106,7 +109,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 def fail(message: str, as_json: bool) -> None:
     """Print an error and exit with 1."""
     line = printable(message)
-    say(click.style("error: ", fg="red", bold=True) + line)
+    click.echo(click.style("error: ", fg="red", bold=True) + line, err=True)
     if as_json:
         emit({"error": line})
     raise click.exceptions.Exit(1)

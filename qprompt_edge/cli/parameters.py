@@ -17,14 +17,14 @@ BITS = click.Choice([str(bits) for bits in (*BIT_WIDTHS, UNQUANTIZED_BITS)])
 
 
 def path_option(name: str, text: str, **settings: Any) -> Decorator:
-    """An option that takes a file or a folder, None unless it is given."""
+    """An option that takes a file or a folder; None if it is not given and `settings` (as click's) have no default."""
     return click.option(name, type=PATH, help=text, **settings)
 
 
 def number_option(
     name: str, kind: type[int] | type[float], text: str, least: float, **settings: Any
 ) -> Decorator:
-    """An option that takes a number of `least` or more, or, with `max`, up to that."""
+    """An option that takes a number of at least `least`; `settings` are click's, and `max`, the largest that is taken."""
     limits = {"min": least, "max": settings.pop("max", None)}
     wanted: Any = click.IntRange(**limits) if kind is int else click.FloatRange(**limits)
     return click.option(name, type=wanted, metavar="NUMBER", help=text, **settings)

@@ -32,8 +32,8 @@ def kept_features(folder: Path, identity: str, shape: tuple[int, int], compute: 
     path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # a file that cannot be read is written anew
         kept = np.load(path, allow_pickle=False)
-        if kept.shape == shape and kept.dtype == np.float32:
-            return np.asarray(kept, np.float32)
+        if isinstance(kept, np.ndarray) and kept.shape == shape and kept.dtype == np.float32:
+            return kept
     features = compute()
     buffer = io.BytesIO()
     np.save(buffer, features)

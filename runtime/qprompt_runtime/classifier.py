@@ -95,7 +95,7 @@ class PromptClassifier:
         manifest = self.backbone.manifest
         facts = {
             "prompt": hashlib.sha256(self.prompt.to_bytes()).hexdigest(),
-            "texts": [name.text for name in self.names],
+            "classes": [[name.label, name.text] for name in self.names],
             "backbone": manifest.fingerprint,
             "files": {name: record.sha256 for name, record in manifest.files.items()},
             "provider": self.backbone.provider,

@@ -64,9 +64,7 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # a planned block for each shape costs more memory than it saves time
-    options.enable_mem_reuse = (
-        False  # to plan it takes most of the time to open; the arena reuses blocks anyway
-    )
+    options.enable_mem_reuse = False  # to plan it is most of opening's time; the arena reuses blocks anyway
     options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
