@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.unpickling import TensorRecord, read_pickle
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import CheckpointError
 from qprompt_runtime.prompt_group import MAX_DIMENSIONS, MAX_GROUP_SIZE
 
 __all__ = ["CheckpointError", "State", "finite", "read_checkpoint"]
 
-Array = NDArray[np.float32]
 
 ZIP_START = b"PK\x03\x04"
 MAX_PICKLE_BYTES = 2**20

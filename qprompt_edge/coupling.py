@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from qprompt_edge.quantizer import Array
+from qprompt_runtime.arrays import Array
 
 
 @dataclass(frozen=True)

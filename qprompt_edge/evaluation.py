@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.classifier import softmax
 
-Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 _CALIBRATION_BINS = 15

@@ -24,12 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.splits import difference_hash
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.files import write_atomic
 from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
-
-Array = NDArray[np.float32]
 
 _SAVE_SECONDS = 20.0
 _KEY_BYTES = 16

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
 
 _KEPT_BYTES = 64 * 10**6
@@ -29,7 +30,7 @@ class PhotoPixels:
         each = 4 * 3 * transform.size[0] * transform.size[1]
         self._read = lru_cache(maxsize=max(1, _KEPT_BYTES // each))(self._view)
 
-    def __call__(self, photos: NDArray[np.int64], epoch: int) -> NDArray[np.float32]:
+    def __call__(self, photos: NDArray[np.int64], epoch: int) -> Array:
         """Pixels of some photos in some epoch: float32 [B,3,H,W].
 
         Raises:
@@ -38,7 +39,7 @@ class PhotoPixels:
         chosen = np.random.default_rng([self.seed, epoch, 1]).integers(1 + self.views, size=len(self.paths))
         return np.stack([self._read(int(photo), int(chosen[photo])) for photo in photos])
 
-    def _view(self, photo: int, view: int) -> NDArray[np.float32]:
+    def _view(self, photo: int, view: int) -> Array:
         """View 0 is the plain photo."""
         image = read_image(self.paths[photo], self.transform)
         if view == 0:

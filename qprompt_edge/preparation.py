@@ -14,11 +14,10 @@ from qprompt_edge.photos import LabelledPhotos, SkippedPhoto, drop_unreadable
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.splits import near_duplicate_groups, split_holdout, take_shots
 from qprompt_edge.tables import read_class_names
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.prompt_file import ClassName
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from qprompt_edge.checkpoints import State
 from qprompt_edge.methods import qmaple
-from qprompt_edge.quantizer import Array
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import CheckpointError
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from qprompt_edge.checkpoints import State, finite
 from qprompt_edge.quantized_groups import make_group
-from qprompt_edge.quantizer import Array
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import CheckpointError, PromptFileError
 from qprompt_runtime.prompt_envelope import parts, require, typed

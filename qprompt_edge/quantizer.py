@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from qprompt_runtime.arrays import Array
 
 UNQUANTIZED_BITS = 32
 BIT_WIDTHS = (1, 2, 3, 4, 8)

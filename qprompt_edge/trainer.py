@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from qprompt_edge.coupling import UNCOUPLED, Coupling
 from qprompt_edge.quantizer import (
     UNQUANTIZED_BITS,
-    Array,
     Codebook,
     Quantized,
     cluster,
@@ -33,6 +32,7 @@ from qprompt_edge.quantizer import (
     renew,
 )
 from qprompt_edge.schedule import TrainingConfig, epoch_batches, learning_rate
+from qprompt_runtime.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from qprompt_exporters.models import SourceModel
 from qprompt_exporters.prompted import prompted_features
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError, ImageError
 from qprompt_runtime.images import ImageTransform, load_pixels
-
-Array = NDArray[np.float32]
 
 _NAMES = ("cat", "fire engine", "grand piano", "snow leopard", "t-shirt", "bicycle built for two")
 _TEMPLATE = ("", ".")

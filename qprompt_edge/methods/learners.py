@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from qprompt_edge.methods import qcoop, qmaple
 from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.methods.tuning import Tuning
-from qprompt_edge.quantizer import Array
 from qprompt_edge.schedule import TrainingConfig
 from qprompt_edge.trainer import TrainingState
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from qprompt_edge.coupling import UNCOUPLED
 from qprompt_edge.methods.tuning import Tuning
-from qprompt_edge.quantizer import Array
 from qprompt_edge.trainer import TrainingState, codes_of
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_group import PromptGroup

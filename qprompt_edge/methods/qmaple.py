@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from qprompt_edge.coupling import UNCOUPLED, Coupling
 from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.methods.tuning import Tuning
-from qprompt_edge.quantizer import Array
 from qprompt_edge.trainer import TrainingState, codes_of
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import TextError

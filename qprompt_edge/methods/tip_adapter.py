@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.quantizer import Array
+from qprompt_runtime.arrays import Array
 
 ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 BETAS = (1.0, 2.0, 5.5, 10.0, 20.0)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qprompt_edge.coupling import Coupling
-from qprompt_edge.quantizer import Array
 from qprompt_edge.trainer import Objective, TrainingState
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.prompt_group import PromptGroup
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qprompt_edge.quantizer import Array
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 
 PHOTO_TEMPLATE = "a photo of a {}."

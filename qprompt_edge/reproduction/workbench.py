@@ -19,11 +19,11 @@ from qprompt_edge.methods.zero_shot import class_features, ensemble_features
 from qprompt_edge.photos import LabelledPhotos
 from qprompt_edge.pixels import PhotoPixels
 from qprompt_edge.quantized_groups import make_group
-from qprompt_edge.quantizer import Array
 from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.schedule import settle
 from qprompt_edge.trainer import run, start
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features
 from qprompt_runtime.prompt_file import ClassName, PromptFile

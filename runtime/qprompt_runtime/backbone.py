@@ -18,13 +18,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.class_chunks import class_chunks, cut
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.providers import choose_provider, open_session, return_freed_memory
 from qprompt_runtime.text import ClassTokens, Tokenizer, class_tokens
 
-Array = NDArray[np.float32]
 Feed = dict[str, NDArray[np.generic]]
 
 _IMAGES_PER_RUN = 8
@@ -242,7 +242,7 @@ def _part(context: Array, chunk: NDArray[np.int64]) -> Array:
 
 
 def cross_entropy(
-    class_features: Array, image_features: Array, targets: Array, logit_scale: NDArray[np.float32]
+    class_features: Array, image_features: Array, targets: Array, logit_scale: Array
 ) -> tuple[float, Array]:
     """Loss -sum(targets * log softmax(s * image @ class^T)) and its gradient at the class features.
 

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import write_atomic
-
-Array = NDArray[np.float32]
 
 
 def kept_features(folder: Path, identity: str, shape: tuple[int, int], compute: Callable[[], Array]) -> Array:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.decode import Source
@@ -78,14 +78,14 @@ class PromptClassifier:
         self.labels = tuple(name.label for name in names)
 
     @cached_property
-    def class_features(self) -> NDArray[np.float32]:
+    def class_features(self) -> Array:
         """float32 [C,E]: computed when first needed, so that a memory limit can be set before; then the text tower closes."""
         if self.cache is None:
             return self._compute_features()
         shape = (len(self.names), self.backbone.manifest.embed_dim)
         return kept_features(self.cache, self._features_identity(), shape, self._compute_features)
 
-    def _compute_features(self) -> NDArray[np.float32]:
+    def _compute_features(self) -> Array:
         features = prompt_features(self.prompt, self.backbone, self.names)
         self.backbone.close_text_tower()
         return features
@@ -146,16 +146,16 @@ class PromptClassifier:
         pixels = load_pixels(image, self.backbone.manifest.image_transform)
         return self.predict_features(self.encode_images(pixels[None]), top_k)[0]
 
-    def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode_images(self, pixels: Array) -> Array:
         """Features of photos as this prompt sees them: float32 [B,3,H,W] to unit rows [B,E]."""
         return prompted_image_features(self.prompt, self.backbone, pixels)
 
-    def probabilities(self, image_features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def probabilities(self, image_features: Array) -> Array:
         """softmax(s * cos) of image features [B,E] against all C classes: float32 [B,C]."""
         scale = np.float32(self.prompt.calibration.logit_scale)
         return softmax(scale * (image_features @ self.class_features.T))
 
-    def predict_features(self, image_features: NDArray[np.float32], top_k: int = 1) -> list[Prediction]:
+    def predict_features(self, image_features: Array, top_k: int = 1) -> list[Prediction]:
         """Classify unit image features [B,E] that were computed before."""
         predictions = []
         for row in self.probabilities(image_features):
@@ -166,10 +166,10 @@ class PromptClassifier:
         return predictions
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def softmax(logits: Array) -> Array:
     """Row-wise softmax of float32 [N,C]."""
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
+    shares: Array = exponents / exponents.sum(axis=1, keepdims=True)
     return shares
 
 
@@ -187,9 +187,7 @@ def check_backbone(prompt: PromptFile, backbone: Backbone) -> None:
         )
 
 
-def prompt_features(
-    prompt: PromptFile, backbone: Backbone, names: Sequence[ClassName]
-) -> NDArray[np.float32]:
+def prompt_features(prompt: PromptFile, backbone: Backbone, names: Sequence[ClassName]) -> Array:
     """Class features [C,E] of a prompt for some class names.
 
     Raises:
@@ -209,9 +207,7 @@ def prompt_features(
     return backbone.encode_classes(context, tokens)
 
 
-def prompted_image_features(
-    prompt: PromptFile, backbone: Backbone, pixels: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def prompted_image_features(prompt: PromptFile, backbone: Backbone, pixels: Array) -> Array:
     """Image features [B,E] of photos [B,3,H,W]; a folded prompt has a part in them, a context has none.
 
     Raises:

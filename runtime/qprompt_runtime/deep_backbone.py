@@ -15,7 +15,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from qprompt_runtime.backbone import Array, Backbone, Feed
+from qprompt_runtime.arrays import Array
+from qprompt_runtime.backbone import Backbone, Feed
 from qprompt_runtime.class_chunks import FLOATS_PER_PLACE, FLOATS_PER_TOKEN, cut
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import DeepPrompts

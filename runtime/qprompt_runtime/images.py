@@ -12,16 +12,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.decode import Source, decode
 from qprompt_runtime.errors import BundleError
 
 MAX_ASPECT = 32
 """A strip longer than this many times its width is cut at its centre before it is resized."""
-
-Pixels = NDArray[np.float32]
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _RESIZE_MODES = ("shortest", "longest", "squash")
@@ -83,7 +81,7 @@ def read_image(source: Source, transform: ImageTransform | None = None) -> Image
     return decode(source, None if transform is None else functools.partial(_resized, transform))
 
 
-def load_pixels(source: Source, transform: ImageTransform) -> Pixels:
+def load_pixels(source: Source, transform: ImageTransform) -> Array:
     """Decode a photo and bring it to the form that the image tower reads: [3, H, W] float32.
 
     Raises:
@@ -92,7 +90,7 @@ def load_pixels(source: Source, transform: ImageTransform) -> Pixels:
     return to_pixels(read_image(source, transform), transform)
 
 
-def to_pixels(image: Image.Image, transform: ImageTransform) -> Pixels:
+def to_pixels(image: Image.Image, transform: ImageTransform) -> Array:
     """Resize, crop or pad, and normalise, as open_clip 3.3's `image_transform_v2(cfg, is_train=False)`.
 
     Args:
@@ -120,7 +118,7 @@ def augment(
     rng: np.random.Generator,
     scale: tuple[float, float] = (0.5, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Pixels:
+) -> Array:
     """A random view of a photo: a random part of it, resized to the input, mirrored half of the time.
 
     Follows torchvision's `RandomResizedCrop` and `RandomHorizontalFlip`. CoOp takes parts down to 8% of the area;
@@ -183,7 +181,7 @@ def _centred(image: Image.Image, transform: ImageTransform) -> Image.Image:
     return canvas
 
 
-def _normalised(image: Image.Image, transform: ImageTransform) -> Pixels:
+def _normalised(image: Image.Image, transform: ImageTransform) -> Array:
     """[H, W, 3] bytes to [3, H, W] float32: (x / 255 - mean) / std."""
     planes = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))  # bytes move faster than floats
     pixels = planes.astype(np.float32)

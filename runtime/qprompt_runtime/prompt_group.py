@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.packing import MAX_BITS, check_packed, pack, unpack
 from qprompt_runtime.prompt_envelope import name_of, number_of, parts, require, typed
 
@@ -93,7 +94,7 @@ class PromptGroup:
         """Bytes of codebook and indices (or floats), without CBOR's heads."""
         return 2 * len(self.codebook) + len(self.data)
 
-    def values(self) -> NDArray[np.float32]:
+    def values(self) -> Array:
         """Return the weights, float32 in `shape`, as a new array."""
         if self.bits in _FLOATS:
             return np.frombuffer(self.data, _FLOATS[self.bits]).astype(np.float32).reshape(self.shape)

@@ -1,0 +1,9 @@
+"""The one name for the arrays that everything here computes with."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+"""Single precision, of any shape; a docstring says which."""
