@@ -34,7 +34,7 @@ from qprompt_edge.methods.learners import default_training, make_tuning
 from qprompt_edge.schedule import settle
 from qprompt_edge.trainer import start, train
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.text import ClassTokens
+from qprompt_runtime.tokenizer import ClassTokens
 
 PARTS = ("text", "trainer", "classes", "photos", "sgemm")
 CONTEXT = "a photo of a"

@@ -23,7 +23,7 @@ from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import BackboneMismatchError, CheckpointError, PromptFileError
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile, read_prompt_file
-from qprompt_runtime.text import Tokenizer, class_tokens
+from qprompt_runtime.tokenizer import Tokenizer, class_tokens
 
 COOP_BITS, MAPLE_BITS = 1, 4
 """What the paper quantizes each method to."""

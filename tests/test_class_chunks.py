@@ -5,7 +5,7 @@ import pytest
 
 from qprompt_runtime.class_chunks import FLOATS_PER_PLACE, FLOATS_PER_TOKEN, class_chunks, cut
 from qprompt_runtime.manifest import TextLayout
-from qprompt_runtime.text import ClassTokens
+from qprompt_runtime.tokenizer import ClassTokens
 
 CAUSAL = TextLayout(8, 2, 20, True, "lower", 1, 2, 0, "end_token")
 NON_CAUSAL = TextLayout(8, 2, 20, False, "lower", 1, 2, 0, "end_token")

@@ -23,7 +23,7 @@ from qprompt_exporters.prompted import prompted_features
 from qprompt_runtime.bundle import verify_hashes
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError
-from qprompt_runtime.text import ClassTokens
+from qprompt_runtime.tokenizer import ClassTokens
 
 pytestmark = pytest.mark.export
 

@@ -21,7 +21,7 @@ from qprompt_edge.schedule import TrainingConfig
 from qprompt_edge.trainer import run
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import PromptFile
-from qprompt_runtime.text import ClassTokens
+from qprompt_runtime.tokenizer import ClassTokens
 
 SHOTS, EPOCHS = 2, 3
 CONTEXT = 4 * 192  # "a photo of a", in the width of `tiny`

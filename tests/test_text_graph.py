@@ -19,7 +19,7 @@ pytest.importorskip("onnx")
 import torch
 
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.text import ClassTokens
+from qprompt_runtime.tokenizer import ClassTokens
 
 pytestmark = pytest.mark.export
 

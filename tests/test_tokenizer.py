@@ -13,7 +13,7 @@ pytest.importorskip("open_clip")
 from open_clip.tokenizer import SimpleTokenizer
 
 from qprompt_exporters.tokenizer import tokenizer_json
-from qprompt_runtime.text import Tokenizer
+from qprompt_runtime.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.export
 

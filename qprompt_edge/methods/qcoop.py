@@ -19,7 +19,7 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_group import PromptGroup
-from qprompt_runtime.text import ClassTokens
+from qprompt_runtime.tokenizer import ClassTokens
 
 NAME = "qcoop"
 ROLE = "text-context"

@@ -27,7 +27,7 @@ from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_file import PromptFile
 from qprompt_runtime.prompt_group import PromptGroup
-from qprompt_runtime.text import ClassTokens
+from qprompt_runtime.tokenizer import ClassTokens
 
 COUPLED = "qmaple-coupled"
 TEXT, IMAGE, PROJECTIONS = "text-context", "image-prompts", "projections"

@@ -23,7 +23,7 @@ from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.class_chunks import class_chunks, cut
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.providers import choose_provider, open_session, return_freed_memory
-from qprompt_runtime.text import ClassTokens, Tokenizer, class_tokens
+from qprompt_runtime.tokenizer import ClassTokens, Tokenizer, class_tokens
 
 Feed = dict[str, NDArray[np.generic]]
 

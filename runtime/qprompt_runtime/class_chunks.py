@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_runtime.manifest import TextLayout
-from qprompt_runtime.text import ClassTokens
+from qprompt_runtime.tokenizer import ClassTokens
 
 FLOATS_PER_TOKEN = 14
 """Activations that a block keeps per token, in widths of the tower (measured with 12 blocks of width 512)."""

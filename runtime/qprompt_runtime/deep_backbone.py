@@ -21,7 +21,7 @@ from qprompt_runtime.class_chunks import FLOATS_PER_PLACE, FLOATS_PER_TOKEN, cut
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import DeepPrompts
 from qprompt_runtime.providers import open_session
-from qprompt_runtime.text import ClassTokens
+from qprompt_runtime.tokenizer import ClassTokens
 
 
 class DeepBackbone(Backbone):
