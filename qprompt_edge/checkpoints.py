@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from qprompt_edge.unpickling import TensorRecord, read_pickle
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import CheckpointError
 from qprompt_runtime.prompt_group import MAX_DIMENSIONS, MAX_GROUP_SIZE
+from qprompt_runtime.text import printable
 
 __all__ = ["CheckpointError", "State", "finite", "read_checkpoint"]
 

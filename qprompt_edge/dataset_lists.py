@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from qprompt_edge.tables import class_label
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.text import printable
 
 PARTS = ("train", "val", "test")
 MAX_LIST_BYTES = 64 * 10**6

@@ -26,8 +26,8 @@ from qprompt_edge.dataset_lists import (
     read_wordnet_names,
 )
 from qprompt_edge.photos import LabelledPhotos, find_photos
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.text import printable
 
 GUIDE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 Reader = Literal["split", "aircraft", "imagenet", "wordnet", "numbered"]

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.tables import class_label, composed, read_table
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.text import printable
 
 IGNORED_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir"})
 """What file managers leave behind (in lower case), passed over like names that begin with a dot."""

@@ -17,8 +17,8 @@ import numpy as np
 from qprompt_edge.checkpoints import State
 from qprompt_edge.methods import qmaple
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import CheckpointError
+from qprompt_runtime.text import printable
 
 MAX_LAYERS = 64
 _SHOWN = 6

@@ -16,10 +16,10 @@ from safetensors.numpy import save
 from qprompt_edge.checkpoints import State, finite
 from qprompt_edge.quantized_groups import make_group
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import CheckpointError, PromptFileError
 from qprompt_runtime.prompt_envelope import parts, require, typed
 from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile
+from qprompt_runtime.text import printable
 
 METADATA = "qprompt"
 VERSION = 1

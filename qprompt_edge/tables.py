@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.text import printable
 
 
 def read_class_names(csv_path: Path, classes: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.images import ImageTransform, load_pixels, read_image, to_pixels
 
@@ -261,9 +260,3 @@ def test_reduced_size_hardly_changes_real_photos() -> None:
             whole = to_pixels(read_image(data), transform).ravel()
             cosines.append(reduced @ whole / np.linalg.norm(reduced) / np.linalg.norm(whole))
     assert min(cosines) > 0.9997, cosines
-
-
-def test_names_are_printed_on_one_line() -> None:
-    assert printable("a\nb") == "a\\nb"
-    assert printable(Path("é 日.jpg")) == "é 日.jpg"
-    assert printable("bad \udcff") == "bad \\udcff"

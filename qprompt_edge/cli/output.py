@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 from qprompt_edge.reporter import Reporter
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import QPromptError
+from qprompt_runtime.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -24,8 +24,8 @@ from qprompt_edge.cli.parameters import (
 from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_edge.photos import list_images
 from qprompt_runtime.classifier import Prediction, PromptClassifier
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import ImageError, PhotosError
+from qprompt_runtime.text import printable
 
 
 @click.command("predict")

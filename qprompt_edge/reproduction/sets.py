@@ -19,9 +19,9 @@ from qprompt_edge.reproduction.jobs import ALL, BASE, NEW
 from qprompt_edge.splits import take_shots
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.decode import printable
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.prompt_file import rule_text
+from qprompt_runtime.text import printable
 
 Draw = tuple[int, int]
 """Photos of each class, and the seed by which they are drawn."""

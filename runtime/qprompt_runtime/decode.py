@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from qprompt_runtime.errors import ImageError
+from qprompt_runtime.text import printable
 
 MAX_PIXELS = 120_000_000
 """Largest photo that is decoded: a 108-megapixel phone or a 102-megapixel medium-format camera fits."""
@@ -64,12 +65,6 @@ _TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _WARNINGS_LOCK = threading.Lock()  # the filters of `warnings` belong to the whole process
-
-
-def printable(text: str | os.PathLike[str]) -> str:
-    r"""A path or a name as one printable line: line breaks and the like become `\n` and so on."""
-    text = os.fspath(text)
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def decode(source: Source, needed: Needed | None = None) -> Image.Image:
