@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from qprompt_edge.cache import cache_folder
+from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
+from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
+from qprompt_edge.data.pixels import PhotoPixels
 from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, score
-from qprompt_edge.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.methods import qmaple
 from qprompt_edge.methods.learners import finished_prompt, make_tuning
 from qprompt_edge.methods.tuning import Tuning
 from qprompt_edge.methods.zero_shot import class_features
 from qprompt_edge.options import AdaptOptions
-from qprompt_edge.photos import SkippedPhoto, find_labelled, find_photos
-from qprompt_edge.pixels import PhotoPixels
 from qprompt_edge.preparation import TaskData, prepare
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.schedule import TrainingConfig, settle

@@ -12,7 +12,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from qprompt_edge.tables import class_label
+from qprompt_edge.data.csv_files import class_label
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.text import printable
 

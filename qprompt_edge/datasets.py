@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from qprompt_edge.data.photos import LabelledPhotos, find_photos
 from qprompt_edge.dataset_lists import (
     PARTS,
     Entry,
@@ -25,7 +26,6 @@ from qprompt_edge.dataset_lists import (
     read_variants,
     read_wordnet_names,
 )
-from qprompt_edge.photos import LabelledPhotos, find_photos
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.text import printable
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from qprompt_edge.photos import LabelledPhotos
+from qprompt_edge.data.photos import LabelledPhotos
 from qprompt_edge.reproduction.jobs import ALL, BASE, NEW, Job, Target
 from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT
 from qprompt_runtime.errors import PhotosError

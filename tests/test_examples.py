@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qprompt_edge.splits import difference_hash, near_duplicate_groups
+from qprompt_edge.data.splits import difference_hash, near_duplicate_groups
 from qprompt_runtime import Prediction
 from qprompt_runtime.errors import ImageError
 

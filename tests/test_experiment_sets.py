@@ -10,7 +10,7 @@ from dataset_layouts import write_set
 from scenes import CLASSES, complaint, write_photo, write_photos
 from small_experiments import experiment
 
-from qprompt_edge.photos import LabelledPhotos
+from qprompt_edge.data.photos import LabelledPhotos
 from qprompt_edge.protocols import few_shot, transfer
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction.experiment import Experiment

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scenes import write_photo, write_photos
 
-from qprompt_edge.features import FeatureCache, encode_photos, feature_identity
+from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
 from qprompt_runtime.backbone import Backbone
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from scenes import complaint
 
-from qprompt_edge.photos import drop_unreadable, find_photos, read_labels_csv
-from qprompt_edge.tables import read_class_names
+from qprompt_edge.data.csv_files import read_class_names
+from qprompt_edge.data.photos import drop_unreadable, find_photos, read_labels_csv
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.images import read_image
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scenes import complaint
 
-from qprompt_edge.photos import LabelledPhotos, SkippedPhoto
+from qprompt_edge.data.photos import LabelledPhotos, SkippedPhoto
 from qprompt_edge.protocols import base_and_new
 
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageEnhance
 from scenes import complaint
 
-from qprompt_edge.photos import LabelledPhotos
-from qprompt_edge.splits import difference_hash, near_duplicate_groups, split_holdout, take_shots
+from qprompt_edge.data.photos import LabelledPhotos
+from qprompt_edge.data.splits import difference_hash, near_duplicate_groups, split_holdout, take_shots
 from qprompt_runtime.images import read_image
 
 

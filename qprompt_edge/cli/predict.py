@@ -21,8 +21,8 @@ from qprompt_edge.cli.parameters import (
     provider_option,
     threads_option,
 )
+from qprompt_edge.data.photos import list_images
 from qprompt_edge.memory import check_limit, fit_activations
-from qprompt_edge.photos import list_images
 from qprompt_runtime.classifier import Prediction, PromptClassifier
 from qprompt_runtime.errors import ImageError, PhotosError
 from qprompt_runtime.text import printable

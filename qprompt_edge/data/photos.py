@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.tables import class_label, composed, read_table
+from qprompt_edge.data.csv_files import class_label, composed, read_table
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.text import printable
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.splits import difference_hash
+from qprompt_edge.data.splits import difference_hash
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import ImageError

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qprompt_edge.photos import LabelledPhotos
+from qprompt_edge.data.photos import LabelledPhotos
 from qprompt_runtime.errors import PhotosError
 
 MAX_DISTANCE = 6
