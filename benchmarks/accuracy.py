@@ -28,8 +28,8 @@ _SETTINGS = ("epochs", "batch_size", "relative_rate", "warmup_epochs")
 
 def schedules(classes: int) -> dict[str, dict[str, Any]]:
     """The two schedules for a number of classes, as settings of `TrainingConfig`."""
-    from qprompt_edge.methods.learners import DEFAULT_TRAINING
     from qprompt_edge.methods.recipes import PAPER_TRAINING
+    from qprompt_edge.tuning.methods import DEFAULT_TRAINING
 
     default, paper = (asdict(training["qcoop"]) for training in (DEFAULT_TRAINING, PAPER_TRAINING))
     batches = max(1, round(SHOTS * classes / paper["batch_size"]))

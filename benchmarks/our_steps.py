@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from benchmarks.class_names import made_names
 from benchmarks.sgemm import products
-from qprompt_edge.methods.learners import default_training, make_tuning
-from qprompt_edge.schedule import settle
-from qprompt_edge.trainer import start, train
+from qprompt_edge.tuning.config import settle
+from qprompt_edge.tuning.methods import default_training, make_tuning
+from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.tokenizer import ClassTokens
 

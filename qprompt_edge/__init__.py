@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qprompt_edge.adaptation import AdaptResult, adapt
     from qprompt_edge.options import AdaptOptions
-    from qprompt_edge.schedule import TrainingConfig
+    from qprompt_edge.tuning.config import TrainingConfig
 
 __all__ = ["AdaptOptions", "AdaptResult", "TrainingConfig", "adapt"]
 
 _MODULES = {
     "AdaptOptions": "options",
     "AdaptResult": "adaptation",
-    "TrainingConfig": "schedule",
+    "TrainingConfig": "tuning.config",
     "adapt": "adaptation",
 }
 

@@ -19,15 +19,15 @@ from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.data.pixels import PhotoPixels
 from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, score
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
-from qprompt_edge.methods import qmaple
-from qprompt_edge.methods.learners import finished_prompt, make_tuning
-from qprompt_edge.methods.tuning import Tuning
 from qprompt_edge.methods.zero_shot import class_features
 from qprompt_edge.options import AdaptOptions
 from qprompt_edge.preparation import TaskData, prepare
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.schedule import TrainingConfig, settle
-from qprompt_edge.trainer import Progress, start, train
+from qprompt_edge.tuning import qmaple
+from qprompt_edge.tuning.config import TrainingConfig, settle
+from qprompt_edge.tuning.methods import finished_prompt, make_tuning
+from qprompt_edge.tuning.problem import Tuning
+from qprompt_edge.tuning.trainer import Progress, start, train
 from qprompt_edge.work_dir import WorkDir, task_id
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features, softmax

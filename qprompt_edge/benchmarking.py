@@ -23,11 +23,11 @@ import onnxruntime
 from PIL import Image
 
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
-from qprompt_edge.methods import qcoop
-from qprompt_edge.methods.learners import default_training
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.schedule import epoch_batches, settle
-from qprompt_edge.trainer import start, train
+from qprompt_edge.tuning import qcoop
+from qprompt_edge.tuning.config import epoch_batches, settle
+from qprompt_edge.tuning.methods import default_training
+from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import softmax

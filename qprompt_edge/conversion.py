@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qprompt_edge.checkpoints import ZIP_START, State, read_checkpoint
-from qprompt_edge.methods import qcoop, qmaple
 from qprompt_edge.prompt_learners import is_maple, read_coop, read_maple
 from qprompt_edge.prompt_safetensors import read_safetensors
-from qprompt_edge.quantized_groups import make_group
+from qprompt_edge.tuning import qcoop, qmaple
+from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.classifier import FOLDED

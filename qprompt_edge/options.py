@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprompt_edge.methods import qcoop
-from qprompt_edge.methods.learners import DEFAULT_TRAINING, METHODS
-from qprompt_edge.schedule import TrainingConfig
+from qprompt_edge.tuning import qcoop
+from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.methods import DEFAULT_TRAINING, METHODS
 
 SHARED = "shared"
 CONTEXTS = (SHARED, "per-class")

@@ -6,7 +6,7 @@ The names of their tensors (with the prefix `prompt_learner.` where the whole mo
     MaPLe   ctx [n,Dt], compound_prompts_text.k [n,Dt]                       text prompts of the layers 0 and k + 1
             proj, compound_prompt_projections.k: weight [Dv,Dt], bias [Dv]   their couplings to the image tower
 
-The image prompts of a tuned MaPLe are constants: the projections fold into them (`methods.qmaple.fold`). A checkpoint does not say
+The image prompts of a tuned MaPLe are constants: the projections fold into them (`tuning.qmaple.fold`). A checkpoint does not say
 where in the sentence the class stands; this reads all contexts as standing before it, as is CoOp's default.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from qprompt_edge.checkpoints import State
-from qprompt_edge.methods import qmaple
+from qprompt_edge.tuning import qmaple
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import CheckpointError
 from qprompt_runtime.text import printable
@@ -68,7 +68,7 @@ def read_maple(state: State) -> dict[str, Array]:
     """MaPLe's text prompts P_0 ... P_{J-1} and their projections (Khattak et al., CVPR 2023, section 3.2).
 
     Returns:
-        What `methods.qmaple` learns: text prompts [J,n,D] and projections [J,V,D+1].
+        What `tuning.qmaple` learns: text prompts [J,n,D] and projections [J,V,D+1].
 
     Raises:
         CheckpointError: A tensor is missing, damaged, or its shape does not fit the others.

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from qprompt_edge.checkpoints import State, finite
-from qprompt_edge.quantized_groups import make_group
+from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import CheckpointError, PromptFileError
 from qprompt_runtime.prompt_envelope import parts, require, typed

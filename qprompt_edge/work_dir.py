@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.cache import cache_folder
-from qprompt_edge.quantizer import Codebook
-from qprompt_edge.trainer import TrainingState
+from qprompt_edge.tuning.quantizer import Codebook
+from qprompt_edge.tuning.trainer import TrainingState
 from qprompt_runtime.errors import WorkDirError
 from qprompt_runtime.files import write_atomic
 

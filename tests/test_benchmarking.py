@@ -8,7 +8,7 @@ from PIL import Image
 from qprompt_edge import benchmarking
 from qprompt_edge.benchmarking import KINDS, BenchResult, Machine, Timing, bench
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.schedule import TrainingConfig
+from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import BundleError, MemoryLimitError, ProviderError
 

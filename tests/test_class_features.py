@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from prompts import TINY
 
-from qprompt_edge.quantized_groups import make_group
+from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import PromptFileError

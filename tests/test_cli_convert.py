@@ -14,10 +14,10 @@ from test_prompt_safetensors import deep_prompt
 from torch_files import archive, checkpoint, coop_arrays, maple_arrays, name, text
 
 from qprompt_edge.checkpoints import read_checkpoint
-from qprompt_edge.methods.qmaple import fold
 from qprompt_edge.prompt_learners import read_maple
 from qprompt_edge.prompt_safetensors import to_safetensors
-from qprompt_edge.quantizer import cluster, quantize
+from qprompt_edge.tuning.qmaple import fold
+from qprompt_edge.tuning.quantizer import cluster, quantize
 from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.prompt_file import read_prompt_file, write_prompt_file
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from prompts import TINY
 
-from qprompt_edge.methods import qmaple
-from qprompt_edge.methods.qcoop import CONTEXT_INIT
-from qprompt_edge.quantized_groups import make_group
-from qprompt_edge.schedule import TrainingConfig
-from qprompt_edge.trainer import start, train
+from qprompt_edge.tuning import qmaple
+from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.ptq import make_group
+from qprompt_edge.tuning.qcoop import CONTEXT_INIT
+from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import find_bundle
 from qprompt_runtime.classifier import FOLDED, PromptClassifier

@@ -11,7 +11,7 @@ from safetensors.numpy import load
 
 from qprompt_edge.conversion import Additions, convert
 from qprompt_edge.prompt_safetensors import to_safetensors
-from qprompt_edge.quantized_groups import make_group
+from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.prompt_file import PromptFile, PromptGroup
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from qprompt_edge.quantizer import (
+from qprompt_edge.tuning.quantizer import (
     BIT_WIDTHS,
     Clustering,
     Codebook,

@@ -17,8 +17,8 @@ from qprompt_edge.reproduction.executors import BackboneChoice
 from qprompt_edge.reproduction.jobs import BASE, NEW, Outcome, Target
 from qprompt_edge.reproduction.sets import encode_set, find_sets
 from qprompt_edge.reproduction.workbench import PromptJudge, Workbench
-from qprompt_edge.schedule import TrainingConfig
-from qprompt_edge.trainer import run
+from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.trainer import run
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import PromptFile
 from qprompt_runtime.tokenizer import ClassTokens

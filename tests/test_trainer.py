@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from qprompt_edge.quantizer import Clustering, quantize
-from qprompt_edge.schedule import TrainingConfig, epoch_batches, learning_rate, settle
-from qprompt_edge.trainer import TrainingState, advance, forward_weights, run, start, train
+from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate, settle
+from qprompt_edge.tuning.quantizer import Clustering, quantize
+from qprompt_edge.tuning.trainer import TrainingState, advance, forward_weights, run, start, train
 
 LABELS = np.repeat(np.arange(3), 8)
 TARGETS = np.random.default_rng(0).normal(size=(len(LABELS), 4, 6)).astype(np.float32)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qprompt_edge.quantizer import Clustering, cluster, normalise, quantize, renew
-from qprompt_edge.schedule import TrainingConfig
-from qprompt_edge.trainer import TrainingState, forward_weights, run, start, train
+from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.quantizer import Clustering, cluster, normalise, quantize, renew
+from qprompt_edge.tuning.trainer import TrainingState, forward_weights, run, start, train
 from qprompt_edge.work_dir import WorkDir
 
 LABELS = np.repeat(np.arange(2), 8)

@@ -17,9 +17,9 @@ pytest.importorskip("onnx")
 import open_clip
 import torch
 
-from qprompt_edge.methods.qcoop import ROLE, ContextObjective, initial_prompt
-from qprompt_edge.schedule import TrainingConfig, epoch_batches, learning_rate
-from qprompt_edge.trainer import start, train
+from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate
+from qprompt_edge.tuning.qcoop import ROLE, ContextObjective, initial_prompt
+from qprompt_edge.tuning.trainer import start, train
 
 pytestmark = pytest.mark.export
 

@@ -12,10 +12,10 @@ pytest.importorskip("onnx")
 import open_clip
 import torch
 
-from qprompt_edge.methods import qmaple
-from qprompt_edge.methods.qcoop import CONTEXT_INIT
-from qprompt_edge.schedule import TrainingConfig, epoch_batches, learning_rate
-from qprompt_edge.trainer import start, train
+from qprompt_edge.tuning import qmaple
+from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate
+from qprompt_edge.tuning.qcoop import CONTEXT_INIT
+from qprompt_edge.tuning.trainer import start, train
 from qprompt_exporters.prompted import prompted_features
 from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone

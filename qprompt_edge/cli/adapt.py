@@ -21,9 +21,9 @@ from qprompt_edge.cli.parameters import (
     provider_option,
     threads_option,
 )
-from qprompt_edge.methods.learners import METHODS, default_training
-from qprompt_edge.methods.qcoop import CONTEXT_INIT
 from qprompt_edge.options import CONTEXTS, SHARED, AdaptOptions
+from qprompt_edge.tuning.methods import METHODS, default_training
+from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from qprompt_edge.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS
+from qprompt_edge.tuning.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

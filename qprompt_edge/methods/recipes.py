@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qprompt_edge.methods.learners import DEFAULT_TRAINING
-from qprompt_edge.methods.qcoop import CONTEXT_INIT
-from qprompt_edge.quantizer import UNQUANTIZED_BITS, Clustering
-from qprompt_edge.schedule import TrainingConfig
+from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.methods import DEFAULT_TRAINING
+from qprompt_edge.tuning.qcoop import CONTEXT_INIT
+from qprompt_edge.tuning.quantizer import UNQUANTIZED_BITS, Clustering
 
 PAPER_TRAINING: Mapping[str, TrainingConfig] = {
     **DEFAULT_TRAINING,

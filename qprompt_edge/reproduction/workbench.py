@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from qprompt_edge.data.photos import LabelledPhotos
 from qprompt_edge.data.pixels import PhotoPixels
 from qprompt_edge.evaluation import linear_probe
-from qprompt_edge.methods import qmaple
-from qprompt_edge.methods.learners import METHODS, finished_prompt, make_tuning
 from qprompt_edge.methods.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.methods.tip_adapter import tip_adapter
 from qprompt_edge.methods.zero_shot import class_features, ensemble_features
-from qprompt_edge.quantized_groups import make_group
 from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.sets import EncodedSet
-from qprompt_edge.schedule import settle
-from qprompt_edge.trainer import run, start
+from qprompt_edge.tuning import qmaple
+from qprompt_edge.tuning.config import settle
+from qprompt_edge.tuning.methods import METHODS, finished_prompt, make_tuning
+from qprompt_edge.tuning.ptq import make_group
+from qprompt_edge.tuning.trainer import run, start
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features

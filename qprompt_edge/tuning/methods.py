@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.methods import qcoop, qmaple
-from qprompt_edge.methods.qcoop import CONTEXT_INIT
-from qprompt_edge.methods.tuning import Tuning
-from qprompt_edge.schedule import TrainingConfig
-from qprompt_edge.trainer import TrainingState
+from qprompt_edge.tuning import qcoop, qmaple
+from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.problem import Tuning
+from qprompt_edge.tuning.qcoop import CONTEXT_INIT
+from qprompt_edge.tuning.trainer import TrainingState
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import FOLDED

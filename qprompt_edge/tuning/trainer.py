@@ -22,8 +22,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.coupling import UNCOUPLED, Coupling
-from qprompt_edge.quantizer import (
+from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate
+from qprompt_edge.tuning.coupling import UNCOUPLED, Coupling
+from qprompt_edge.tuning.quantizer import (
     UNQUANTIZED_BITS,
     Codebook,
     Quantized,
@@ -31,7 +32,6 @@ from qprompt_edge.quantizer import (
     quantize,
     renew,
 )
-from qprompt_edge.schedule import TrainingConfig, epoch_batches, learning_rate
 from qprompt_runtime.arrays import Array
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS, Clustering
+from qprompt_edge.tuning.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS, Clustering
 from qprompt_runtime.arrays import Array
 
 _LEAST_VARIANCE = 1e-12

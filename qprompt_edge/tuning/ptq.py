@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qprompt_edge.quantizer import UNQUANTIZED_BITS, cluster, quantize
+from qprompt_edge.tuning.quantizer import UNQUANTIZED_BITS, cluster, quantize
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.prompt_group import PromptGroup

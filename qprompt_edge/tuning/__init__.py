@@ -1,0 +1,1 @@
+"""How a prompt is learned: the quantizer, the training loop, and the methods, each of which says what is learned."""
