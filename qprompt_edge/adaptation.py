@@ -17,9 +17,9 @@ from qprompt_edge.cache import cache_folder
 from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.data.pixels import PhotoPixels
-from qprompt_edge.evaluation import Scores, class_probabilities, linear_probe, score
+from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
+from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
-from qprompt_edge.methods.zero_shot import class_features
 from qprompt_edge.options import AdaptOptions
 from qprompt_edge.preparation import TaskData, prepare
 from qprompt_edge.reporter import Reporter

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_experiments import NAMES, job, write_alike
 
+from qprompt_edge.evaluation.zero_shot import PHOTO_TEMPLATE, class_features, ensemble_features
 from qprompt_edge.methods.recipes import RECIPES, WIDTHS
 from qprompt_edge.methods.tip_adapter import ALPHAS, BETAS, tip_adapter
-from qprompt_edge.methods.zero_shot import PHOTO_TEMPLATE, class_features, ensemble_features
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction import workbench
 from qprompt_edge.reproduction.executors import BackboneChoice

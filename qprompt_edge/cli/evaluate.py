@@ -18,7 +18,7 @@ from qprompt_edge.cli.parameters import (
     provider_option,
     threads_option,
 )
-from qprompt_edge.judging import PromptReport, judge_prompt
+from qprompt_edge.evaluation.evaluate import PromptReport, judge_prompt
 
 _SHOWN_MISTAKES = 20
 

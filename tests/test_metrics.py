@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from qprompt_edge.evaluation import class_probabilities, linear_probe, score
+from qprompt_edge.evaluation.metrics import class_probabilities, linear_probe, score
 
 
 def test_scores_computed_by_hand() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from qprompt_edge.data.features import encode_photos
 from qprompt_edge.data.photos import SkippedPhoto, drop_unreadable, find_labelled
-from qprompt_edge.evaluation import Labels, Scores, class_probabilities, score
+from qprompt_edge.evaluation.metrics import Labels, Scores, class_probabilities, score
+from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations
-from qprompt_edge.methods.zero_shot import class_features
 from qprompt_edge.reporter import Reporter
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.classifier import FOLDED, PromptClassifier

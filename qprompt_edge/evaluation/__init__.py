@@ -1,0 +1,1 @@
+"""What a prompt is worth: accuracies on labelled photos, beside zero-shot and a linear probe."""
