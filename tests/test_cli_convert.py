@@ -10,12 +10,12 @@ import pytest
 from command_line import assert_refused
 from prompts import TINY
 from safetensors.numpy import load, save
-from test_prompt_safetensors import deep_prompt
+from test_safetensors import deep_prompt
 from torch_files import archive, checkpoint, coop_arrays, maple_arrays, name, text
 
-from qprompt_edge.checkpoints import read_checkpoint
-from qprompt_edge.prompt_learners import read_maple
-from qprompt_edge.prompt_safetensors import to_safetensors
+from qprompt_edge.convert.coop_maple import read_maple
+from qprompt_edge.convert.safetensors import to_safetensors
+from qprompt_edge.convert.torch_checkpoint import read_checkpoint
 from qprompt_edge.tuning.qmaple import fold
 from qprompt_edge.tuning.quantizer import cluster, quantize
 from qprompt_runtime.bundle import find_bundle, read_manifest

@@ -9,9 +9,9 @@ import click
 
 from qprompt_edge.cli.output import emit, reported, say, table
 from qprompt_edge.cli.parameters import BITS, PATH, json_option, own_backbone_option, path_option
-from qprompt_edge.conversion import Additions, convert, kind_of
+from qprompt_edge.convert.convert import Additions, convert, kind_of
+from qprompt_edge.convert.safetensors import to_safetensors
 from qprompt_edge.data.csv_files import class_label, composed, read_class_names, read_table
-from qprompt_edge.prompt_safetensors import to_safetensors
 from qprompt_runtime.errors import OutputError, PhotosError
 from qprompt_runtime.files import check_writable, write_atomic
 from qprompt_runtime.prompt_file import PromptFile

@@ -9,8 +9,8 @@ import pytest
 from prompts import TINY
 from safetensors.numpy import load
 
-from qprompt_edge.conversion import Additions, convert
-from qprompt_edge.prompt_safetensors import to_safetensors
+from qprompt_edge.convert.convert import Additions, convert
+from qprompt_edge.convert.safetensors import to_safetensors
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.prompt_file import PromptFile, PromptGroup
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from torch_files import checkpoint, coop_arrays, maple_arrays
 
-from qprompt_edge.checkpoints import State, read_checkpoint
-from qprompt_edge.prompt_learners import is_maple, read_coop, read_maple
+from qprompt_edge.convert.coop_maple import is_maple, read_coop, read_maple
+from qprompt_edge.convert.torch_checkpoint import State, read_checkpoint
 from qprompt_edge.tuning.qmaple import PROJECTIONS, TEXT, fold
 from qprompt_runtime.errors import CheckpointError
 

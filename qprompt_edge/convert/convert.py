@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qprompt_edge.checkpoints import ZIP_START, State, read_checkpoint
-from qprompt_edge.prompt_learners import is_maple, read_coop, read_maple
-from qprompt_edge.prompt_safetensors import read_safetensors
+from qprompt_edge.convert.coop_maple import is_maple, read_coop, read_maple
+from qprompt_edge.convert.safetensors import read_safetensors
+from qprompt_edge.convert.torch_checkpoint import ZIP_START, State, read_checkpoint
 from qprompt_edge.tuning import qcoop, qmaple
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array

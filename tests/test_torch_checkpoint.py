@@ -1,4 +1,4 @@
-"""Checkpoints of torch: literal ones first, then hostile ones (`test_prompt_learners.py` has real ones)."""
+"""Checkpoints of torch: literal ones first, then hostile ones (`test_coop_maple.py` has real ones)."""
 
 import pickle
 import zipfile
@@ -29,9 +29,9 @@ from torch_files import (
     whole,
 )
 
-from qprompt_edge import checkpoints
-from qprompt_edge.checkpoints import State, read_checkpoint
-from qprompt_edge.unpickling import read_pickle
+from qprompt_edge.convert import torch_checkpoint
+from qprompt_edge.convert.torch_checkpoint import State, read_checkpoint
+from qprompt_edge.convert.torch_pickle import read_pickle
 from qprompt_runtime.errors import CheckpointError
 
 SIX = np.arange(6, dtype="<f4")
@@ -255,7 +255,7 @@ def test_forged_archives(read, fault):
 def test_limits(read, monkeypatch, limit, value, message):
     content = one(whole(SIX, "0"), others={f"model/{k}": b"" for k in range(20)})
     assert read(content).load("ctx").tolist() == SIX.tolist()
-    monkeypatch.setattr(checkpoints, limit, value)
+    monkeypatch.setattr(torch_checkpoint, limit, value)
     with pytest.raises(CheckpointError, match=message):
         read(content).load("ctx")
 

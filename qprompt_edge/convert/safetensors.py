@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from qprompt_edge.checkpoints import State, finite
+from qprompt_edge.convert.torch_checkpoint import State, finite
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import CheckpointError, PromptFileError

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qprompt_edge.checkpoints import State
+from qprompt_edge.convert.torch_checkpoint import State
 from qprompt_edge.tuning import qmaple
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import CheckpointError

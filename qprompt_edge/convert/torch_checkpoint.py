@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.unpickling import TensorRecord, read_pickle
+from qprompt_edge.convert.torch_pickle import TensorRecord, read_pickle
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import CheckpointError
 from qprompt_runtime.prompt_group import MAX_DIMENSIONS, MAX_GROUP_SIZE

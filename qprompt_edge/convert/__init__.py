@@ -1,0 +1,1 @@
+"""Prompts to and from other tools' files: CoOp's and MaPLe's checkpoints, read without torch, and safetensors."""
