@@ -28,7 +28,7 @@ _SETTINGS = ("epochs", "batch_size", "relative_rate", "warmup_epochs")
 
 def schedules(classes: int) -> dict[str, dict[str, Any]]:
     """The two schedules for a number of classes, as settings of `TrainingConfig`."""
-    from qprompt_edge.methods.recipes import PAPER_TRAINING
+    from qprompt_edge.reproduction.recipes import PAPER_TRAINING
     from qprompt_edge.tuning.methods import DEFAULT_TRAINING
 
     default, paper = (asdict(training["qcoop"]) for training in (DEFAULT_TRAINING, PAPER_TRAINING))
@@ -45,9 +45,9 @@ def schedules(classes: int) -> dict[str, dict[str, Any]]:
 def measure(specifications: Sequence[str]) -> dict[str, Any]:
     """Top-1 by set and schedule: mean and deviation over the seeds, and steps."""
     # here, because whoever writes the page must stay small: a parent's memory counts in its children's peaks
-    from qprompt_edge.protocols import few_shot
     from qprompt_edge.reproduction.executors import BackboneChoice
     from qprompt_edge.reproduction.experiment import Experiment
+    from qprompt_edge.reproduction.protocols import few_shot
     from qprompt_edge.reproduction.sets import find_sets
 
     sets = find_sets(specifications, None)

@@ -6,11 +6,11 @@ from typing import Any
 
 from scenes import write_photo
 
-from qprompt_edge.protocols import base_to_new
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction.executors import BackboneChoice, WorkerSetup
 from qprompt_edge.reproduction.experiment import Experiment, needs_deep
 from qprompt_edge.reproduction.jobs import Job, Outcome
+from qprompt_edge.reproduction.protocols import base_to_new
 from qprompt_edge.reproduction.sets import encode_set, find_sets
 
 NAMES = ("blue sky", "green grass", "red brick", "sand")

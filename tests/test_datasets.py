@@ -8,7 +8,7 @@ import pytest
 from dataset_layouts import IDS, LAYOUTS, SHARES, split_of, write, write_set, write_split
 from scenes import complaint
 
-from qprompt_edge.datasets import DATA_SETS, Dataset, read_dataset
+from qprompt_edge.reproduction.datasets import DATA_SETS, Dataset, read_dataset
 
 
 def parts_of(data: Dataset) -> dict[str, Any]:

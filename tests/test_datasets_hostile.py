@@ -8,7 +8,7 @@ import pytest
 from dataset_layouts import CLASSNAMES, LAYOUTS, Split, split_of, write, write_set
 from scenes import complaint
 
-from qprompt_edge.datasets import read_dataset
+from qprompt_edge.reproduction.datasets import read_dataset
 
 # Split files that cannot be used
 

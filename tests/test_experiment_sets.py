@@ -11,10 +11,10 @@ from scenes import CLASSES, complaint, write_photo, write_photos
 from small_experiments import experiment
 
 from qprompt_edge.data.photos import LabelledPhotos
-from qprompt_edge.protocols import few_shot, transfer
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction.experiment import Experiment
 from qprompt_edge.reproduction.jobs import ALL, BASE, NEW
+from qprompt_edge.reproduction.protocols import few_shot, transfer
 from qprompt_edge.reproduction.sets import Draw, EncodedSet, ExperimentSet, encode_set, find_sets
 from qprompt_runtime.backbone import Backbone
 

@@ -7,7 +7,7 @@ import pytest
 from scenes import complaint
 
 from qprompt_edge.data.photos import LabelledPhotos, SkippedPhoto
-from qprompt_edge.protocols import base_and_new
+from qprompt_edge.reproduction.protocols import base_and_new
 
 
 def of_classes(*counts: int) -> LabelledPhotos:

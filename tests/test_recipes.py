@@ -9,13 +9,13 @@ import pytest
 from small_experiments import NAMES, job, write_alike
 
 from qprompt_edge.evaluation.zero_shot import PHOTO_TEMPLATE, class_features, ensemble_features
-from qprompt_edge.methods.recipes import RECIPES, WIDTHS
-from qprompt_edge.methods.tip_adapter import ALPHAS, BETAS, tip_adapter
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction import workbench
 from qprompt_edge.reproduction.executors import BackboneChoice
 from qprompt_edge.reproduction.jobs import BASE, NEW, Outcome, Target
+from qprompt_edge.reproduction.recipes import RECIPES, WIDTHS
 from qprompt_edge.reproduction.sets import encode_set, find_sets
+from qprompt_edge.reproduction.tip_adapter import ALPHAS, BETAS, tip_adapter
 from qprompt_edge.reproduction.workbench import PromptJudge, Workbench
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.trainer import run

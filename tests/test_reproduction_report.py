@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from outcomes import bits, halves, outcome
 
-from qprompt_edge.methods.recipes import RECIPES
 from qprompt_edge.reproduction.bootstrap import Difference
 from qprompt_edge.reproduction.claims import (
     CLAIMS,
@@ -23,6 +22,7 @@ from qprompt_edge.reproduction.claims import (
 from qprompt_edge.reproduction.jobs import ALL, BASE, Outcome
 from qprompt_edge.reproduction.measures import CROSS_DATASET, FEW_SHOT
 from qprompt_edge.reproduction.plots import CLAIMS_PLOT, SHOTS_PLOT, SIZE_PLOT, check_plots, write_plots
+from qprompt_edge.reproduction.recipes import RECIPES
 from qprompt_edge.reproduction.summary import Statistic, summarise
 from qprompt_edge.reproduction.tables import markdown, points
 from qprompt_runtime.errors import OutputError

@@ -18,13 +18,13 @@ from qprompt_edge.cli.parameters import (
     path_option,
     provider_option,
 )
-from qprompt_edge.methods.recipes import RECIPES
-from qprompt_edge.protocols import base_to_new, few_shot, transfer
 from qprompt_edge.reproduction.executors import BackboneChoice
 from qprompt_edge.reproduction.experiment import Experiment, needs_deep
 from qprompt_edge.reproduction.jobs import Job
 from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT, PROTOCOLS
 from qprompt_edge.reproduction.plots import check_plots
+from qprompt_edge.reproduction.protocols import base_to_new, few_shot, transfer
+from qprompt_edge.reproduction.recipes import RECIPES
 from qprompt_edge.reproduction.report import write_report
 from qprompt_edge.reproduction.sets import find_sets
 from qprompt_edge.reproduction.tables import points

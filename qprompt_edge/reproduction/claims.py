@@ -16,10 +16,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qprompt_edge.methods.recipes import WIDTHS
 from qprompt_edge.reproduction.bootstrap import Difference, Resampling, compare
 from qprompt_edge.reproduction.jobs import NEW, Outcome
 from qprompt_edge.reproduction.measures import CROSS_DATASET, DOMAIN, FEW_SHOT, TOP1, Measure
+from qprompt_edge.reproduction.recipes import WIDTHS
 from qprompt_edge.reproduction.summary import stored_bytes
 
 GREATER, NOT_WORSE = "greater", "not worse"

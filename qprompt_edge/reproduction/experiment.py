@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qprompt_edge.methods.recipes import RECIPES
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction.executors import BackboneChoice, WorkerSetup, check_ray, run_here, run_on_ray
 from qprompt_edge.reproduction.jobs import Job
+from qprompt_edge.reproduction.recipes import RECIPES
 from qprompt_edge.reproduction.sets import EncodedSet, ExperimentSet, encode_set
 from qprompt_edge.reproduction.store import Store
 from qprompt_runtime.backbone import Backbone

@@ -37,7 +37,7 @@ class Job:
 
     Attributes:
         protocol: `base2new`, `few-shot`, `cross-dataset` or `domain`.
-        method: A name in `methods.recipes.RECIPES`.
+        method: A name in `recipes.RECIPES`.
         source: The data set that is trained on.
         part: Which of its classes.
         shots: Photos of each class.

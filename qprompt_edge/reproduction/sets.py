@@ -12,11 +12,11 @@ import numpy as np
 from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.data.photos import LabelledPhotos, drop_unreadable, find_photos
 from qprompt_edge.data.splits import take_shots
-from qprompt_edge.datasets import DATA_SETS, read_dataset
 from qprompt_edge.evaluation.zero_shot import PHOTO_TEMPLATE
-from qprompt_edge.protocols import base_and_new
 from qprompt_edge.reporter import Reporter
+from qprompt_edge.reproduction.datasets import DATA_SETS, read_dataset
 from qprompt_edge.reproduction.jobs import ALL, BASE, NEW
+from qprompt_edge.reproduction.protocols import base_and_new
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from qprompt_edge.methods.recipes import RECIPES
 from qprompt_edge.reproduction.jobs import Outcome
 from qprompt_edge.reproduction.measures import PROTOCOLS, Measure, Unit, metrics_of, runs
+from qprompt_edge.reproduction.recipes import RECIPES
 
 
 @dataclass(frozen=True)

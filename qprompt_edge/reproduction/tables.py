@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from qprompt_edge.methods.recipes import RECIPES
 from qprompt_edge.reproduction.claims import Verdict
 from qprompt_edge.reproduction.jobs import BASE, NEW, Outcome
 from qprompt_edge.reproduction.measures import (
@@ -21,6 +20,7 @@ from qprompt_edge.reproduction.measures import (
     H,
     Unit,
 )
+from qprompt_edge.reproduction.recipes import RECIPES
 from qprompt_edge.reproduction.summary import Spread, Statistic, Summary, summarise
 
 TITLES = {

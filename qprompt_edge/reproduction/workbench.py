@@ -14,10 +14,10 @@ from qprompt_edge.data.photos import LabelledPhotos
 from qprompt_edge.data.pixels import PhotoPixels
 from qprompt_edge.evaluation.metrics import linear_probe
 from qprompt_edge.evaluation.zero_shot import class_features, ensemble_features
-from qprompt_edge.methods.recipes import PAPER_TRAINING, RECIPES, Recipe
-from qprompt_edge.methods.tip_adapter import tip_adapter
 from qprompt_edge.reproduction.jobs import Job, Outcome, Target
+from qprompt_edge.reproduction.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.reproduction.sets import EncodedSet
+from qprompt_edge.reproduction.tip_adapter import tip_adapter
 from qprompt_edge.tuning import qmaple
 from qprompt_edge.tuning.config import settle
 from qprompt_edge.tuning.methods import METHODS, finished_prompt, make_tuning

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from qprompt_edge.data.photos import LabelledPhotos, find_photos
-from qprompt_edge.dataset_lists import (
+from qprompt_edge.reproduction.dataset_lists import (
     PARTS,
     Entry,
     names_by_label,

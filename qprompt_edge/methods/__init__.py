@@ -1,1 +1,0 @@
-"""Tuning methods: which weights a method learns, and how they enter the backbone."""
