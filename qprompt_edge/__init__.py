@@ -6,17 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qprompt_edge.adaptation import AdaptResult, adapt
-    from qprompt_edge.options import AdaptOptions
+    from qprompt_edge.adaptation.adapt import AdaptResult, adapt
+    from qprompt_edge.adaptation.options import AdaptOptions
     from qprompt_edge.tuning.config import TrainingConfig
 
 __all__ = ["AdaptOptions", "AdaptResult", "TrainingConfig", "adapt"]
 
 _MODULES = {
-    "AdaptOptions": "options",
-    "AdaptResult": "adaptation",
+    "AdaptOptions": "adaptation.options",
+    "AdaptResult": "adaptation.adapt",
     "TrainingConfig": "tuning.config",
-    "adapt": "adaptation",
+    "adapt": "adaptation.adapt",
 }
 
 

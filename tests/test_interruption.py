@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scenes import write_photos
 
-from qprompt_edge import AdaptOptions, TrainingConfig, adapt, adaptation
+from qprompt_edge import AdaptOptions, TrainingConfig, adapt
 from qprompt_runtime import files
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.prompt_file import read_prompt_file
@@ -83,7 +83,7 @@ class Faults:
 def test_death_at_every_write_sync_and_rename(tmp_path, monkeypatch):
     photos = write_photos(tmp_path / "photos", count=3)
     out = tmp_path / "prompt.qpt"
-    monkeypatch.setattr(adaptation, "_CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("qprompt_edge.adaptation.adapt._CHECKPOINT_SECONDS", 0)
     adapt(photos, options=OPTIONS).save(tmp_path / "whole.qpt")
     whole = (tmp_path / "whole.qpt").read_bytes()
 

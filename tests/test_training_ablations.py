@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qprompt_edge.adaptation.resume import WorkDir
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.quantizer import Clustering, cluster, normalise, quantize, renew
 from qprompt_edge.tuning.trainer import TrainingState, forward_weights, run, start, train
-from qprompt_edge.work_dir import WorkDir
 
 LABELS = np.repeat(np.arange(2), 8)
 WEIGHTS = {"text-context": np.random.default_rng(1).normal(0.3, 0.02, 400).astype(np.float32)}

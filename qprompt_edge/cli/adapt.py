@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from qprompt_edge.adaptation import LEAST_HOLDOUT, AdaptResult, Holdout, adapt
+from qprompt_edge.adaptation.adapt import LEAST_HOLDOUT, AdaptResult, Holdout, adapt
+from qprompt_edge.adaptation.options import CONTEXTS, SHARED, AdaptOptions
 from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
     BITS,
@@ -21,7 +22,6 @@ from qprompt_edge.cli.parameters import (
     provider_option,
     threads_option,
 )
-from qprompt_edge.options import CONTEXTS, SHARED, AdaptOptions
 from qprompt_edge.tuning.methods import METHODS, default_training
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.errors import OutputError

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.adaptation.options import AdaptOptions
 from qprompt_edge.data.csv_files import read_class_names
 from qprompt_edge.data.features import EncodedPhotos, FeatureCache, encode_photos
 from qprompt_edge.data.photos import LabelledPhotos, SkippedPhoto, drop_unreadable
 from qprompt_edge.data.splits import near_duplicate_groups, split_holdout, take_shots
-from qprompt_edge.options import AdaptOptions
 from qprompt_edge.reporter import Reporter
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone

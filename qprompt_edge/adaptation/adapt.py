@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from qprompt_edge.adaptation.options import AdaptOptions
+from qprompt_edge.adaptation.resume import WorkDir, task_id
+from qprompt_edge.adaptation.task import TaskData, prepare
 from qprompt_edge.cache import cache_folder
 from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
@@ -20,15 +23,12 @@ from qprompt_edge.data.pixels import PhotoPixels
 from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
-from qprompt_edge.options import AdaptOptions
-from qprompt_edge.preparation import TaskData, prepare
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning import qmaple
 from qprompt_edge.tuning.config import TrainingConfig, settle
 from qprompt_edge.tuning.methods import finished_prompt, make_tuning
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.trainer import Progress, start, train
-from qprompt_edge.work_dir import WorkDir, task_id
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features, softmax
 from qprompt_runtime.deep_backbone import DeepBackbone
