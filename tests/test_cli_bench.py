@@ -69,7 +69,7 @@ def test_ctrl_c(run, monkeypatch):
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qprompt_edge.benchmarking.Backbone.encode_images", interrupted)
+    monkeypatch.setattr("qprompt_edge.bench.Backbone.encode_images", interrupted)
     result = run("bench", "--repeats", 1)
     assert result.code == 130
     assert result.err.splitlines()[-1] == "interrupted"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qprompt_edge.benchmarking import KINDS, LEAST_CLASSES, PHOTOS_PER_CLASS, BenchResult, bench
+from qprompt_edge.bench import KINDS, LEAST_CLASSES, PHOTOS_PER_CLASS, BenchResult, bench
 from qprompt_edge.cli.output import counted, emit, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
     backbone_option,

@@ -5,8 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from qprompt_edge import benchmarking
-from qprompt_edge.benchmarking import KINDS, BenchResult, Machine, Timing, bench
+from qprompt_edge import bench as bench_module
+from qprompt_edge.bench import KINDS, BenchResult, Machine, Timing, bench
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_runtime.backbone import Backbone
@@ -73,11 +73,11 @@ def test_the_estimate_in_round_numbers(tiny):
 
 
 def test_the_large_photo_is_of_12_megapixels_and_always_the_same():
-    photo = benchmarking._jpeg(*benchmarking._LARGE)
+    photo = bench_module._jpeg(*bench_module._LARGE)
     with Image.open(io.BytesIO(photo)) as image:
         assert (image.format, image.size) == ("JPEG", (4000, 3000))
     assert 2e6 < len(photo) < 8e6
-    assert benchmarking._jpeg(64, 48) == benchmarking._jpeg(64, 48)
+    assert bench_module._jpeg(64, 48) == bench_module._jpeg(64, 48)
 
 
 def test_the_steps_are_those_of_training(tiny, monkeypatch):
@@ -90,8 +90,8 @@ def test_the_steps_are_those_of_training(tiny, monkeypatch):
         return original(self, context, tokens, image_features, targets, scale)
 
     monkeypatch.setattr(Backbone, "loss_and_gradient", counting)
-    stopwatch = benchmarking._Stopwatch(110, None, Reporter())
-    steps = benchmarking._time_tuning(stopwatch, tiny, ["thing number 0", "thing number 1"])
+    stopwatch = bench_module._Stopwatch(110, None, Reporter())
+    steps = bench_module._time_tuning(stopwatch, tiny, ["thing number 0", "thing number 1"])
     assert steps == TrainingConfig().epochs < 110
     embed, width = tiny.manifest.embed_dim, tiny.manifest.text.width
     assert calls == [((1, 4, width), (32, embed), (32, 2))] * 112
@@ -114,7 +114,7 @@ def test_a_limit_is_checked_after_every_kind_of_work(monkeypatch):
     """The peak of the test's own process says nothing here, so that it is made up."""
     peaks = iter([100.0] * 4 + [300.0])
     monkeypatch.setattr("qprompt_edge.memory.peak_rss_mb", lambda: next(peaks))
-    stopwatch = benchmarking._Stopwatch(1, 200, Reporter())
+    stopwatch = bench_module._Stopwatch(1, 200, Reporter())
     stopwatch.time("encode", lambda: None)
     with pytest.raises(
         MemoryLimitError, match="predicting a decoded photo took 300 MB, --max-memory allows 200"
