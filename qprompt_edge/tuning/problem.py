@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qprompt_edge.tuning.coupling import Coupling
-from qprompt_edge.tuning.trainer import Objective, TrainingState
+from qprompt_edge.tuning.trainer import Coupling, Objective, TrainingState
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.prompt_group import PromptGroup
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.tuning.coupling import UNCOUPLED
 from qprompt_edge.tuning.problem import Tuning
-from qprompt_edge.tuning.trainer import TrainingState, codes_of
+from qprompt_edge.tuning.trainer import UNCOUPLED, TrainingState, codes_of
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import TextError

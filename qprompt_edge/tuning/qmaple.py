@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.tuning.coupling import UNCOUPLED, Coupling
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
-from qprompt_edge.tuning.trainer import TrainingState, codes_of
+from qprompt_edge.tuning.trainer import UNCOUPLED, Coupling, TrainingState, codes_of
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone

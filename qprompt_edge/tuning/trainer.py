@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate
-from qprompt_edge.tuning.coupling import UNCOUPLED, Coupling
 from qprompt_edge.tuning.quantizer import (
     UNQUANTIZED_BITS,
     Codebook,
@@ -33,6 +32,25 @@ from qprompt_edge.tuning.quantizer import (
     renew,
 )
 from qprompt_runtime.arrays import Array
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """How the weights that are shipped follow from those that are learned; by default they are the same.
+
+    Attributes:
+        forward: From learned weights to shipped ones, by group name.
+        backward: From learned weights, and the gradient at the shipped ones, to the gradient at the learned ones.
+    """
+
+    forward: Callable[[Mapping[str, Array]], dict[str, Array]] = dict
+    backward: Callable[[Mapping[str, Array], Mapping[str, Array]], dict[str, Array]] = (
+        lambda _weights, gradients: dict(gradients)
+    )
+
+
+UNCOUPLED = Coupling()
+"""For methods that ship what they learn."""
 
 
 @dataclass(frozen=True)
