@@ -29,15 +29,16 @@ def test_wrong_usage_is_2(run):
     assert run("no-such-command").code == 2
 
 
-def test_a_command_imports_no_other_command():
+def test_predict_imports_no_other_command_and_no_room_that_it_does_not_need():
     """In a process of its own, where nothing is imported yet."""
     code = (
         "import sys; from qprompt_edge.cli import main\n"
         "try: main(['predict', '--help'])\n"
         "except SystemExit: pass\n"
         "loaded = {name for name in sys.modules if name.startswith('qprompt_edge.')}\n"
-        "assert 'qprompt_edge.cli.predict' in loaded, loaded\n"
-        "assert not loaded & {'qprompt_edge.cli.reproduce', 'qprompt_edge.reproduction', 'qprompt_edge.cli.convert', 'qprompt_edge.adaptation'}, loaded"
+        "commands = loaded & {f'qprompt_edge.cli.{name}' for name in ('adapt', 'convert', 'evaluate', 'reproduce')}\n"
+        "assert 'qprompt_edge.cli.predict' in loaded and not commands, loaded\n"
+        "assert {name.split('.')[1] for name in loaded} == {'cache', 'cli', 'data', 'memory', 'reporter'}, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

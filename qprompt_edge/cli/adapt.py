@@ -11,8 +11,8 @@ from qprompt_edge.adaptation.adapt import LEAST_HOLDOUT, AdaptResult, Holdout, a
 from qprompt_edge.adaptation.options import CONTEXTS, SHARED, AdaptOptions
 from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
-    BITS,
     backbone_option,
+    bits_option,
     images_option,
     json_option,
     labels_option,
@@ -39,7 +39,7 @@ _FAR_FROM_PROBE = 0.1
 @path_option("--class-names", "CSV file with the columns label,text: words for labels.")
 @backbone_option
 @click.option("--method", type=click.Choice(list(METHODS)), default="qcoop", help="What is tuned.")
-@click.option("--bits", type=BITS, default="1", help="Bits a weight; 32 tunes without a quantizer.")
+@bits_option("Bits a weight; 32 tunes without a quantizer.", default="1")
 @click.option(
     "--contexts",
     type=click.Choice(CONTEXTS),

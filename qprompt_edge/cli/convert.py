@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from qprompt_edge.cli.output import emit, reported, say, table
-from qprompt_edge.cli.parameters import BITS, PATH, json_option, own_backbone_option, path_option
+from qprompt_edge.cli.parameters import PATH, bits_option, json_option, own_backbone_option, path_option
 from qprompt_edge.convert.convert import Additions, convert, kind_of
 from qprompt_edge.convert.safetensors import to_safetensors
 from qprompt_edge.data.csv_files import class_label, composed, read_class_names, read_table
@@ -24,7 +24,7 @@ PROMPT_SUFFIX, SAFETENSORS_SUFFIX = ".qpt", ".safetensors"
 @click.argument("source", type=PATH)
 @path_option("--out", "File to write: a name in .qpt or .safetensors.", required=True)
 @own_backbone_option
-@click.option("--bits", type=BITS, help="Bits a weight; by default as in a prompt, 1 for CoOp, 4 for MaPLe.")
+@bits_option("Bits a weight; by default as in a prompt, 1 for CoOp, 4 for MaPLe.")
 @path_option(
     "--class-names", "CSV file with the columns label,text: the classes, or words for those of --classes."
 )

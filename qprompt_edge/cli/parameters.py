@@ -8,12 +8,9 @@ from typing import Any
 
 import click
 
-from qprompt_edge.tuning.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS
-
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 PATH = click.Path(path_type=Path)
-BITS = click.Choice([str(bits) for bits in (*BIT_WIDTHS, UNQUANTIZED_BITS)])
 
 
 def path_option(name: str, text: str, **settings: Any) -> Decorator:
@@ -28,6 +25,14 @@ def number_option(
     limits = {"min": least, "max": settings.pop("max", None)}
     wanted: Any = click.IntRange(**limits) if kind is int else click.FloatRange(**limits)
     return click.option(name, type=wanted, metavar="NUMBER", help=text, **settings)
+
+
+def bits_option(text: str, **settings: Any) -> Decorator:
+    """The option for bits a weight, whose choices are texts; `settings` are click's."""
+    from qprompt_edge.tuning.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS  # `predict` starts without it
+
+    widths = click.Choice([str(bits) for bits in (*BIT_WIDTHS, UNQUANTIZED_BITS)])
+    return click.option("--bits", type=widths, help=text, **settings)
 
 
 images_option = path_option("--images", "Folder with one sub-folder of photos per class.", required=True)
