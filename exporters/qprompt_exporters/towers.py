@@ -7,6 +7,7 @@ that decide the graph. What the graph cannot express exactly is refused with the
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,18 +213,21 @@ def beyond_plain_vit(model: nn.Module) -> list[str]:
 
 
 class ImageStem(nn.Module):
-    """Pixels [B,3,H,W] to the tokens [B,T,D] of a ViT, class token first, positions added, not yet normalised."""
+    """Pixels [B,3,H,W] to the tokens [B,T,D] of a ViT, class token first, positions added, not yet normalised.
+
+    The tokens are the tower's own, also where a subclass of `VisionTransformer` makes them in another way.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.visual: Any = model.visual
+        visual: Any = copy.copy(model.visual)
+        # a new table of parts: the copy's own is still the model's
+        visual._modules = {**visual._modules, "ln_pre": nn.Identity()}
+        self.visual = visual
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Cut normalised pixels into tokens."""
-        visual = self.visual
-        patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
-        start = visual.class_embedding.expand(patches.shape[0], 1, -1)
-        return torch.cat([start, patches], dim=1) + visual.positional_embedding
+        return self.visual._embeds(pixels)
 
 
 class ImageTower(nn.Module):
