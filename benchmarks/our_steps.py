@@ -79,11 +79,7 @@ def trainer_steps(
     features = unit_rows(len(labels), backbone.manifest.embed_dim)[:, None]
     wanted = warm_up + repeats
     config = default_training("qcoop", batch_size=batch, epochs=wanted)
-
-    def no_pixels(_photos: NDArray[np.int64], _epoch: int) -> NDArray[np.float32]:
-        raise NotImplementedError("context vectors need no pixels")
-
-    tuning = make_tuning("qcoop", backbone, names, features, no_pixels, labels)
+    tuning = make_tuning("qcoop", backbone, names, features, (), labels)
     leading = {tuning.leading: tuning.weights[tuning.leading]}
     config = settle(config, leading, backbone.manifest.logit_scale)
     state = start(tuning.weights, config, tuning.coupling)

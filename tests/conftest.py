@@ -6,12 +6,14 @@ in an environment that has none of them.
 
 import json
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from bundles import write_bundle
 from command_line import Result
@@ -19,6 +21,7 @@ from scenes import write_photos
 
 from qprompt_edge.cli import main
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.deep_backbone import DeepBackbone
 
 _MOVED = {
     "HOME": "home",
@@ -83,6 +86,20 @@ def dummy(tmp_path: Path) -> Path:
 def photos(tmp_path: Path) -> Path:
     """A folder of small photos, six for each of three classes."""
     return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def stem_runs(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
+    """How often the pixels of each photo went through a deep backbone's stem."""
+    counts: Counter[bytes] = Counter()
+    plain = DeepBackbone.encode_stem
+
+    def counting(self: DeepBackbone, pixels: np.ndarray) -> np.ndarray:
+        counts.update(photo.tobytes() for photo in pixels)
+        return plain(self, pixels)
+
+    monkeypatch.setattr(DeepBackbone, "encode_stem", counting)
+    return counts
 
 
 @pytest.fixture

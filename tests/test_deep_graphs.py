@@ -4,6 +4,7 @@ The reference runs in double precision and shares nothing with the graphs (`prom
 """
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ pytest.importorskip("torch")
 pytest.importorskip("open_clip")
 pytest.importorskip("onnx")
 
+import onnx
 import torch
+from bundles import change
 
 from qprompt_exporters import parity
 from qprompt_exporters.bundle_writer import export_bundle
+from qprompt_exporters.image_graph import with_stem
 from qprompt_exporters.prompted import prompted_features
-from qprompt_runtime.bundle import verify_hashes
+from qprompt_runtime.bundle import file_record, read_manifest, verify_hashes
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError
+from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.tokenizer import ClassTokens
 
 pytestmark = pytest.mark.export
@@ -52,7 +57,8 @@ def inputs(
 def check(backbone: DeepBackbone, model: Any, tokenizer: Any, count: int) -> None:
     """Features to 1e-5 and gradients to 1e-5 of their length."""
     text, image, tokens, pixels, targets = inputs(backbone, count)
-    loss, d_text, d_image = backbone.loss_and_deep_gradients(text, image, tokens, pixels, targets, SCALE)
+    stems = backbone.encode_stem(pixels)
+    loss, d_text, d_image = backbone.loss_and_deep_gradients(text, image, tokens, stems, targets, SCALE)
     filler = " ".join(["a"] * count)
     ids = tokenizer([f"{filler} of a {word}." for word in WORDS])
     leaves = [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in (text, image)]
@@ -93,11 +99,82 @@ def test_parts_give_what_the_whole_gives(small_bundle: Any) -> None:
     whole = DeepBackbone(small_bundle("small-deep", "fp32", 4), threads=1)
     parts = DeepBackbone(small_bundle("small-deep", "fp32", 4), threads=1)
     parts.activation_bytes = 1
-    arguments = inputs(whole, 2)
-    one, other = (backbone.loss_and_deep_gradients(*arguments, SCALE) for backbone in (whole, parts))
+    text, image, tokens, pixels, targets = inputs(whole, 2)
+    one, other = (
+        backbone.loss_and_deep_gradients(text, image, tokens, backbone.encode_stem(pixels), targets, SCALE)
+        for backbone in (whole, parts)
+    )
     assert other[0] == pytest.approx(one[0], rel=1e-5)
     for a, b in zip(one[1:], other[1:], strict=True):
         assert relative(b, a) < 1e-5
+
+
+@pytest.fixture
+def version_3(small_bundle: Any, tmp_path: Path) -> Path:
+    """The bundle of `small-deep` at depth 4 as it was in version 3: the stem inside of the deep image graph."""
+    folder = tmp_path / "version-3"
+    shutil.copytree(small_bundle("small-deep", "fp32", 4), folder)
+    stem, blocks = (onnx.load(folder / f"image-{part}.onnx") for part in ("stem", "deep"))
+    onnx.save(with_stem(stem, blocks), folder / "image-deep.onnx")
+    (folder / "image-stem.onnx").unlink()
+
+    def older(raw: dict[str, Any]) -> None:
+        raw["format_version"] = 3
+        del raw["deep"]["stem_graph"], raw["files"]["image-stem.onnx"]
+        raw["deep"]["image_graph"]["inputs"]["pixels"] = raw["deep"]["image_graph"]["inputs"].pop("tokens")
+        raw["files"]["image-deep.onnx"] = vars(file_record(folder / "image-deep.onnx"))
+
+    change(folder, older)
+    return folder
+
+
+def test_version_3_gives_the_same(small_bundle: Any, version_3: Path) -> None:
+    older, newer = (
+        DeepBackbone(path, threads=1) for path in (version_3, small_bundle("small-deep", "fp32", 4))
+    )
+    text, image, tokens, pixels, targets = inputs(newer, 2)
+    assert older.encode_stem(pixels) is pixels
+    assert (older.stem_shape, newer.stem_shape) == ((3, 32, 32), (17, 64))
+    assert newer.encode_stem(pixels).shape == (7, 17, 64)
+    seen = [backbone.encode_prompted_images(pixels, image) for backbone in (older, newer)]
+    np.testing.assert_allclose(seen[1], seen[0], atol=1e-6)
+    one, other = (
+        backbone.loss_and_deep_gradients(text, image, tokens, backbone.encode_stem(pixels), targets, SCALE)
+        for backbone in (older, newer)
+    )
+    assert other[0] == pytest.approx(one[0], rel=1e-6)
+    for a, b in zip(one[1:], other[1:], strict=True):
+        assert relative(b, a) < 1e-6
+
+
+def test_no_photos_have_no_stems(small_bundle: Any) -> None:
+    backbone = DeepBackbone(small_bundle("small-deep", "fp32", 4), threads=1)
+    assert backbone.encode_stem(np.zeros((0, 3, 32, 32), np.float32)).shape == (0, 17, 64)
+
+
+def test_the_stem_is_open_only_while_it_is_needed(small_bundle: Any) -> None:
+    backbone = DeepBackbone(small_bundle("small-deep", "fp32", 4), threads=1)
+    pixels = inputs(backbone, 2)[3]
+    backbone.open_for_tuning()
+    assert backbone._stem_session is None
+    first = backbone.encode_stem(pixels)
+    assert backbone._stem_session is not None
+    backbone.close_stem()
+    assert backbone._stem_session is None
+    np.testing.assert_array_equal(backbone.encode_stem(pixels), first)
+
+
+def test_the_manifest_tells_what_the_two_parts_read_and_give(small_bundle: Any) -> None:
+    manifest = read_manifest(small_bundle("small-deep", "fp32", 4))
+    assert manifest.deep is not None
+    stem, blocks = manifest.deep.stem_graph, manifest.deep.image_graph
+    assert stem is not None
+    assert (stem.file, stem.inputs, stem.outputs) == (
+        "image-stem.onnx", {"pixels": ["B", 3, 32, 32]}, {"tokens": ["B", 17, 64]},
+    )  # fmt: skip
+    assert blocks.inputs["tokens"] == ["B", 17, 64]
+    assert "pixels" not in blocks.inputs
+    assert Manifest.from_json(manifest.to_json()) == manifest
 
 
 def test_deep_graphs_add_little_to_a_bundle(small_bundle: Any) -> None:

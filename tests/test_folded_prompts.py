@@ -53,8 +53,8 @@ def folded_file(deep: DeepBackbone, prompt: qmaple.DeepPrompt, bits: int) -> Pro
 def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point: qmaple.DeepPrompt) -> None:
     """Along the gradient, a small step changes the loss by the step times the gradient's length; the loss is much curved."""
     labels = np.arange(6) % len(NAMES)
-    pixels = some_pixels(6)
-    objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: pixels[rows], labels)
+    stems = deep.encode_stem(some_pixels(6))
+    objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)
     for method in (FOLDED, qmaple.COUPLED):
         weights = qmaple.coupling(method).forward(start_point.learned)
         _, gradients = objective(weights, np.arange(6), 0)
@@ -74,8 +74,8 @@ def test_learning_lowers_the_loss(
     deep: DeepBackbone, start_point: qmaple.DeepPrompt, method: str, bits: int
 ) -> None:
     labels = np.arange(8) % len(NAMES)
-    pixels = some_pixels(8)
-    objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: pixels[rows], labels)
+    stems = deep.encode_stem(some_pixels(8))
+    objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)
     config = TrainingConfig(bits=bits, epochs=12, batch_size=8, lr=0.02, warmup_epochs=0)
     coupling = qmaple.coupling(method)
     losses = [

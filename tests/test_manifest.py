@@ -7,6 +7,7 @@ from bundles import GRAPH, assert_one_line, change, facts, installed, zipped
 
 from qprompt_runtime.bundle import add_bundle, read_manifest
 from qprompt_runtime.errors import BundleError
+from qprompt_runtime.manifest import Manifest
 
 
 @pytest.mark.parametrize("text", ["", "{", "not json", "[" * 100_000, '{"a": 1,}', "\ufeff{}"])
@@ -30,10 +31,53 @@ def test_manifest_that_is_no_manifest(dummy: Path, text: str) -> None:
         read_manifest(dummy)
 
 
-@pytest.mark.parametrize("version", [0, 2, 4, "2", None, [2]])
+@pytest.mark.parametrize("version", [0, 2, 5, "4", None, [4]])
 def test_manifest_of_another_version(dummy: Path, version: object) -> None:
     change(dummy, lambda raw: raw.update(format_version=version))
-    with pytest.raises(BundleError, match=r"format version .*this program reads 3"):
+    with pytest.raises(BundleError, match=r"format version .*this program reads 3 and 4;"):
+        read_manifest(dummy)
+
+
+def deep_facts(**others: object) -> dict[str, object]:
+    """`deep` of version 3; its files are those of the other graphs."""
+    graphs = {
+        name: {"file": "image.onnx", **GRAPH} for name in ("text_graph", "text_gradient_graph", "image_graph")
+    }
+    return {"depth": 2, "image_width": 64, "image_layers": 4, "image_tokens": 17, **graphs, **others}
+
+
+def test_version_3_has_no_stem_before_its_deep_image_graph(dummy: Path) -> None:
+    change(dummy, lambda raw: raw.update(format_version=3, deep=deep_facts()))
+    manifest = read_manifest(dummy)
+    assert manifest.format_version == 4
+    assert manifest.deep is not None
+    assert manifest.deep.stem_graph is None
+    assert manifest.deep.image_graph.inputs == {"pixels": ["B", 3, 8, 8]}
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_version_3_without_deep_prompts(dummy: Path) -> None:
+    newer = read_manifest(dummy)
+    change(dummy, lambda raw: raw.update(format_version=3))
+    assert read_manifest(dummy) == newer
+
+
+def test_version_3_does_not_excuse_a_missing_field(dummy: Path) -> None:
+    change(dummy, lambda raw: raw.update(format_version=3) or raw.pop("deep"))
+    with pytest.raises(BundleError, match=r"missing \['deep'\]"):
+        read_manifest(dummy)
+
+
+def test_version_4_says_whether_there_is_a_stem(dummy: Path) -> None:
+    stem = {"file": "image.onnx", **GRAPH}
+    change(dummy, lambda raw: raw.update(deep=deep_facts(stem_graph=stem)))
+    manifest = read_manifest(dummy)
+    assert manifest.deep is not None
+    assert manifest.deep.stem_graph is not None
+    assert manifest.deep.stem_graph.file == "image.onnx"
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    change(dummy, lambda raw: raw.update(deep=deep_facts()))
+    with pytest.raises(BundleError, match=r"missing \['stem_graph'\]"):
         read_manifest(dummy)
 
 
@@ -86,6 +130,14 @@ def test_manifest_with_a_value_of_the_wrong_kind(dummy: Path, place: str, value:
 def test_manifest_that_does_not_list_what_it_uses(dummy: Path) -> None:
     change(dummy, lambda raw: raw["files"].pop("tokenizer.json"))
     with pytest.raises(BundleError, match=r"does not list tokenizer\.json"):
+        read_manifest(dummy)
+
+
+@pytest.mark.parametrize("graph", ["stem_graph", "image_graph", "text_graph", "text_gradient_graph"])
+def test_manifest_that_does_not_list_a_deep_graph(dummy: Path, graph: str) -> None:
+    deep = {"stem_graph": {"file": "image.onnx", **GRAPH}, graph: {"file": "../other.onnx", **GRAPH}}
+    change(dummy, lambda raw: raw.update(deep=deep_facts(**deep)))
+    with pytest.raises(BundleError, match=r"does not list \.\./other\.onnx"):
         read_manifest(dummy)
 
 

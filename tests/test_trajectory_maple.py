@@ -68,7 +68,8 @@ def test_everything_learned_follows_torch(method: str, small_bundle: Any, small_
     pixels, labels = photos()
     prompt = qmaple.initial_prompt(backbone, NAMES, CONTEXT_INIT, qmaple.CONTEXT_VECTORS, CONFIG.seed)
     assert prompt.template == ("of a", ".")
-    objective = qmaple.DeepObjective(backbone, prompt.tokens, lambda rows, _epoch: pixels[rows], labels)
+    stems = backbone.encode_stem(pixels)
+    objective = qmaple.DeepObjective(backbone, prompt.tokens, lambda rows, _epoch: stems[rows], labels)
     coupling = qmaple.coupling(method)
     steps = list(train(start(prompt.learned, CONFIG, coupling), objective, labels, CONFIG, coupling))
     batches = [batch for epoch in range(CONFIG.epochs) for batch in epoch_batches(labels, CONFIG, epoch)]

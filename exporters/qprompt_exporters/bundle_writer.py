@@ -13,7 +13,7 @@ import onnx
 
 from qprompt_exporters import parity
 from qprompt_exporters.deep_image_graph import deep_image_graph
-from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8, with_stem
+from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8
 from qprompt_exporters.models import CLEANING, POOLING, SourceModel, load_source
 from qprompt_exporters.storage import Weights, WeightsFile
 from qprompt_exporters.text_graph import text_gradient_graph, text_graph
@@ -212,10 +212,8 @@ def _write_deep(
     text = weights.build(*text_graph(tower, weights, start, depth))
     gradient = weights.build(*text_gradient_graph(tower, weights, start, depth))
     arrays = Weights(transformer.weights, half=stored.image == "fp16")
-    image = with_stem(
-        _CONVERT[stored.image](stem_graph(source.model, source.transform.size)),
-        arrays.build(*deep_image_graph(transformer, arrays, depth)),
-    )
+    stem = _CONVERT[stored.image](stem_graph(source.model, source.transform.size))
+    image = arrays.build(*deep_image_graph(transformer, arrays, depth))
     return DeepPrompts(
         depth=depth,
         image_width=transformer.width,
@@ -223,6 +221,7 @@ def _write_deep(
         image_tokens=transformer.tokens,
         text_graph=_save(text, text_file, "text-deep", stored.text),
         text_gradient_graph=_save(gradient, text_file, "text-gradient-deep", stored.text),
+        stem_graph=_save(stem, image_file, "image-stem", stored.image),
         image_graph=_save(image, image_file, "image-deep", stored.image),
     )
 

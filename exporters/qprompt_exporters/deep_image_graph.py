@@ -1,11 +1,12 @@
 """A ViT image tower with prompts in its blocks (MaPLe), and the gradient at them, as ONNX operators.
 
 Prompts stand behind the image's own tokens; before blocks 1 to J-1 those of the block take their places (Khattak et
-al. 2023, Eq. 6). The blocks are those of `vit_graph.py`; the stem before them sees no prompt.
+al. 2023, Eq. 6). The blocks are those of `vit_graph.py`; the stem before them sees no prompt and is a graph of its
+own (`image_graph.stem_graph`).
 
-Inputs (dimensions in brackets are dynamic):
+Inputs (B, n and C are free):
 
-    tokens          float32 [B, T, D]  class token and patches with their positions; a merged graph has `pixels` instead
+    tokens          float32 [B, T, D]  class token and patches with their positions, as the stem's graph gives them
     prompts         float32 [J, n, D]  prompts of the first J blocks
     class_features  float32 [C, E]     unit features of the classes
     targets         float32 [B, C]     weight of each class as the true one; rows of a mean loss sum to 1/B
@@ -46,7 +47,7 @@ def deep_image_graph(
     """
     width, embed = tower.width, tower.embed_dim
     inputs = {
-        "tokens": argument(Tensor(np.float32, ("B", "T", width))),
+        "tokens": argument(Tensor(np.float32, ("B", tower.tokens, width))),
         "prompts": argument(Tensor(np.float32, (depth, "n", width))),
         "class_features": argument(Tensor(np.float32, ("C", embed))),
         "targets": argument(Tensor(np.float32, ("B", "C"))),

@@ -156,7 +156,7 @@ def _deep_gradient_error(source: SourceModel, backbone: DeepBackbone, pixels: Ar
     targets = np.eye(len(_NAMES), dtype=np.float32)[labels] / np.float32(len(pixels))
     tokens = backbone.tokenize(_NAMES, ("of a", "."), count)
     _, d_text, d_image = backbone.loss_and_deep_gradients(
-        text, image, tokens, pixels, targets, source.logit_scale
+        text, image, tokens, backbone.encode_stem(pixels), targets, source.logit_scale
     )
     leaves = [torch.tensor(array, requires_grad=True) for array in (text, image)]
     ids = source.tokenizer([f"{_CONTEXT} {name}." for name in _NAMES], int(source.model.context_length))

@@ -19,7 +19,6 @@ from qprompt_edge.adaptation.task import TaskData, prepare
 from qprompt_edge.cache import cache_folder
 from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
-from qprompt_edge.data.pixels import PhotoPixels
 from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
@@ -229,7 +228,7 @@ def _tuning(data: TaskData, backbone: Backbone, options: AdaptOptions) -> Tuning
         backbone,
         texts,
         data.train_features,
-        PhotoPixels(data.train.paths, backbone.manifest.image_transform, options.views, seed),
+        data.train.paths,
         data.train.labels,
         context_init=options.context_init,
         per_class=options.contexts == "per-class",

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.data.photos import LabelledPhotos
-from qprompt_edge.data.pixels import PhotoPixels
 from qprompt_edge.evaluation.metrics import linear_probe
 from qprompt_edge.evaluation.zero_shot import class_features, ensemble_features
 from qprompt_edge.reproduction.jobs import Job, Outcome, Target
@@ -26,6 +25,7 @@ from qprompt_edge.tuning.trainer import run, start
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features
+from qprompt_runtime.images import load_pixels
 from qprompt_runtime.prompt_file import ClassName, PromptFile
 
 _BATCH = 32
@@ -129,7 +129,7 @@ class Workbench:
             backbone,
             texts,
             features[:, None],
-            PhotoPixels(photos.paths, backbone.manifest.image_transform, 0, seed),
+            photos.paths,
             photos.labels,
             context_init=recipe.context_init,
             per_class=recipe.per_class,
@@ -169,11 +169,9 @@ class PromptJudge:
 
     def _prompted(self, photos: LabelledPhotos) -> Array:
         """Features [M,E] of photos as the prompt sees them."""
-        pixels = PhotoPixels(photos.paths, self.backbone.manifest.image_transform, 0, 0)
-        parts = [
-            prompted_image_features(
-                self.prompt, self.backbone, pixels(np.arange(i, min(i + _BATCH, len(photos.paths))), 0)
-            )
-            for i in range(0, len(photos.paths), _BATCH)
-        ]
+        transform = self.backbone.manifest.image_transform
+        parts = []
+        for first in range(0, len(photos.paths), _BATCH):
+            pixels = [load_pixels(path, transform) for path in photos.paths[first : first + _BATCH]]
+            parts.append(prompted_image_features(self.prompt, self.backbone, np.stack(pixels)))
         return np.concatenate(parts)

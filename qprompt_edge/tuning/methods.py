@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.data.photo_stems import PhotoStems
 from qprompt_edge.tuning import qcoop, qmaple
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.problem import Tuning
@@ -51,7 +53,7 @@ def make_tuning(
     backbone: Backbone,
     texts: Sequence[str],
     features: Array,
-    pixels: Callable[[NDArray[np.int64], int], Array],
+    photos: Sequence[Path],
     labels: NDArray[np.int64],
     *,
     context_init: str = CONTEXT_INIT,
@@ -64,8 +66,9 @@ def make_tuning(
         method: A key of `METHODS`; the deep ones need a `DeepBackbone`.
         backbone: The frozen model.
         texts: Prompt texts of the C classes.
-        features: float32 [N,V,E]; V views of each training photo, the plain one first; for `qcoop`.
-        pixels: Gives the photos of some indices in some epoch, float32 [B,3,H,W]; for the deep methods.
+        features: float32 [N,V,E]; V views of each training photo, the plain one first. The deep methods take from them
+            only how many views there are, as their features change with the prompt.
+        photos: The N training photos; only the deep methods read them.
         labels: int64 [N].
         context_init: Words whose token embeddings become the context vectors.
         per_class: Give each class context vectors of its own; `qcoop` only.
@@ -81,8 +84,9 @@ def make_tuning(
         )
     if not isinstance(backbone, DeepBackbone):
         raise TypeError(f"method {method!r} needs a DeepBackbone, got a {type(backbone).__name__}")
+    stems = PhotoStems(photos, backbone, features.shape[1] - 1, seed)
     return qmaple.tuning(
-        METHODS[method], backbone, texts, pixels, labels, context_init=context_init, seed=seed
+        METHODS[method], backbone, texts, stems, labels, context_init=context_init, seed=seed
     )
 
 

@@ -6,7 +6,8 @@ Text prompts P_k [n,D] are learned, and image prompts follow from them by learne
 - folded, the default: text prompts and image prompts, both quantized as they will be shipped; the projections stay behind.
 - coupled, as the paper: text prompts and projections, all of it quantized; the device projects.
 
-Image features depend on the prompts, so every step runs the image tower on its photos. At 32 bits this is MaPLe.
+Image features depend on the prompts, so every step runs the image tower's blocks on its photos, from what its stem
+made of them. At 32 bits this is MaPLe.
 """
 
 from __future__ import annotations
@@ -128,13 +129,13 @@ class DeepObjective:
     Attributes:
         backbone: The frozen model.
         tokens: Tokens of the C classes.
-        pixels: Gives the photos of some indices in some epoch, float32 [B,3,H,W].
+        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,D].
         labels: int64 [N].
     """
 
     backbone: DeepBackbone
     tokens: ClassTokens
-    pixels: Callable[[NDArray[np.int64], int], Array]
+    stems: Callable[[NDArray[np.int64], int], Array]
     labels: NDArray[np.int64]
 
     def __call__(
@@ -149,7 +150,7 @@ class DeepObjective:
             weights[TEXT],
             image,
             self.tokens,
-            self.pixels(photos, epoch),
+            self.stems(photos, epoch),
             targets,
             self.backbone.manifest.logit_scale,
         )
@@ -171,7 +172,7 @@ def tuning(
     method: str,
     backbone: DeepBackbone,
     texts: Sequence[str],
-    pixels: Callable[[NDArray[np.int64], int], Array],
+    stems: Callable[[NDArray[np.int64], int], Array],
     labels: NDArray[np.int64],
     *,
     context_init: str = CONTEXT_INIT,
@@ -184,7 +185,7 @@ def tuning(
         method: `qmaple-folded` or `qmaple-coupled`.
         backbone: The frozen model.
         texts: Prompt texts of the C classes.
-        pixels: Gives the photos of some indices in some epoch, float32 [B,3,H,W].
+        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,D].
         labels: int64 [N].
         context_init: Words of the hand-written prompt.
         vectors: How many of its tokens are learned, n.
@@ -210,7 +211,7 @@ def tuning(
         weights=initial.learned,
         leading=TEXT,
         coupling=shipping,
-        objective=DeepObjective(backbone, initial.tokens, pixels, labels),
+        objective=DeepObjective(backbone, initial.tokens, stems, labels),
         template=initial.template,
         groups=groups,
     )

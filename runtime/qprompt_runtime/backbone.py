@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.class_chunks import class_chunks, cut
-from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.manifest import Graph, Manifest
 from qprompt_runtime.providers import choose_provider, open_session, return_freed_memory
 from qprompt_runtime.tokenizer import ClassTokens, Tokenizer, class_tokens
 
@@ -135,12 +135,8 @@ class Backbone:
         Returns:
             float32 [B,E], rows of length 1. A photo's features do not depend on the others.
         """
-        step = self.manifest.image_graph.max_batch or _IMAGES_PER_RUN
-        runs = [
-            self._image_session.run(["features"], {"pixels": pixels[start : start + step]})[0]
-            for start in range(0, len(pixels), step)
-        ]
-        return np.concatenate(runs) if runs else np.zeros((0, self.manifest.embed_dim), np.float32)
+        graph, shape = self.manifest.image_graph, (self.manifest.embed_dim,)
+        return run_photos(self._image_session, graph, "features", pixels, shape)
 
     def tokenize(self, texts: Sequence[str], template: tuple[str, str], context_vectors: int) -> ClassTokens:
         """Token rows of classes; see `text.class_tokens`."""
@@ -234,6 +230,29 @@ class Backbone:
     def _chunks(self, tokens: ClassTokens, context_vectors: int) -> list[NDArray[np.int64]]:
         """Positions of the classes of each run, whose activations fit `activation_bytes`."""
         return class_chunks(tokens, self.manifest.text, context_vectors, self.activation_bytes)
+
+
+def run_photos(
+    session: onnxruntime.InferenceSession, graph: Graph, output: str, pixels: Array, shape: tuple[int, ...]
+) -> Array:
+    """Run a graph that reads nothing but `pixels`, a few photos at a time.
+
+    Args:
+        session: The graph, opened.
+        graph: Its facts.
+        output: The output that is wanted.
+        pixels: float32 [B,3,H,W].
+        shape: Of the output for one photo.
+
+    Returns:
+        float32 [B,*shape].
+    """
+    step = graph.max_batch or _IMAGES_PER_RUN
+    runs = [
+        session.run([output], {"pixels": pixels[start : start + step]})[0]
+        for start in range(0, len(pixels), step)
+    ]
+    return np.concatenate(runs) if runs else np.zeros((0, *shape), np.float32)
 
 
 def _part(context: Array, chunk: NDArray[np.int64]) -> Array:

@@ -81,8 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
         if not _is_plain(name):
             raise BundleError(f"{folder}: the manifest lists a file outside of the bundle: {name!r}")
         _check_size(folder / name, record)
-    graphs = (manifest.image_graph, manifest.text_graph, manifest.text_gradient_graph)
-    used = {graph.file for graph in graphs} | {"tokenizer.json"}
+    used = {graph.file for graph in manifest.graphs} | {"tokenizer.json"}
     if not used <= set(manifest.files):
         raise BundleError(
             f"{folder}: the manifest does not list {', '.join(sorted(used - set(manifest.files)))}"

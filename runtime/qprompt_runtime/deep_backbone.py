@@ -3,6 +3,9 @@
 A tuning step runs the text tower, then the image tower with its gradient, then the text tower with its own: the
 image graph answers with the gradient at the class features, which is the cotangent that the text graph needs. Both
 towers are fed in parts whose activations fit a budget.
+
+No prompt stands before the image tower's first block. What a photo is there, its stem, is computed apart: once, and
+then tuning runs the blocks alone.
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.backbone import Backbone, Feed
+from qprompt_runtime.backbone import Backbone, Feed, run_photos
 from qprompt_runtime.class_chunks import FLOATS_PER_PLACE, FLOATS_PER_TOKEN, cut
 from qprompt_runtime.errors import BundleError
-from qprompt_runtime.manifest import DeepPrompts
-from qprompt_runtime.providers import open_session
+from qprompt_runtime.manifest import DeepPrompts, Graph
+from qprompt_runtime.providers import open_session, return_freed_memory
 from qprompt_runtime.tokenizer import ClassTokens
 
 
@@ -44,21 +47,23 @@ class DeepBackbone(Backbone):
                 f"{folder} has no graphs for deep prompts; export it with --deep-prompts J, or tune with --method qcoop"
             )
         self.deep: DeepPrompts = self.manifest.deep
+        self._stem_session: onnxruntime.InferenceSession | None = None
+
+    def _open(self, graph: Graph) -> onnxruntime.InferenceSession:
+        path = self.folder / graph.file
+        return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
 
     @cached_property
     def _deep_image_session(self) -> onnxruntime.InferenceSession:
-        path = self.folder / self.deep.image_graph.file
-        return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
+        return self._open(self.deep.image_graph)
 
     @cached_property
     def _deep_text_session(self) -> onnxruntime.InferenceSession:
-        path = self.folder / self.deep.text_graph.file
-        return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
+        return self._open(self.deep.text_graph)
 
     @cached_property
     def _deep_gradient_session(self) -> onnxruntime.InferenceSession:
-        path = self.folder / self.deep.text_gradient_graph.file
-        return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
+        return self._open(self.deep.text_gradient_graph)
 
     def close_text_tower(self) -> None:
         """Give back the memory of all text graphs; they open again when they are needed."""
@@ -66,9 +71,44 @@ class DeepBackbone(Backbone):
         self.__dict__.pop("_deep_gradient_session", None)
         super().close_text_tower()
 
+    def close_stem(self) -> None:
+        """Give back the stem's memory, if it is open; it opens again when it is needed."""
+        if self._stem_session is not None:
+            self._stem_session = None
+            return_freed_memory()
+
     def open_for_tuning(self) -> None:
-        """Load both towers with their prompts now; see `Backbone.open_for_tuning`."""
+        """Load both towers with their prompts now; see `Backbone.open_for_tuning`.
+
+        The stem runs once beside them and is closed again, so that its memory is counted too.
+        """
         _ = self._deep_text_session, self._deep_gradient_session, self._deep_image_session
+        self.encode_stem(np.zeros((1, 3, *self.manifest.image_transform.size), np.float32))
+        self.close_stem()
+
+    @property
+    def stem_shape(self) -> tuple[int, ...]:
+        """Shape of one photo's stem, as `encode_stem` returns it."""
+        if self.deep.stem_graph is None:
+            return (3, *self.manifest.image_transform.size)
+        return (self.deep.image_tokens, self.deep.image_width)
+
+    def encode_stem(self, pixels: Array) -> Array:
+        """What the image tower's blocks read of photos; it does not depend on prompts, so once is enough.
+
+        Args:
+            pixels: float32 [B,3,H,W], as `ImageTransform` makes them.
+
+        Returns:
+            float32 [B,T,D]: class token and patches, positions added, not yet normalised. A bundle of version 3 has no
+            stem of its own: then the pixels as they came.
+        """
+        graph = self.deep.stem_graph
+        if graph is None:
+            return pixels
+        if self._stem_session is None:
+            self._stem_session = self._open(graph)
+        return run_photos(self._stem_session, graph, "tokens", pixels, self.stem_shape)
 
     def encode_prompted_classes(self, prompts: Array, tokens: ClassTokens) -> Array:
         """Features of classes.
@@ -95,9 +135,10 @@ class DeepBackbone(Backbone):
         Returns:
             float32 [B,E], rows of length 1.
         """
+        stems = self.encode_stem(pixels)
         parts = [
-            self._deep_image_session.run(["features"], self._image_feed(pixels[part], prompts))[0]
-            for part in self._image_parts(len(pixels), prompts.shape[1])
+            self._deep_image_session.run(["features"], self._image_feed(stems[part], prompts))[0]
+            for part in self._image_parts(len(stems), prompts.shape[1])
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.manifest.embed_dim), np.float32)
 
@@ -106,7 +147,7 @@ class DeepBackbone(Backbone):
         text_prompts: Array,
         image_prompts: Array,
         tokens: ClassTokens,
-        pixels: Array,
+        stems: Array,
         targets: Array,
         logit_scale: float,
     ) -> tuple[float, Array, Array]:
@@ -116,7 +157,7 @@ class DeepBackbone(Backbone):
             text_prompts: float32 [J,n,D].
             image_prompts: float32 [J,n,V].
             tokens: The C classes' tokens.
-            pixels: float32 [B,3,H,W].
+            stems: float32 [B,T,D], what `encode_stem` returns of the batch's photos.
             targets: float32 [B,C]; weight of each class as the true one. Rows that sum to 1/B make a mean.
             logit_scale: s in softmax(s * cos).
 
@@ -126,8 +167,8 @@ class DeepBackbone(Backbone):
         classes = self.encode_prompted_classes(text_prompts, tokens)
         cotangent = np.zeros_like(classes)
         loss, d_text, d_image = 0.0, np.zeros_like(text_prompts), np.zeros_like(image_prompts)
-        for part in self._image_parts(len(pixels), image_prompts.shape[1]):
-            feed = self._image_feed(pixels[part], image_prompts)
+        for part in self._image_parts(len(stems), image_prompts.shape[1]):
+            feed = self._image_feed(stems[part], image_prompts)
             feed |= {"class_features": classes, "targets": targets[part], "need_grad": np.array(True)}
             feed["logit_scale"] = np.array(logit_scale, np.float32)
             part_loss, gradient, class_gradient = self._deep_image_session.run(
@@ -151,13 +192,13 @@ class DeepBackbone(Backbone):
                 feed["deep_prompts"] = np.ascontiguousarray(prompts[1:], np.float32)
             yield chunk, feed
 
-    def _image_feed(self, pixels: Array, prompts: Array) -> Feed:
+    def _image_feed(self, stems: Array, prompts: Array) -> Feed:
         """Every input of the deep image graph; one weightless class stands in where there is no loss."""
         return {
-            "pixels": pixels,
+            "pixels" if self.deep.stem_graph is None else "tokens": stems,
             "prompts": np.ascontiguousarray(prompts, np.float32),
             "class_features": np.zeros((1, self.manifest.embed_dim), np.float32),
-            "targets": np.zeros((len(pixels), 1), np.float32),
+            "targets": np.zeros((len(stems), 1), np.float32),
             "logit_scale": np.array(1.0, np.float32),
             "need_grad": np.array(False),
         }

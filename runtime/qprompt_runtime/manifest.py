@@ -15,7 +15,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.images import ImageTransform
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+_WITHOUT_STEM = 3  # the version before: deep image graphs had their stem inside
 FINGERPRINT_BYTES = 16
 
 _T = TypeVar("_T")
@@ -79,7 +80,9 @@ class DeepPrompts:
         image_tokens: Tokens of an image without prompts; the three say what a training step holds in memory.
         text_graph: The text tower.
         text_gradient_graph: The loss and its gradient at the text prompts.
-        image_graph: The image tower with its gradient.
+        stem_graph: What stands before the image tower's blocks, and sees no prompt: `pixels` to `tokens`. None in a
+            bundle of version 3, whose `image_graph` reads `pixels` itself.
+        image_graph: The image tower's blocks, which read `tokens`, with their gradient.
     """
 
     depth: int
@@ -88,6 +91,7 @@ class DeepPrompts:
     image_tokens: int
     text_graph: Graph
     text_gradient_graph: Graph
+    stem_graph: Graph | None
     image_graph: Graph
 
 
@@ -109,7 +113,7 @@ class Manifest:
     """The facts of one backbone.
 
     Attributes:
-        format_version: Version of this layout.
+        format_version: Version of this layout, 4; an older manifest is read as one of this version.
         name: Model name, as open_clip or this project calls it.
         pretrained: Tag or file that the weights came from; empty for random weights.
         random_weights: Whether the weights are random: good for measuring speed, useless for recognition.
@@ -148,6 +152,15 @@ class Manifest:
     accuracy: dict[str, float]
     tool_version: str
 
+    @property
+    def graphs(self) -> list[Graph]:
+        """Every graph that the bundle has."""
+        found = [self.image_graph, self.text_graph, self.text_gradient_graph]
+        if self.deep is not None:
+            found += [self.deep.text_graph, self.deep.text_gradient_graph, self.deep.image_graph]
+            found += [self.deep.stem_graph] if self.deep.stem_graph is not None else []
+        return found
+
     def to_json(self) -> str:
         """The manifest as indented JSON text."""
         return json.dumps(asdict(self), indent=2, sort_keys=False) + "\n"
@@ -164,17 +177,27 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise BundleError(f"the manifest is not JSON: {error}") from error
         version = raw.get("format_version") if isinstance(raw, dict) else None
-        if version != FORMAT_VERSION:
+        if version not in (_WITHOUT_STEM, FORMAT_VERSION):
             raise BundleError(
-                f"the manifest has format version {version!r}, this program reads {FORMAT_VERSION}; "
-                "export the backbone again, or update qprompt-edge"
+                f"the manifest has format version {version!r}, this program reads {_WITHOUT_STEM} and "
+                f"{FORMAT_VERSION}; export the backbone again, or update qprompt-edge"
             )
+        if version == _WITHOUT_STEM:
+            raw = _with_stem_field(raw)
         manifest = _parse(Manifest, raw, "manifest")
         if len(manifest.fingerprint) != 2 * FINGERPRINT_BYTES or not _is_hex(manifest.fingerprint):
             raise BundleError(
                 f"the manifest's fingerprint is {manifest.fingerprint!r}, not 32 hexadecimal digits"
             )
         return manifest
+
+
+def _with_stem_field(raw: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of version 3 as one of version 4: its deep image graph, if it has one, has no stem before it."""
+    upgraded = {**raw, "format_version": FORMAT_VERSION}
+    if isinstance(raw.get("deep"), dict):
+        upgraded["deep"] = {**raw["deep"], "stem_graph": None}
+    return upgraded
 
 
 def _is_hex(text: str) -> bool:
