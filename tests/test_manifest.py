@@ -62,6 +62,13 @@ def test_version_3_without_deep_prompts(dummy: Path) -> None:
     assert read_manifest(dummy) == newer
 
 
+@pytest.mark.parametrize("stem", [{"file": "image.onnx", **GRAPH}, None])
+def test_version_3_with_a_stem(dummy: Path, stem: object) -> None:
+    change(dummy, lambda raw: raw.update(format_version=3, deep=deep_facts(stem_graph=stem)))
+    with pytest.raises(BundleError, match=r"'stem_graph', which format version 3 does not have; export"):
+        read_manifest(dummy)
+
+
 def test_version_3_does_not_excuse_a_missing_field(dummy: Path) -> None:
     change(dummy, lambda raw: raw.update(format_version=3) or raw.pop("deep"))
     with pytest.raises(BundleError, match=r"missing \['deep'\]"):

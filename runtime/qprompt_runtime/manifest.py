@@ -194,9 +194,14 @@ class Manifest:
 
 def _with_stem_field(raw: dict[str, Any]) -> dict[str, Any]:
     """A manifest of version 3 as one of version 4: its deep image graph, if it has one, has no stem before it."""
-    upgraded = {**raw, "format_version": FORMAT_VERSION}
-    if isinstance(raw.get("deep"), dict):
-        upgraded["deep"] = {**raw["deep"], "stem_graph": None}
+    upgraded, deep = {**raw, "format_version": FORMAT_VERSION}, raw.get("deep")
+    if isinstance(deep, dict):
+        if "stem_graph" in deep:
+            raise BundleError(
+                f"manifest.deep has a 'stem_graph', which format version {_WITHOUT_STEM} does not have; "
+                "export the backbone again"
+            )
+        upgraded["deep"] = {**deep, "stem_graph": None}
     return upgraded
 
 
