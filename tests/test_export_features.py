@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qprompt_exporters import bundle_writer
 from qprompt_exporters.bundle_writer import export_bundle
+from qprompt_exporters.embedded.backbones import EMBEDDED
 from qprompt_exporters.image_graph import image_graph, to_int8
-from qprompt_exporters.tiny.model import load_tiny
 from qprompt_runtime.errors import BundleError
 
 pytestmark = pytest.mark.export
@@ -106,7 +106,7 @@ def two_products(first: np.ndarray, last: np.ndarray) -> onnx.ModelProto:
 
 
 def test_int8_keeps_the_embedded_backbones_features() -> None:
-    graph = image_graph(load_tiny(), (64, 64))
+    graph = image_graph(EMBEDDED["tiny"].load(), (64, 64))
     pixels = noise(16, 64)
     cosines = (graph_features(graph, pixels) * graph_features(to_int8(graph), pixels)).sum(axis=1)
     lost = 1 - cosines.mean()

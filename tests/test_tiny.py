@@ -24,13 +24,13 @@ def test_the_bundle_is_the_trained_model(tiny: Backbone) -> None:
     pytest.importorskip("open_clip")
     pytest.importorskip("onnx")
     from qprompt_exporters import parity
+    from qprompt_exporters.embedded.backbones import EMBEDDED
     from qprompt_exporters.models import load_source
-    from qprompt_exporters.tiny.model import RESULTS
 
     source = load_source("tiny")
     assert source.fingerprint() == tiny.manifest.fingerprint
     parity.check(parity.measure(source, tiny, None), "fp16")
-    figures = json.loads(RESULTS.read_text("utf-8"))
+    figures = json.loads(EMBEDDED["tiny"].results.read_text("utf-8"))
     assert tiny.manifest.accuracy == {name: entry["zero_shot"] for name, entry in figures.items()}
 
 
@@ -38,6 +38,6 @@ def test_the_bundle_is_the_trained_model(tiny: Backbone) -> None:
 def test_the_image_tower_can_take_deep_prompts() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("open_clip")
-    from qprompt_exporters.tiny.model import load_tiny
+    from qprompt_exporters.embedded.backbones import EMBEDDED
 
-    assert len(load_tiny().visual.transformer.resblocks) >= 6
+    assert len(EMBEDDED["tiny"].load().visual.transformer.resblocks) >= 6

@@ -10,11 +10,12 @@ pytest.importorskip("open_clip")
 
 import torch
 
-from qprompt_exporters.tiny import train
-from qprompt_exporters.tiny.captions import ClassTree
-from qprompt_exporters.tiny.image_stage import ImageConfig, encode_images, silence_blocks
-from qprompt_exporters.tiny.model import build_tiny, load_tiny
-from qprompt_exporters.tiny.muon import Muon, orthogonalise
+from qprompt_exporters.embedded.backbones import EMBEDDED
+from qprompt_exporters.embedded.tiny import train
+from qprompt_exporters.embedded.tiny.class_tree import ClassTree
+from qprompt_exporters.embedded.tiny.image_stage import ImageConfig, encode_images, silence_blocks
+from qprompt_exporters.embedded.tiny.model import build_tiny
+from qprompt_exporters.embedded.tiny.muon import Muon, orthogonalise
 
 pytestmark = pytest.mark.export
 
@@ -51,7 +52,7 @@ def test_muon_walks_downhill() -> None:
 
 
 def test_the_trained_tower_encodes_as_open_clip_does() -> None:
-    model = load_tiny()
+    model = EMBEDDED["tiny"].load()
     pixels = torch.randn(3, 3, 64, 64)
     with torch.no_grad():
         expected = model.encode_image(pixels, normalize=True)

@@ -1,4 +1,4 @@
-"""Source models by name: open_clip's, with pretrained or local or random weights, and the embedded `tiny`."""
+"""Source models by name: open_clip's, with pretrained or local or random weights, and the embedded ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 
+from qprompt_exporters.embedded.backbones import EMBEDDED
 from qprompt_exporters.tokenizer import check_tokenizer
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.images import ImageTransform
@@ -31,7 +32,7 @@ class SourceModel:
     """An open_clip model with what belongs to it.
 
     Attributes:
-        name: open_clip's model name, or `tiny`.
+        name: open_clip's model name, or an embedded backbone's.
         pretrained: Tag or file name of the weights; empty for random ones.
         model: The model, float32, in evaluation mode.
         tokenizer: CLIP's tokenizer.
@@ -88,7 +89,7 @@ def load_source(name: str, pretrained: str | None = None, checkpoint: Path | Non
     """Load a model by name.
 
     Args:
-        name: A name that `open_clip.list_models()` knows, or `tiny`.
+        name: A name that `open_clip.list_models()` knows, or an embedded backbone's.
         pretrained: A pretrained tag of that model; open_clip fetches the weights if they are not cached.
         checkpoint: A local file of weights; a tag beside it then says only how those weights were trained
             (preprocessing and activation), and nothing is fetched. Pickles are read as tensors only.
@@ -99,8 +100,8 @@ def load_source(name: str, pretrained: str | None = None, checkpoint: Path | Non
     """
     if checkpoint and not checkpoint.is_file():
         raise BundleError(f"no such checkpoint: {checkpoint}")
-    if name == "tiny":
-        return _load_tiny(checkpoint)
+    if name in EMBEDDED:
+        return _load_embedded(name, checkpoint)
     model = _load_open_clip(name, pretrained, checkpoint).float().eval()
     return SourceModel(
         name=name,
@@ -111,24 +112,23 @@ def load_source(name: str, pretrained: str | None = None, checkpoint: Path | Non
     )
 
 
-def _load_tiny(checkpoint: Path | None) -> SourceModel:
-    """The embedded backbone; only its own weights have figures."""
-    from qprompt_exporters.tiny.model import LICENCE, load_tiny, zero_shot_results
-
+def _load_embedded(name: str, checkpoint: Path | None) -> SourceModel:
+    """An embedded backbone; only its own weights have figures."""
+    embedded = EMBEDDED[name]
     try:
-        model: Any = load_tiny(checkpoint) if checkpoint else load_tiny()
+        model: Any = embedded.load(checkpoint)
     except Exception as error:  # torch and safetensors raise what they like
         raise BundleError(
-            f"cannot load tiny ({checkpoint or 'its own weights'}): {_first_line(error)}"
+            f"cannot load {name} ({checkpoint or 'its own weights'}): {_first_line(error)}"
         ) from error
     return SourceModel(
-        name="tiny",
-        pretrained=checkpoint.name if checkpoint else "tiny",
+        name=name,
+        pretrained=checkpoint.name if checkpoint else name,
         model=model,
         tokenizer=SimpleTokenizer(),
         transform=_transform(model.visual.preprocess_cfg),
-        licence="unknown" if checkpoint else LICENCE,
-        accuracy={} if checkpoint else zero_shot_results(),
+        licence="unknown" if checkpoint else embedded.licence,
+        accuracy={} if checkpoint else embedded.zero_shot_results(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Measures the backbone: `python -m qprompt_exporters.tiny.evaluate --data DIR [--weights FILE | --bundle FOLDER]`.
+"""Measures a backbone: `python -m qprompt_exporters.embedded.evaluate --data DIR [--model small] [--bundle FOLDER]`.
 
 Zero-shot top-1 with the one template "a photo of a {}." on Tiny ImageNet's validation split; on sets that the backbone
 never saw also the top-1 of a linear probe on 16 images a class (mean of ten draws). A table goes to stderr, one
@@ -17,14 +17,16 @@ from pathlib import Path
 import torch
 from open_clip import CLIP
 from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from qprompt_exporters.tiny.captions import encode_captions
-from qprompt_exporters.tiny.data import few_shots, read_class_names, read_zip
-from qprompt_exporters.tiny.model import WEIGHTS, load_tiny
+from qprompt_exporters.embedded.backbones import EMBEDDED
+from qprompt_exporters.embedded.captions import encode_captions
+from qprompt_exporters.embedded.data import few_shots, read_class_names, read_zip
 from qprompt_runtime.backbone import Backbone
 
 TEMPLATE = "a photo of a {}."
@@ -35,15 +37,30 @@ PROBE_STEPS = 200
 PROBE_CS = (0.01, 0.03, 0.1)
 
 Features = tuple[torch.Tensor, list[str]]
-Result = tuple[str, float, float | None]
+Result = tuple[str, float | None, float | None]
+_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A backbone, in torch or exported: images [N, 3, 64, 64] and N class names to unit vectors [N, E]."""
+    """A backbone, in torch or exported.
 
+    Attributes:
+        transform: makes an image what the backbone sees, [3, H, W].
+        images: [N, 3, H, W] to unit vectors [N, E].
+        names: N class names to unit vectors [N, E].
+    """
+
+    transform: Callable[[Image.Image], torch.Tensor]
     images: Callable[[torch.Tensor], torch.Tensor]
     names: Callable[[list[str]], torch.Tensor]
+
+
+def _transform(model: CLIP) -> Callable[[Image.Image], torch.Tensor]:
+    transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(
+        PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+    )
+    return transform
 
 
 def torch_encoder(model: CLIP) -> Encoder:
@@ -51,13 +68,13 @@ def torch_encoder(model: CLIP) -> Encoder:
 
     @torch.inference_mode()
     def images(pixels: torch.Tensor) -> torch.Tensor:
-        return torch.cat([model.encode_image(part, normalize=True) for part in pixels.split(200)])
+        return model.encode_image(pixels.contiguous(memory_format=torch.channels_last), normalize=True)
 
     @torch.inference_mode()
     def names(words: list[str]) -> torch.Tensor:
         return encode_captions(model, SimpleTokenizer(), [TEMPLATE.format(name) for name in words])
 
-    return Encoder(images, names)
+    return Encoder(_transform(model), images, names)
 
 
 def bundle_encoder(backbone: Backbone) -> Encoder:
@@ -72,7 +89,21 @@ def bundle_encoder(backbone: Backbone) -> Encoder:
         tokens = backbone.tokenize(words, ("", after), context.shape[1])
         return torch.from_numpy(backbone.encode_classes(context, tokens))
 
-    return Encoder(images, names)
+    return Encoder(_transform(EMBEDDED[backbone.manifest.name].build()), images, names)
+
+
+def encode_zip(encoder: Encoder, path: Path, prefix: str, depth: int) -> Features:
+    """Encodes the images of a zip file, a batch at a time; see `data.read_zip`."""
+    parts, labels, batch = [], [], []
+    for image, label in read_zip(path, encoder.transform, prefix, depth):
+        batch.append(image)
+        labels.append(label)
+        if len(batch) == _BATCH:
+            parts.append(encoder.images(torch.stack(batch)))
+            batch = []
+    if batch:
+        parts.append(encoder.images(torch.stack(batch)))
+    return torch.cat(parts), labels
 
 
 def zero_shot(
@@ -131,48 +162,62 @@ def plain_names(labels: list[str]) -> dict[str, str]:
 
 
 def measure(encoder: Encoder, data: Path, probes: bool) -> Iterator[Result]:
-    """Gives (set, zero-shot top-1, probe top-1 or None) for each set."""
+    """Gives (set, zero-shot top-1 or None, probe top-1 or None) for each set."""
 
     def features(file: str, prefix: str, depth: int) -> Features:
-        images, labels = read_zip(data / file, prefix, depth)
-        return encoder.images(images), labels
+        return encode_zip(encoder, data / file, prefix, depth)
 
-    def row(name: str, test: Features, words: dict[str, str], train: Features | None) -> Result:
-        score = probe_mean(train or test, test if train else None) if probes else None
-        return name, zero_shot(encoder, *test, words), score
+    def probed(train: Features, test: Features | None) -> float | None:
+        return probe_mean(train, test) if probes else None
 
     words = {wnid: names[0] for wnid, names in read_class_names(data).items()}
     test = features("tiny-imagenet-val.zip", "val/", 1)
     yield "tiny-imagenet-val", zero_shot(encoder, *test, words), None
     test = features("cifar10-subset.zip", "test/", 1)
-    yield row("cifar10", test, plain_names(test[1]), features("cifar10-subset.zip", "train/", 1))
-    test = features("caltech101.zip", "", 0)
-    yield row("caltech101", test, plain_names(test[1]), None)
-    for domain in ("photo", "art_painting", "cartoon", "sketch"):
-        test = features("pacs.zip", domain + "/", 1)
-        yield row(f"pacs-{domain}", test, plain_names(test[1]), None)
-    images, files = read_zip(data / "photos-full-size.zip", "", -1)
+    train = features("cifar10-subset.zip", "train/", 1)
+    yield "cifar10", zero_shot(encoder, *test, plain_names(test[1])), probed(train, test)
+    domains = ("photo", "art_painting", "cartoon", "sketch")
+    for name, file, prefix, depth in (
+        ("caltech101", "caltech101.zip", "", 0),
+        *((f"pacs-{domain}", "pacs.zip", f"{domain}/", 1) for domain in domains),
+    ):
+        test = features(file, prefix, depth)
+        yield name, zero_shot(encoder, *test, plain_names(test[1])), probed(test, None)
+    images, files = features("photos-full-size.zip", "", -1)
     names = {file: file.rsplit(".", 1)[0].split("_", 1)[1].replace("_", " ") for file in files}
-    yield "photos-full-size top-5", zero_shot(encoder, encoder.images(images), files, names, top=5), None
+    yield "photos-full-size", zero_shot(encoder, images, files, names), None
+    yield "photos-full-size top-5", zero_shot(encoder, images, files, names, top=5), None
+    if probes:
+        for task in ("waste", "clothes"):
+            train, test = (features("field.zip", f"{task}/{split}/", 2) for split in ("train", "test"))
+            yield f"field-{task}", zero_shot(encoder, *test, plain_names(test[1])), probed(train, test)
 
 
 def main() -> None:
     """Parses the command line and prints the figures."""
-    parser = argparse.ArgumentParser(description="Evaluate the embedded backbone.")
+    parser = argparse.ArgumentParser(description="Evaluate an embedded backbone.")
     parser.add_argument("--data", type=Path, required=True, help="folder with the zip files")
+    parser.add_argument("--model", choices=sorted(EMBEDDED), default="small")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--weights", type=Path, default=WEIGHTS)
+    which.add_argument("--weights", type=Path, help="instead of the model's own")
     which.add_argument("--bundle", type=Path, help="measure this exported bundle instead")
     parser.add_argument("--no-probes", action="store_true", help="zero-shot only")
     args = parser.parse_args()
-    encoder = bundle_encoder(Backbone(args.bundle)) if args.bundle else torch_encoder(load_tiny(args.weights))
+    if args.bundle:
+        encoder = bundle_encoder(Backbone(args.bundle))
+    else:
+        encoder = torch_encoder(EMBEDDED[args.model].load(args.weights))
     figures = {}
     print(f"{'set':24} zero-shot  probe", file=sys.stderr)
     for name, score, probed in measure(encoder, args.data, not args.no_probes):
-        figures[name] = {"zero_shot": round(score, 4), "probe": None if probed is None else round(probed, 4)}
-        shown = "" if probed is None else f"{probed:8.1%}"
-        print(f"{name:24} {score:8.1%} {shown}", file=sys.stderr, flush=True)
+        figures[name] = {"zero_shot": _rounded(score), "probe": _rounded(probed)}
+        shown = (" " * 8 if value is None else f"{value:8.1%}" for value in (score, probed))
+        print(f"{name:24} {' '.join(shown)}", file=sys.stderr, flush=True)
     print(json.dumps(figures, indent=2))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 if __name__ == "__main__":

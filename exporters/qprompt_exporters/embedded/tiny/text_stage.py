@@ -5,41 +5,16 @@ import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from open_clip import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from torch.optim import AdamW
 
-from qprompt_exporters.tiny.captions import encode_captions, noun_caption
-from qprompt_exporters.tiny.wordnet import Noun
+from qprompt_exporters.embedded.captions import encode_captions, noun_caption
+from qprompt_exporters.embedded.text_tower import distill_loss, text_parameters
+from qprompt_exporters.embedded.wordnet import Noun
 
 BATCH = 256
-RELATION_SCALE = 16.0  # inverse temperature of the relations between nouns in a batch
-
-
-def text_parameters(model: CLIP, table: bool) -> list[torch.nn.Parameter]:
-    """Lists the text tower's parameters, with or without the token table."""
-    names = ["transformer.", "positional_embedding", "ln_final.", "text_projection"]
-    if table:
-        names.append("token_embedding.")
-    return [p for name, p in model.named_parameters() if name.startswith(tuple(names))]
-
-
-def distill_loss(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cosine distance to the targets plus the divergence of each noun's similarities to its batch.
-
-    Args:
-        features: [N, E] unit vectors of the text tower.
-        targets: [N, E] unit vectors of the teacher.
-
-    Returns:
-        The loss, a scalar.
-    """
-    cosine = 1 - (features * targets).sum(dim=1).mean()
-    student = F.log_softmax(RELATION_SCALE * features @ targets.T, dim=1)
-    teacher = F.log_softmax(RELATION_SCALE * targets @ targets.T, dim=1)
-    return cosine + 0.2 * F.kl_div(student, teacher, log_target=True, reduction="batchmean")
 
 
 def sample_nouns(

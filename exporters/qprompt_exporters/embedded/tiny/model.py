@@ -5,13 +5,10 @@ open_clip's own forward code runs unchanged. A 64 x 64 image becomes 16 tokens.
 Convolutions learn from few images and few passes what attention would need many for, and keep the blocks cheap.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
 from open_clip import CLIP, set_model_preprocess_cfg
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 CONFIG: dict[str, Any] = {
@@ -42,9 +39,6 @@ PREPROCESS: dict[str, Any] = {
     "resize_mode": "shortest",
     "fill_color": 0,
 }
-WEIGHTS = Path(__file__).with_name("weights.safetensors")
-RESULTS = Path(__file__).with_name("results.json")
-LICENCE = "MIT"
 
 
 class ResidualBlock(nn.Module):
@@ -84,34 +78,6 @@ def build_tiny() -> CLIP:
     model.visual.conv1 = build_stem(CONFIG["vision_cfg"]["width"])
     set_model_preprocess_cfg(model, PREPROCESS)
     return model
-
-
-def load_tiny(path: Path | str = WEIGHTS) -> CLIP:
-    """Loads the trained model, ready for inference.
-
-    Args:
-        path: a file that `save_tiny` wrote; the one beside this module if not given.
-
-    Returns:
-        The model in float32 and evaluation mode.
-    """
-    model = build_tiny()
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
-    return model.eval()
-
-
-def zero_shot_results() -> dict[str, float]:
-    """Gives what `evaluate` measured on the trained model: name of a set to zero-shot top-1."""
-    return {name: figures["zero_shot"] for name, figures in json.loads(RESULTS.read_text("utf-8")).items()}
-
-
-def save_tiny(state: dict[str, torch.Tensor], path: Path | str) -> None:
-    """Writes a state dict with its numbers in float16, through a temporary file and a rename."""
-    path = Path(path)
-    partial = path.with_suffix(".part")
-    halves = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
-    save_file(halves, partial)
-    partial.replace(path)
 
 
 def _downsample(inputs: int, outputs: int) -> list[nn.Module]:

