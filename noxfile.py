@@ -30,8 +30,8 @@ OLDEST = (
     "regex==2024.4.16",
     "safetensors==0.4.0",
     "ftfy==6.2.*",
-    "click==8.1.3",
-    "rich==13.7.*",
+    "typer==0.26.0",
+    "rich==13.8.*",
 )
 """The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
 

@@ -112,7 +112,7 @@ def test_classes_from_a_table(run, coop, tmp_path):
         ("ok", "good weld"),
         ("cat", "cat"),
     ]
-    assert run("convert", *options, "--classes", "dog,cat,ok").code == 0
+    assert run("convert", *options, "--classes", "dog,cat,ok", "--force").code == 0
     assert [entry.text for entry in read_prompt_file(out).classes] == ["dog", "cat", "good weld"]
     names.write_text("label,text\nok,good weld\nok,weld\n", encoding="utf-8")
     assert_refused(run("convert", *options), "names.csv", "given twice")

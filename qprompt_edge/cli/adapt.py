@@ -3,98 +3,120 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import click
+import typer
 
 from qprompt_edge.adaptation.adapt import LEAST_HOLDOUT, AdaptResult, Holdout, adapt
-from qprompt_edge.adaptation.options import CONTEXTS, SHARED, AdaptOptions
-from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, table
+from qprompt_edge.adaptation.options import SHARED, AdaptOptions
+from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, show, table
 from qprompt_edge.cli.parameters import (
-    backbone_option,
-    bits_option,
-    images_option,
-    json_option,
-    labels_option,
-    max_memory_option,
-    number_option,
-    path_option,
-    provider_option,
-    threads_option,
+    DEFAULT_BACKBONE,
+    INPUT,
+    MACHINE,
+    OUTPUT,
+    TRAINING,
+    BackboneOption,
+    Bits,
+    ForceOption,
+    JsonOption,
+    LabelsOption,
+    MaxMemoryOption,
+    ProviderOption,
+    ThreadsOption,
+    argument,
+    number,
+    option,
 )
-from qprompt_edge.tuning.methods import METHODS, default_training
+from qprompt_edge.cli.replacing import check_replaceable
+from qprompt_edge.data.photos import find_labelled
+from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
+from qprompt_runtime.prompt_file import read_prompt_file
+
+Method = Literal["qcoop", "qmaple", "qmaple-coupled"]
+"""As `tuning.methods.METHODS`."""
+Contexts = Literal["shared", "per-class"]
+"""As `options.CONTEXTS`."""
 
 _SHOWN_SKIPPED = 10
 _FAR_FROM_PROBE = 0.1
 
 
-@click.command("adapt")
-@images_option
-@path_option("--out", "Prompt file to write.", default="prompt.qpt")
-@labels_option
-@path_option("--test-images", "Photos to judge by, laid out as --images; nothing is then held out.")
-@path_option("--class-names", "CSV file with the columns label,text: words for labels.")
-@backbone_option
-@click.option("--method", type=click.Choice(list(METHODS)), default="qcoop", help="What is tuned.")
-@bits_option("Bits a weight; 32 tunes without a quantizer.", default="1")
-@click.option(
-    "--contexts",
-    type=click.Choice(CONTEXTS),
-    default=SHARED,
-    help="One context for all classes, or one for each.",
-)
-@click.option("--context-init", default=CONTEXT_INIT, help="Words that the context starts from.")
-@number_option("--shots", int, "Photos of each class to train on; all by default.", 1)
-@number_option("--holdout", float, "Share of each class's photos to judge by.", 0, max=0.9, default=0.2)
-@number_option("--views", int, "Augmented views cached for each photo.", 0, default=0)
-@number_option("--epochs", int, "Passes over the photos; by default what suits the method.", 1)
-@number_option("--lr", float, "Peak learning rate; by default it follows from the backbone.", 0)
-@number_option("--batch-size", int, "Photos a step; by default what suits the method (qcoop: all).", 1)
-@number_option("--seed", int, "Of everything that is drawn.", 0, default=1)
-@click.option("--resume", is_flag=True, help="Continue this task where it stopped.")
-@path_option("--work-dir", "Where checkpoints go; by default in the user's cache.")
-@provider_option
-@threads_option
-@max_memory_option
-@json_option
 @reported
 def command(
-    images: Path,
-    out: Path,
-    labels: Path | None,
-    test_images: Path | None,
-    class_names: Path | None,
-    backbone: str,
-    method: str,
-    bits: str,
-    contexts: str,
-    context_init: str,
-    shots: int | None,
-    holdout: float,
-    views: int,
-    epochs: int | None,
-    lr: float | None,
-    batch_size: int | None,
-    seed: int,
-    resume: bool,
-    work_dir: Path | None,
-    provider: str,
-    threads: int,
-    max_memory: float | None,
-    as_json: bool,
+    photos: Annotated[
+        Path | None, argument("PHOTOS", "Folder with one sub-folder of photos per class.")
+    ] = None,
+    images: Annotated[Path | None, option(INPUT, "The same folder, as an option.", metavar="FOLDER")] = None,
+    labels: LabelsOption = None,
+    test_images: Annotated[
+        Path | None,
+        option(INPUT, "Photos to judge by, laid out as PHOTOS; nothing is then held out.", metavar="FOLDER"),
+    ] = None,
+    class_names: Annotated[
+        Path | None, option(INPUT, "CSV file with the columns label,text: words for labels.", metavar="FILE")
+    ] = None,
+    backbone: BackboneOption = DEFAULT_BACKBONE,
+    method: Annotated[Method, option(TRAINING, "What is tuned.")] = "qcoop",
+    bits: Annotated[Bits, option(TRAINING, "Bits a weight; 32 tunes without a quantizer.")] = "1",
+    contexts: Annotated[
+        Contexts, option(TRAINING, "One context for all classes, or one for each.")
+    ] = "shared",
+    context_init: Annotated[
+        str, option(TRAINING, "Words that the context starts from.", metavar="TEXT")
+    ] = CONTEXT_INIT,
+    shots: Annotated[
+        int | None, number(TRAINING, "Photos of each class to train on; all by default.", 1)
+    ] = None,
+    holdout: Annotated[
+        float, number(TRAINING, "Share of each class's photos to judge by.", 0, max=0.9)
+    ] = 0.2,
+    views: Annotated[int, number(TRAINING, "Augmented views cached for each photo.", 0)] = 0,
+    epochs: Annotated[
+        int | None, number(TRAINING, "Passes over the photos; by default what suits the method.", 1)
+    ] = None,
+    lr: Annotated[
+        float | None, number(TRAINING, "Peak learning rate; by default it follows from the backbone.", 0)
+    ] = None,
+    batch_size: Annotated[
+        int | None, number(TRAINING, "Photos a step; by default what suits the method (qcoop: all).", 1)
+    ] = None,
+    seed: Annotated[int, number(TRAINING, "Random seed.", 0)] = 1,
+    resume: Annotated[bool, option(TRAINING, "Continue this task where it stopped.", "--resume")] = False,
+    out: Annotated[Path, option(OUTPUT, "Prompt file to write.", "--out", "-o", metavar="FILE")] = Path(
+        "prompt.qpt"
+    ),
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    work_dir: Annotated[
+        Path | None,
+        option(
+            MACHINE,
+            "Folder for checkpoints; by default in the user's cache (QPE_CACHE names its folder).",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = 0,
+    max_memory: MaxMemoryOption = None,
 ) -> None:
     """Tune a prompt on labelled photos.
 
     The prompt is a file of a few hundred bytes.
 
-    Example: qprompt-edge adapt --images ./photos --out belt.qpt
+    An existing file is replaced if it holds a prompt for the same classes; any other needs --force.
+
+    Example: qprompt-edge adapt ./photos --out belt.qpt
     """
+    folder = _folder(photos, images)
     if method != "qcoop" and contexts != SHARED:
-        raise click.BadParameter(f"--contexts {contexts} is for --method qcoop; {method} shares its prompts")
+        raise typer.BadParameter(f"--contexts {contexts} is for --method qcoop; {method} shares its prompts")
     check_writable(out)
+    if not force:
+        check_replaceable(out, lambda: find_labelled(folder, labels).classes, read_prompt_file)
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     training = default_training(method, bits=int(bits), seed=seed, **given)
     options = AdaptOptions(
@@ -113,7 +135,7 @@ def command(
     try:
         with progress_reporter() as reporter:
             result = adapt(
-                images,
+                folder,
                 labels=labels,
                 test_images=test_images,
                 class_names=class_names,
@@ -124,16 +146,26 @@ def command(
             )
     except KeyboardInterrupt:
         say("interrupted; what was done is kept: run the same command with --resume to go on")
-        raise click.exceptions.Exit(130) from None
+        raise typer.Exit(130) from None
     try:
         result.save(out)
     except OutputError as error:
         raise OutputError(
             f"{error}. The training is kept: run again with --resume and another --out"
         ) from error
-    _show(result, out)
+    _show(result, out, aside=as_json)
     if as_json:
         emit(as_dict(result, out))
+
+
+def _folder(photos: Path | None, images: Path | None) -> Path:
+    """The folder of photos, given as an argument or as an option."""
+    if photos is not None and images is not None:
+        raise typer.BadParameter("give the folder of photos once: as PHOTOS or as --images")
+    folder = photos or images
+    if folder is None:
+        raise typer.BadParameter("PHOTOS is missing: the folder with one sub-folder of photos per class")
+    return folder
 
 
 def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
@@ -171,7 +203,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
     }
 
 
-def _show(result: AdaptResult, out: Path) -> None:
+def _show(result: AdaptResult, out: Path, *, aside: bool) -> None:
     """The result as people read it."""
     for skip in result.skipped[:_SHOWN_SKIPPED]:
         say(f"skipped {skip.path}: {skip.reason}")
@@ -180,9 +212,12 @@ def _show(result: AdaptResult, out: Path) -> None:
     if result.single:
         say(f"trained on a single photo: {', '.join(result.single)}")
     if result.holdout is not None:
-        _show_holdout(result.holdout)
+        _show_holdout(result.holdout, aside=aside)
     options = result.options
-    say(verdict(result.holdout, may_split=options.method == "qcoop" and options.contexts == SHARED))
+    show(
+        verdict(result.holdout, may_split=options.method == "qcoop" and options.contexts == SHARED),
+        aside=aside,
+    )
     training = options.schedule
     say(
         f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
@@ -192,7 +227,7 @@ def _show(result: AdaptResult, out: Path) -> None:
     )
 
 
-def _show_holdout(holdout: Holdout) -> None:
+def _show_holdout(holdout: Holdout, *, aside: bool) -> None:
     rows = [
         [name, percent(scores.top1), percent(scores.class_mean)]
         for name, scores in (
@@ -202,7 +237,7 @@ def _show_holdout(holdout: Holdout) -> None:
         )
     ]
     title = f"On {counted(holdout.adapted.n, 'photo')} not trained on"
-    table(title, {"": "left", "top-1": "right", "mean over classes": "right"}, rows)
+    table(title, {"": "left", "top-1": "right", "mean over classes": "right"}, rows, aside=aside)
     if holdout.missing:
         say(
             f"no photo to judge by (fewer than 4, or too alike): {', '.join(holdout.missing)}; "

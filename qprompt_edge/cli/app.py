@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import version
+from typing import Annotated, Any
 
-import click
+import typer
+from typer.core import TyperGroup
+
+from qprompt_edge.cli.output import show
+from qprompt_edge.cli.parameters import GroupedCommand
 
 _MODULES = {
     "adapt": "adapt",
@@ -17,30 +23,61 @@ _MODULES = {
     "bench": "bench",
     "backbones": "backbones",
 }
-"""Each command's module in this package, in the order of the help; its `command` is the command."""
+"""Each command's module in this package, in the order of the help; it holds `command`, or a group, `app`."""
 
 _HELP_WIDTH = 100
 
 
-class _Commands(click.Group):
+class _Commands(TyperGroup):
     """Imports a command's module in its turn: `predict` needs none of what `reproduce` needs."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the help."""
-        return list(_MODULES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, or None."""
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None; typer suggests another then."""
         if cmd_name not in _MODULES:
             return None
-        command: click.Command = importlib.import_module(f"qprompt_edge.cli.{_MODULES[cmd_name]}").command
+        module = importlib.import_module(f"qprompt_edge.cli.{_MODULES[cmd_name]}")
+        group = getattr(module, "app", None)
+        if group is None:
+            group = typer.Typer(add_completion=False, rich_markup_mode=None)
+            group.command(cmd_name, cls=GroupedCommand)(module.command)
+        command = typer.main.get_command(group)
+        command.name = cmd_name
         return command
 
 
-app = _Commands(
-    commands={name: click.Command(name) for name in _MODULES},  # what click suggests for a misspelled name
+def _later() -> None:
+    """Hold the place of a command that is not imported yet."""
+
+
+app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
-    help="Adapt a frozen CLIP to your own classes on the device itself: photos in, a prompt file of a few "
-    "hundred bytes out. `adapt` makes the file, `predict` uses it, `eval` judges it.",
-    context_settings={"show_default": True, "max_content_width": _HELP_WIDTH},
+    rich_markup_mode=None,  # plain help: it starts faster, and reads as well in a pipe
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _HELP_WIDTH},
+    epilog="Environment: QPE_BACKBONES is the folder of added backbones, QPE_CACHE the folder for caches and "
+    "checkpoints. Results go to stdout, messages and progress to stderr.",
 )
+for _name in _MODULES:
+    app.command(_name)(_later)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        show(f"qprompt-edge {version('qprompt-edge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Adapt a frozen CLIP to your own classes on the device itself: photos in, a prompt file out.
+
+    `adapt` makes the file, of a few hundred bytes; `predict` uses it, `eval` judges it. COMMAND --help says more.
+
+    Example: qprompt-edge adapt ./photos --out belt.qpt
+    """

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import click
+import typer
 
 from qprompt_edge.cli.output import emit, percent, reported, say, table
-from qprompt_edge.cli.parameters import PATH, json_option
+from qprompt_edge.cli.parameters import OUTPUT, GroupedCommand, JsonOption, argument, option
 from qprompt_runtime.bundle import add_bundle, installed_bundles, read_manifest
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import Manifest
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-@click.group("backbones", invoke_without_command=True)
-@json_option
-@click.pass_context
+
+@app.callback(invoke_without_command=True)
 @reported
-def command(context: click.Context, as_json: bool) -> None:
+def command(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the installed backbones, or add one.
+
+    Added backbones stand in the folder that QPE_BACKBONES names; by default it is in your data home.
 
     Example: qprompt-edge backbones, or qprompt-edge backbones add ViT-B-16.zip
     """
@@ -44,7 +46,7 @@ def command(context: click.Context, as_json: bool) -> None:
         for entry in found
     ]
     headings = ("name", "model", "size", "input", "precision", "licence", "zero-shot accuracy")
-    table("Installed backbones", dict.fromkeys(headings, "left"), rows)
+    table("Installed backbones", dict.fromkeys(headings, "left"), rows, aside=as_json)
     if as_json:
         emit({"backbones": found})
 
@@ -64,15 +66,18 @@ def _describe(folder: Path, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-@command.command("add")
-@click.argument("file", type=PATH)
-@click.option("--name", help="Name to install it under; by default the file's.")
-@json_option
+@app.command("add", cls=GroupedCommand)
 @reported
-def add(file: Path, name: str | None, as_json: bool) -> None:
+def add(
+    file: Annotated[Path, argument("FILE", "The bundle's folder, or one .zip file of it.")],
+    name: Annotated[
+        str | None, option(OUTPUT, "Name to install it under; by default the file's.", metavar="NAME")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Verify a bundle and install it.
 
-    FILE is the bundle's folder, or one .zip file of it; afterwards the backbone is found by its name.
+    Afterwards the backbone is found by its name. It is copied to the folder that QPE_BACKBONES names.
 
     Example: qprompt-edge backbones add ViT-B-16.zip
     """

@@ -3,66 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
-
-import click
+from typing import Annotated, Any
 
 from qprompt_edge.bench import KINDS, LEAST_CLASSES, PHOTOS_PER_CLASS, BenchResult, bench
-from qprompt_edge.cli.output import counted, emit, progress_reporter, reported, say, table
+from qprompt_edge.cli.output import counted, emit, progress_reporter, reported, show, table
 from qprompt_edge.cli.parameters import (
-    backbone_option,
-    json_option,
-    max_memory_option,
-    number_option,
-    provider_option,
-    threads_option,
+    DEFAULT_BACKBONE,
+    INPUT,
+    BackboneOption,
+    JsonOption,
+    MaxMemoryOption,
+    ProviderOption,
+    ThreadsOption,
+    number,
 )
 
 _MOST_CLASSES = 10_000
 
 
-@click.command("bench")
-@backbone_option
-@number_option(
-    "--classes",
-    int,
-    "How many classes; their names are made up.",
-    LEAST_CLASSES,
-    max=_MOST_CLASSES,
-    default=10,
-)
-@number_option("--repeats", int, "Runs of each kind that count.", 1, default=20)
-@provider_option
-@threads_option
-@max_memory_option
-@json_option
 @reported
 def command(
-    backbone: str,
-    classes: int,
-    repeats: int,
-    provider: str,
-    threads: int,
-    max_memory: float | None,
-    as_json: bool,
+    backbone: BackboneOption = DEFAULT_BACKBONE,
+    class_count: Annotated[
+        int, number(INPUT, "Number of classes; their names are made up.", LEAST_CLASSES, max=_MOST_CLASSES)
+    ] = 10,
+    repeats: Annotated[int, number(INPUT, "Runs of each kind of work that count.", 1)] = 20,
+    as_json: JsonOption = False,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = 0,
+    max_memory: MaxMemoryOption = None,
 ) -> None:
     """Time a backbone on this machine.
 
     Times loading, encoding, a tuning step and predicting, and estimates what adapt would take.
 
-    Example: qprompt-edge bench --backbone tiny --classes 10
+    Example: qprompt-edge bench --backbone tiny --class-count 10
     """
     with progress_reporter() as reporter:
         result = bench(
             backbone,
-            classes=classes,
+            classes=class_count,
             repeats=repeats,
             provider=provider,
             threads=threads,
             max_memory=max_memory,
             reporter=reporter,
         )
-    _show(result)
+    _show(result, aside=as_json)
     if as_json:
         emit(as_dict(result))
 
@@ -87,21 +74,23 @@ def as_dict(result: BenchResult) -> dict[str, Any]:
     }
 
 
-def _show(result: BenchResult) -> None:
+def _show(result: BenchResult, *, aside: bool) -> None:
     manifest, machine = result.manifest, result.machine
     rows = [
         [KINDS[kind], f"{timing.median:.2f}", f"{timing.fastest:.2f}"]
         for kind, timing in result.milliseconds.items()
     ]
     title = f"{manifest.name}, {result.classes} classes, milliseconds over {counted(result.repeats, 'run')}"
-    table(title, {"": "left", "median": "right", "fastest": "right"}, rows)
-    say(
+    table(title, {"": "left", "median": "right", "fastest": "right"}, rows, aside=aside)
+    show(
         f"{manifest.name}: image tower {manifest.image_graph.precision}, text tower {manifest.text_graph.precision}; "
         f"{machine.processor}, {counted(machine.cores, 'usable core')}, "
         f"{counted(machine.threads, 'thread') if machine.threads else 'a thread for each core'}, "
-        f"{result.provider}, onnxruntime {machine.onnxruntime}"
+        f"{result.provider}, onnxruntime {machine.onnxruntime}",
+        aside=aside,
     )
-    say(
+    show(
         f"estimate: adapt takes about {result.adapt_seconds:.1f} s for {result.photos} photos of 12 megapixels "
-        f"({PHOTOS_PER_CLASS} for each class, {result.steps} steps); this run took {result.peak_rss_mb:.0f} MB at most"
+        f"({PHOTOS_PER_CLASS} for each class, {result.steps} steps); this run took {result.peak_rss_mb:.0f} MB at most",
+        aside=aside,
     )

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Annotated, Any
 
 from qprompt_edge.cli.output import emit, reported, say, table
-from qprompt_edge.cli.parameters import PATH, bits_option, json_option, own_backbone_option, path_option
+from qprompt_edge.cli.parameters import (
+    INPUT,
+    OUTPUT,
+    Bits,
+    ForceOption,
+    JsonOption,
+    OwnBackboneOption,
+    argument,
+    option,
+)
+from qprompt_edge.cli.replacing import check_replaceable
 from qprompt_edge.convert.convert import Additions, convert, kind_of
 from qprompt_edge.convert.safetensors import to_safetensors
 from qprompt_edge.data.csv_files import class_label, composed, read_class_names, read_table
@@ -20,29 +28,33 @@ from qprompt_runtime.text import printable
 PROMPT_SUFFIX, SAFETENSORS_SUFFIX = ".qpt", ".safetensors"
 
 
-@click.command("convert")
-@click.argument("source", type=PATH)
-@path_option("--out", "File to write: a name in .qpt or .safetensors.", required=True)
-@own_backbone_option
-@bits_option("Bits a weight; by default as in a prompt, 1 for CoOp, 4 for MaPLe.")
-@path_option(
-    "--class-names", "CSV file with the columns label,text: the classes, or words for those of --classes."
-)
-@click.option("--classes", help="Class names in their order, as a,b,c.")
-@json_option
 @reported
 def command(
-    source: Path,
-    out: Path,
-    backbone: str | None,
-    bits: str | None,
-    class_names: Path | None,
-    classes: str | None,
-    as_json: bool,
+    source: Annotated[Path, argument("SOURCE", "The checkpoint, the prompt file, or the safetensors file.")],
+    out: Annotated[
+        Path, option(OUTPUT, "File to write: a name in .qpt or .safetensors.", "--out", "-o", metavar="FILE")
+    ],
+    backbone: OwnBackboneOption = None,
+    class_names: Annotated[
+        Path | None,
+        option(
+            INPUT,
+            "CSV file with the columns label,text: the classes, or words for those of --classes.",
+            metavar="FILE",
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None, option(INPUT, "Class names in their order, as a,b,c.", metavar="LIST")
+    ] = None,
+    bits: Annotated[
+        Bits | None, option(OUTPUT, "Bits a weight; by default as in a prompt, 1 for CoOp, 4 for MaPLe.")
+    ] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Turn a checkpoint of CoOp or MaPLe into a prompt file.
 
-    Or a prompt file into safetensors, and back. SOURCE is the checkpoint, the prompt file, or the safetensors file.
+    Or a prompt file into safetensors, and back. A file with a prompt for the same classes is replaced, any other needs --force.
 
     Example: qprompt-edge convert model.pth.tar-50 --out pets.qpt --backbone ViT-B-16 --classes cat,dog
     """
@@ -58,6 +70,9 @@ def command(
     )
     kind = kind_of(source)
     prompt = convert(source, additions)
+    if not force:
+        labels = [name.label for name in prompt.classes]
+        check_replaceable(out, lambda: labels, lambda path: convert(path, Additions()))
     content = to_safetensors(prompt) if out.suffix == SAFETENSORS_SUFFIX else prompt.to_bytes()
     write_atomic(out, content)
     described = describe(prompt, kind, out, len(content))
@@ -65,7 +80,12 @@ def command(
         [group["role"], "x".join(map(str, group["shape"])), str(group["bits"])]
         for group in described["groups"]
     ]
-    table(f"{kind} {source}: {prompt.method}", {"weights": "left", "shape": "right", "bits": "right"}, rows)
+    table(
+        f"{kind} {source}: {prompt.method}",
+        {"weights": "left", "shape": "right", "bits": "right"},
+        rows,
+        aside=as_json,
+    )
     say(
         f"wrote {printable(out)}: {len(content)} bytes, {len(prompt.classes)} classes, for backbone "
         f"{printable(prompt.backbone_name)}"

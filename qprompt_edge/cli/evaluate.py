@@ -5,43 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
-from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, table
+from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, show, table
 from qprompt_edge.cli.parameters import (
-    images_option,
-    json_option,
-    labels_option,
-    max_memory_option,
-    own_backbone_option,
-    prompt_option,
-    provider_option,
-    threads_option,
+    ImagesOption,
+    JsonOption,
+    LabelsOption,
+    MaxMemoryOption,
+    OwnBackboneOption,
+    PromptOption,
+    ProviderOption,
+    ThreadsOption,
 )
 from qprompt_edge.evaluation.evaluate import PromptReport, judge_prompt
 
 _SHOWN_MISTAKES = 20
 
 
-@click.command("eval")
-@images_option
-@prompt_option
-@labels_option
-@own_backbone_option
-@provider_option
-@threads_option
-@max_memory_option
-@json_option
 @reported
 def command(
-    images: Path,
-    prompt: Path,
-    labels: Path | None,
-    backbone: str | None,
-    provider: str,
-    threads: int,
-    max_memory: float | None,
-    as_json: bool,
+    images: ImagesOption,
+    prompt: PromptOption = Path("prompt.qpt"),
+    labels: LabelsOption = None,
+    backbone: OwnBackboneOption = None,
+    as_json: JsonOption = False,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = 0,
+    max_memory: MaxMemoryOption = None,
 ) -> None:
     """Judge a prompt on labelled photos.
 
@@ -60,7 +49,7 @@ def command(
             max_memory=max_memory,
             reporter=reporter,
         )
-    _show(report)
+    _show(report, aside=as_json)
     if as_json:
         emit(as_dict(report))
 
@@ -84,7 +73,7 @@ def as_dict(report: PromptReport) -> dict[str, Any]:
     }
 
 
-def _show(report: PromptReport) -> None:
+def _show(report: PromptReport, *, aside: bool) -> None:
     scores = report.scores
     for skip in report.skipped:
         say(f"skipped {skip.path}: {skip.reason}")
@@ -99,15 +88,17 @@ def _show(report: PromptReport) -> None:
                 [label, str(row.sum()), percent(float(scores.per_class[index])), ", ".join(wrong[:3])]
             )
     columns = {"class": "left", "photos": "right", "right": "right", "taken for": "left"}
-    table(counted(scores.n, "photo"), columns, rows)
+    table(counted(scores.n, "photo"), columns, rows, aside=aside)
     if report.mistakes:
         shown = report.mistakes[:_SHOWN_MISTAKES]
         table(
             f"Mistakes, the most confident first ({len(shown)} of {len(report.mistakes)})",
             {"photo": "left", "is": "left", "taken for": "left", "probability": "right"},
             [[str(m.path), m.label, m.predicted, percent(m.probability)] for m in shown],
+            aside=aside,
         )
-    say(
+    show(
         f"top-1 {percent(scores.top1)} ({percent(scores.class_mean)} as a mean over classes); zero-shot "
-        f"{percent(report.zero_shot.top1)}; calibration error {percent(scores.ece)}"
+        f"{percent(report.zero_shot.top1)}; calibration error {percent(scores.ece)}",
+        aside=aside,
     )

@@ -4,50 +4,37 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Annotated, Any, Literal
 
 from qprompt_edge.cli.output import emit, reported, say, table
-from qprompt_edge.cli.parameters import json_option, number_option, path_option
+from qprompt_edge.cli.parameters import INPUT, OUTPUT, JsonOption, number, option
 from qprompt_runtime.bundle import read_manifest
 from qprompt_runtime.errors import QPromptError
 
 _GROUP = "qprompt_edge.exporters"
 
 
-@click.command("export")
-@click.option("--model", required=True, help="open_clip's model name, or tiny.")
-@path_option("--out", "Folder to write the bundle to.", required=True)
-@click.option("--pretrained", help="Pretrained tag; open_clip fetches it.")
-@path_option("--checkpoint", "Local file of weights; nothing is then fetched.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
-    default="fp32",
-    help="How weights are stored.",
-)
-@number_option(
-    "--deep-prompts",
-    int,
-    "Blocks of each tower that shall take prompts (MaPLe's depth); 0: none.",
-    0,
-    default=0,
-)
-@path_option("--calibration", "Folder of real photos for the comparison with torch.")
-@click.option("--licence", help="Licence of the weights, for the manifest.")
-@json_option
 @reported
 def command(
-    model: str,
-    out: Path,
-    pretrained: str | None,
-    checkpoint: Path | None,
-    precision: str,
-    deep_prompts: int,
-    calibration: Path | None,
-    licence: str | None,
-    as_json: bool,
+    model: Annotated[str, option(INPUT, "open_clip's model name, or tiny.", metavar="NAME")],
+    out: Annotated[Path, option(OUTPUT, "Folder to write the bundle to.", "--out", "-o", metavar="FOLDER")],
+    pretrained: Annotated[
+        str | None, option(INPUT, "Pretrained tag; open_clip fetches it.", metavar="NAME")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, option(INPUT, "Local file of weights; nothing is then fetched.", metavar="FILE")
+    ] = None,
+    calibration: Annotated[
+        Path | None, option(INPUT, "Folder of real photos for the comparison with torch.", metavar="FOLDER")
+    ] = None,
+    precision: Annotated[Literal["fp32", "fp16", "int8"], option(OUTPUT, "How weights are stored.")] = "fp32",
+    deep_prompts: Annotated[
+        int, number(OUTPUT, "Blocks of each tower that shall take prompts (MaPLe's depth); 0: none.", 0)
+    ] = 0,
+    licence: Annotated[
+        str | None, option(OUTPUT, "Licence of the weights, for the manifest.", metavar="NAME")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Export an open_clip model to a backbone bundle. Needs pip install 'qprompt-edge[export]'.
 
@@ -71,6 +58,7 @@ def command(
         f"Parity with torch ({'real photos' if manifest.parity['image_real'] else 'noise'})",
         {"": "left", " ": "right"},
         [[name, f"{value:.6g}"] for name, value in manifest.parity.items()],
+        aside=as_json,
     )
     say(f"wrote {out}: {size / 1e6:.1f} MB, {precision}; add it with `qprompt-edge backbones add {out}`")
     if as_json:

@@ -1,18 +1,20 @@
-"""What every command shares: people read stderr, scripts read JSON on stdout, errors are one line."""
+"""What every command shares: results go to stdout, messages and progress to stderr, errors are one line."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-import click
+import typer
 
 from qprompt_edge.reporter import Reporter
 from qprompt_runtime.errors import QPromptError
@@ -24,18 +26,29 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _PLAIN_SECONDS = 5.0
+_ENDLESS = 10_000
+_NARROWEST = 30
 
 
-def console() -> Console:
-    """Where tables go, on stderr; rich is imported when something needs it, here and below."""
+def console(*, stderr: bool = False) -> Console:
+    """Where rich writes; it is imported when something needs it, here and below.
+
+    A stream that is no terminal has no width: lines are then as long as they need to be.
+    """
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _ENDLESS)
 
 
 def say(line: str) -> None:
-    """Print a line for people, on stderr; whatever would move the cursor is shown, not done."""
-    click.echo(printable(line), err=True)
+    """Print a message for people, on stderr; whatever would move the cursor is shown, not done."""
+    typer.echo(printable(line), err=True)
+
+
+def show(line: str, *, aside: bool = False) -> None:
+    """Print a line of the result on stdout; `aside` (where stdout is JSON) puts it on stderr."""
+    typer.echo(printable(line), err=aside)
 
 
 def emit(value: Any) -> None:
@@ -52,13 +65,14 @@ def _defined(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value
 
 
-def table(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
-    """Print a table for people.
+def table(title: str, columns: dict[str, str], rows: list[list[str]], *, aside: bool = False) -> None:
+    """Print a table of results on stdout.
 
     Args:
         title: Above the table.
         columns: Heading to justification (`left` or `right`).
         rows: Cells as plain text.
+        aside: Whether it goes to stderr, because stdout is JSON.
     """
     from rich.table import Table
     from rich.text import Text
@@ -68,8 +82,30 @@ def table(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
         grid.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         grid.add_row(*(Text(printable(cell)) for cell in row))
-    console().print(Text(printable(title), style="bold"), soft_wrap=True)
-    console().print(grid)
+    place = console(stderr=aside)
+    place.print(Text(printable(title), style="bold"), soft_wrap=True)
+    place.print(grid)
+
+
+def section(title: str, facts: dict[str, str], *, aside: bool = False) -> None:
+    """Print a heading, and below it named facts, one a line, wrapped to the terminal.
+
+    Args:
+        title: The heading.
+        facts: Name to text; an empty text is left out.
+        aside: Whether it goes to stderr, because stdout is JSON.
+    """
+    show("", aside=aside)
+    show(title, aside=aside)
+    names = max(map(len, facts), default=0)
+    width = shutil.get_terminal_size().columns if (sys.stderr if aside else sys.stdout).isatty() else _ENDLESS
+    for name, fact in facts.items():
+        start = f"  {printable(name):{names}}  "
+        if fact:
+            lines = textwrap.wrap(
+                printable(fact), max(width - len(start), _NARROWEST), break_on_hyphens=False
+            )
+            typer.echo(start + ("\n" + " " * len(start)).join(lines), err=aside)
 
 
 def counted(number: int, noun: str) -> str:
@@ -98,10 +134,10 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             fail("out of memory; try --max-memory, a smaller backbone, or fewer threads", as_json)
         except KeyboardInterrupt:
             say("interrupted")
-            raise click.exceptions.Exit(130) from None
+            raise typer.Exit(130) from None
         except BrokenPipeError:  # the reader of our output has gone: nothing left to say
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.exceptions.Exit(1) from None
+            raise typer.Exit(1) from None
 
     return run
 
@@ -109,10 +145,10 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 def fail(message: str, as_json: bool) -> None:
     """Print an error and exit with 1."""
     line = printable(message)
-    click.echo(click.style("error: ", fg="red", bold=True) + line, err=True)
+    typer.echo(typer.style("error: ", fg="red", bold=True) + line, err=True)
     if as_json:
         emit({"error": line})
-    raise click.exceptions.Exit(1)
+    raise typer.Exit(1)
 
 
 @contextmanager
@@ -130,7 +166,7 @@ def progress_reporter() -> Iterator[Reporter]:
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=console()) as bars:
+    with Progress(*columns, console=console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
         def stage(name: str, done: int, total: int) -> None:

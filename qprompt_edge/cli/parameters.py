@@ -2,55 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import click
+import typer
+from typer.core import TyperCommand
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+INPUT, TRAINING, OUTPUT, MACHINE = GROUPS = ("Input", "Training", "Output", "Machine")
+"""The groups of options in every help, in this order."""
 
-PATH = click.Path(path_type=Path)
+_OTHER = "Other"
 
-
-def path_option(name: str, text: str, **settings: Any) -> Decorator:
-    """An option that takes a file or a folder; None if it is not given and `settings` (as click's) have no default."""
-    return click.option(name, type=PATH, help=text, **settings)
-
-
-def number_option(
-    name: str, kind: type[int] | type[float], text: str, least: float, **settings: Any
-) -> Decorator:
-    """An option that takes a number of at least `least`; `settings` are click's, and `max`, the largest that is taken."""
-    limits = {"min": least, "max": settings.pop("max", None)}
-    wanted: Any = click.IntRange(**limits) if kind is int else click.FloatRange(**limits)
-    return click.option(name, type=wanted, metavar="NUMBER", help=text, **settings)
+DEFAULT_BACKBONE = "tiny"
 
 
-def bits_option(text: str, **settings: Any) -> Decorator:
-    """The option for bits a weight, whose choices are texts; `settings` are click's."""
-    from qprompt_edge.tuning.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS  # `predict` starts without it
+class GroupedCommand(TyperCommand):
+    """A command whose help shows its arguments and options in groups, in plain text."""
 
-    widths = click.Choice([str(bits) for bits in (*BIT_WIDTHS, UNQUANTIZED_BITS)])
-    return click.option("--bits", type=widths, help=text, **settings)
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the groups; what has none, such as --help, comes last."""
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in (*GROUPS, _OTHER)}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                if parameter.param_type_name == "argument":
+                    record = (str(parameter.metavar), record[1])
+                groups[getattr(parameter, "rich_help_panel", None) or _OTHER].append(record)
+        for name, records in groups.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
 
 
-images_option = path_option("--images", "Folder with one sub-folder of photos per class.", required=True)
-labels_option = path_option("--labels", "CSV file with the columns path,label instead of sub-folders.")
-prompt_option = path_option("--prompt", "Prompt file.", default="prompt.qpt")
-own_backbone_option = click.option(
-    "--backbone", help="Backbone: a name or folder; by default the one in the prompt file."
-)
-backbone_option = click.option(
-    "--backbone", default="tiny", help="Backbone: an installed name, or a bundle's folder."
-)
-provider_option = click.option(
-    "--provider", default="auto", help="Execution provider: auto, cpu, cuda, ... ; auto says what it took."
-)
-threads_option = number_option(
-    "--threads", int, "Threads within an operator; 0 takes one for each core.", 0, default=0
-)
-max_memory_option = number_option(
-    "--max-memory", float, "Most resident memory, in MB; too little is an error.", 1
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+def option(group: str, text: str, *names: str, **settings: Any) -> Any:
+    """An option: its group in the help, its text there, its names if they are not the parameter's, and typer's settings."""
+    return typer.Option(*names, help=text, rich_help_panel=group, **settings)
+
+
+def number(group: str, text: str, least: float, **settings: Any) -> Any:
+    """An option that takes a number of at least `least`; `settings` are typer's, such as `max`."""
+    return option(group, text, min=least, metavar="NUMBER", **settings)
+
+
+def argument(name: str, text: str) -> Any:
+    """An argument as help names it; its group is the input's."""
+    return typer.Argument(metavar=name, help=text, rich_help_panel=INPUT)
+
+
+Bits = Literal["1", "2", "3", "4", "8", "32"]
+"""Bits a weight: `quantizer.BIT_WIDTHS`, and 32 for no quantizer. Spelled out, since `predict` starts without it."""
+
+ImagesOption = Annotated[
+    Path, option(INPUT, "Folder with one sub-folder of photos per class.", metavar="FOLDER")
+]
+LabelsOption = Annotated[
+    Path | None,
+    option(INPUT, "CSV file with the columns path,label instead of sub-folders.", metavar="FILE"),
+]
+PromptOption = Annotated[Path, option(INPUT, "Prompt file to use.", metavar="FILE")]
+OwnBackboneOption = Annotated[
+    str | None,
+    option(
+        INPUT,
+        "Backbone: an installed name (QPE_BACKBONES names their folder) or a bundle's folder; by default the "
+        "one that the prompt file names.",
+        metavar="NAME",
+    ),
+]
+BackboneOption = Annotated[
+    str,
+    option(
+        INPUT,
+        "Backbone: an installed name (QPE_BACKBONES names their folder) or a bundle's folder.",
+        metavar="NAME",
+    ),
+]
+ForceOption = Annotated[
+    bool,
+    option(OUTPUT, "Replace the file even if it is another task's.", "--force"),
+]
+JsonOption = Annotated[bool, option(OUTPUT, "Print JSON on stdout, the rest on stderr.", "--json")]
+ProviderOption = Annotated[
+    str,
+    option(
+        MACHINE,
+        "Execution provider of onnxruntime: cpu, cuda, ... ; auto picks one and says which.",
+        metavar="NAME",
+    ),
+]
+ThreadsOption = Annotated[
+    int,
+    number(MACHINE, "Threads within an operator; 0 takes one for each core.", 0),
+]
+MaxMemoryOption = Annotated[
+    float | None,
+    number(MACHINE, "Limit on resident memory, in MB; too little is an error.", 1),
+]

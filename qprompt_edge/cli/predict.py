@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Annotated
 
-import click
+import typer
 
 from qprompt_edge.cache import cache_folder
 from qprompt_edge.cli.output import counted, emit, fail, percent, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
-    PATH,
-    json_option,
-    max_memory_option,
-    number_option,
-    own_backbone_option,
-    prompt_option,
-    provider_option,
-    threads_option,
+    INPUT,
+    OUTPUT,
+    JsonOption,
+    MaxMemoryOption,
+    OwnBackboneOption,
+    PromptOption,
+    ProviderOption,
+    ThreadsOption,
+    argument,
+    number,
+    option,
 )
 from qprompt_edge.data.photos import list_images
 from qprompt_edge.memory import check_limit, fit_activations
@@ -28,60 +32,50 @@ from qprompt_runtime.errors import ImageError, PhotosError
 from qprompt_runtime.text import printable
 
 
-@click.command("predict")
-@click.argument("images", type=PATH, nargs=-1, required=True)
-@prompt_option
-@own_backbone_option
-@click.option("--classes", help="Class names that replace the prompt's own, as a,b,c.")
-@number_option("--top-k", int, "Classes to name for each photo.", 1, default=1)
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV on stdout: image,label,probability.")
-@provider_option
-@threads_option
-@max_memory_option
-@json_option
 @reported
 def command(
-    images: Sequence[Path],
-    prompt: Path,
-    backbone: str | None,
-    classes: str | None,
-    top_k: int,
-    as_csv: bool,
-    provider: str,
-    threads: int,
-    max_memory: float | None,
-    as_json: bool,
+    images: Annotated[list[Path], argument("IMAGES", "Image files, or folders of them.")],
+    prompt: PromptOption = Path("prompt.qpt"),
+    backbone: OwnBackboneOption = None,
+    classes: Annotated[
+        str | None, option(INPUT, "Class names that replace the prompt's own, as a,b,c.", metavar="LIST")
+    ] = None,
+    top_k: Annotated[int, number(OUTPUT, "Classes to name for each photo.", 1)] = 1,
+    as_csv: Annotated[bool, option(OUTPUT, "Print CSV: image,label,probability.", "--csv")] = False,
+    as_json: JsonOption = False,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = 0,
+    max_memory: MaxMemoryOption = None,
 ) -> None:
-    """Classify IMAGES: image files, or folders of them. With --json, one line for each.
+    """Classify photos with a prompt.
+
+    A terminal shows a table. A file or a pipe gets a line for each photo as soon as it is done: the photo, the label and its probability, with tabs between them; with --top-k more labels and probabilities follow. With --json, each line is a JSON object.
 
     Example: qprompt-edge predict new.jpg more/ --prompt belt.qpt --top-k 3
     """
     if as_json and as_csv:
-        raise click.BadParameter("choose one of --json and --csv")
+        raise typer.BadParameter("choose one of --json and --csv")
     names = None if classes is None else _names(classes)
     paths = list_images(images)
     classifier = PromptClassifier.load(
         prompt, backbone, classes=names, provider=provider, threads=threads, cache=cache_folder() / "classes"
     )
     fit_activations(classifier.backbone, max_memory, tuning=False)
+    as_table = not (as_json or as_csv) and sys.stdout.isatty()
     rows, unread = [], 0
-    writer = csv.writer(sys.stdout)
     if as_csv:
-        writer.writerow(["image", "label", "probability"])
+        _write_csv([["image", "label", "probability"]])
     with progress_reporter() as reporter:
         for done, (path, answer) in enumerate(_answers(classifier, paths, top_k), start=1):
             if isinstance(answer, ImageError):
                 unread += 1
                 _refuse(path, answer, as_json)
-                continue
-            pairs = list(zip(answer.labels, answer.probabilities, strict=True))
-            if as_json:
-                predictions = [{"label": label, "probability": value} for label, value in pairs]
-                emit({"image": str(path), "predictions": predictions})
-            elif as_csv:
-                writer.writerows([path, label, f"{value:.6f}"] for label, value in pairs)
+            elif as_table:
+                named = zip(answer.labels, answer.probabilities, strict=True)
+                rows.append([str(path), ", ".join(f"{label} {percent(value)}" for label, value in named)])
             else:
-                rows.append([str(path), ", ".join(f"{label} {percent(value)}" for label, value in pairs)])
+                _write(path, answer, as_json, as_csv)
+            if not (as_json or as_csv):
                 reporter.stage("classifying", done, len(paths))
     check_limit(max_memory, "classifying")
     if rows:
@@ -90,8 +84,27 @@ def command(
         message = f"{unread} of {len(paths)} files could not be read"
         if as_json or as_csv:  # each was reported in its place
             say(message)
-            raise click.exceptions.Exit(1)
+            raise typer.Exit(1)
         fail(message, as_json=False)
+
+
+def _write(path: Path, answer: Prediction, as_json: bool, as_csv: bool) -> None:
+    """One photo's answer, as soon as it is there, for whatever reads our output."""
+    pairs = list(zip(answer.labels, answer.probabilities, strict=True))
+    if as_json:
+        predictions = [{"label": label, "probability": value} for label, value in pairs]
+        emit({"image": str(path), "predictions": predictions})
+    elif as_csv:
+        _write_csv([str(path), label, f"{value:.6f}"] for label, value in pairs)
+    else:  # a tab within a name would be shown as \t
+        cells = (cell for label, value in pairs for cell in (printable(label), f"{value:.6f}"))
+        sys.stdout.write("\t".join((printable(path), *cells)) + "\n")
+        sys.stdout.flush()
+
+
+def _write_csv(rows: Iterable[list[str]]) -> None:
+    csv.writer(sys.stdout).writerows(rows)
+    sys.stdout.flush()
 
 
 def _names(classes: str) -> list[str]:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
-import click
-from rich.markdown import Markdown
+import typer
 
-from qprompt_edge.cli.output import console, counted, emit, progress_reporter, reported, say
+from qprompt_edge.cli.output import console, counted, emit, progress_reporter, reported, say, show
 from qprompt_edge.cli.parameters import (
-    backbone_option,
-    json_option,
-    max_memory_option,
-    number_option,
-    path_option,
-    provider_option,
+    DEFAULT_BACKBONE,
+    INPUT,
+    MACHINE,
+    OUTPUT,
+    TRAINING,
+    BackboneOption,
+    JsonOption,
+    MaxMemoryOption,
+    ProviderOption,
+    number,
+    option,
 )
 from qprompt_edge.reproduction.executors import BackboneChoice
 from qprompt_edge.reproduction.experiment import Experiment, needs_deep
 from qprompt_edge.reproduction.jobs import Job
-from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT, PROTOCOLS
+from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT
 from qprompt_edge.reproduction.plots import check_plots
 from qprompt_edge.reproduction.protocols import base_to_new, few_shot, transfer
 from qprompt_edge.reproduction.recipes import RECIPES
@@ -31,6 +37,8 @@ from qprompt_edge.reproduction.tables import points
 from qprompt_runtime.files import check_writable
 
 EVERY_METHOD = "all"
+Protocol = Literal["base2new", "few-shot", "cross-dataset", "domain"]
+"""As `measures.PROTOCOLS`."""
 
 
 def _numbers(text: str, least: int) -> list[int]:
@@ -38,9 +46,9 @@ def _numbers(text: str, least: int) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,3") from None
+        raise typer.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,3") from None
     if min(numbers) < least:
-        raise click.BadParameter(f"{text!r} has a number below {least}")
+        raise typer.BadParameter(f"{text!r} has a number below {least}")
     return list(dict.fromkeys(numbers))
 
 
@@ -51,63 +59,66 @@ def _methods(text: str) -> list[str]:
     names = list(dict.fromkeys(text.split(",")))
     unknown = next((name for name in names if name not in RECIPES), None)
     if unknown is not None:
-        raise click.BadParameter(f"unknown method {unknown!r}; known are all, {', '.join(RECIPES)}")
+        raise typer.BadParameter(f"unknown method {unknown!r}; known are all, {', '.join(RECIPES)}")
     return names
 
 
-@click.command("reproduce")
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    required=True,
-    help="Data set: a name of docs/datasets.md, or NAME=FOLDER of class folders; repeatable.",
-)
-@path_option("--out", "Folder of the results; the same command goes on in it.", required=True)
-@click.option(
-    "--protocol",
-    type=click.Choice(PROTOCOLS),
-    default=BASE_TO_NEW,
-    help="cross-dataset and domain train on the first --set.",
-)
-@click.option("--methods", default="zero-shot,coop,qcoop-1", metavar="LIST", help="Comma-separated, or all.")
-@click.option("--seeds", default="1,2,3", metavar="LIST", help="One draw and one training each.")
-@click.option(
-    "--shots",
-    default="16",
-    metavar="LIST",
-    help="Photos of each class to train on; few-shot takes a list.",
-)
-@path_option("--data", "Folder that holds the named data sets.")
-@backbone_option
-@number_option("--epochs", int, "Replaces each method's own: 50 for contexts, 10 for deep prompts.", 1)
-@number_option("--lr", float, "Replaces each method's own.", 0)
-@number_option("--jobs", int, "Jobs side by side; 0 takes one for each core.", 0, default=0)
-@click.option("--ray", help="Run on this Ray cluster instead: an address, auto, or local.")
-@path_option("--report", "Markdown file to write; OUT/results.md by default.")
-@click.option("--plots", is_flag=True, help="Draw plots beside the report.")
-@provider_option
-@max_memory_option
-@json_option
 @reported
 def command(
-    sets: Sequence[str],
-    out: Path,
-    protocol: str,
-    methods: str,
-    seeds: str,
-    shots: str,
-    data: Path | None,
-    backbone: str,
-    epochs: int | None,
-    lr: float | None,
-    jobs: int,
-    ray: str | None,
-    report: Path | None,
-    plots: bool,
-    provider: str,
-    max_memory: float | None,
-    as_json: bool,
+    sets: Annotated[
+        list[str],
+        option(
+            INPUT,
+            "Data set: a name of docs/datasets.md, or NAME=FOLDER of class folders; may be given several times.",
+            "--set",
+            metavar="NAME",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        option(
+            OUTPUT, "Folder of the results; the same command goes on in it.", "--out", "-o", metavar="FOLDER"
+        ),
+    ],
+    data: Annotated[
+        Path | None, option(INPUT, "Folder that holds the named data sets.", metavar="FOLDER")
+    ] = None,
+    backbone: BackboneOption = DEFAULT_BACKBONE,
+    protocol: Annotated[
+        Protocol, option(TRAINING, "Protocol; cross-dataset and domain train on the first --set.")
+    ] = "base2new",
+    methods: Annotated[
+        str, option(TRAINING, "Methods to compare, as a,b,c; or all.", metavar="LIST")
+    ] = "zero-shot,coop,qcoop-1",
+    seeds: Annotated[
+        str, option(TRAINING, "Random seeds; one draw and one training each.", metavar="LIST")
+    ] = "1,2,3",
+    shots: Annotated[
+        str, option(TRAINING, "Photos of each class to train on; few-shot takes a list.", metavar="LIST")
+    ] = "16",
+    epochs: Annotated[
+        int | None,
+        number(
+            TRAINING,
+            "Passes over the photos; by default each method's own: 50 for contexts, 10 for deep prompts.",
+            1,
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None, number(TRAINING, "Peak learning rate; by default each method's own.", 0)
+    ] = None,
+    report: Annotated[
+        Path | None, option(OUTPUT, "Markdown file to write; OUT/results.md by default.", metavar="FILE")
+    ] = None,
+    plots: Annotated[bool, option(OUTPUT, "Draw plots beside the report.", "--plots")] = False,
+    as_json: JsonOption = False,
+    jobs: Annotated[int, number(MACHINE, "Jobs side by side; 0 takes one for each core.", 0)] = 0,
+    ray: Annotated[
+        str | None,
+        option(MACHINE, "Ray cluster to run on instead: an address, auto, or local.", metavar="ADDRESS"),
+    ] = None,
+    provider: ProviderOption = "auto",
+    max_memory: MaxMemoryOption = None,
 ) -> None:
     """Run one of the paper's protocols.
 
@@ -131,14 +142,25 @@ def command(
     with progress_reporter() as reporter:
         store = experiment.run(out, processes=jobs or os.cpu_count() or 1, ray=ray, reporter=reporter)
     written = write_report(store, report or out / "results.md", plots=plots)
-    console().print(Markdown(written.tables))
+    _print_tables(written.tables, aside=as_json)
     for verdict in written.verdicts:
         difference = verdict.difference
         interval = f"{points(difference.value)}, {points(difference.low)} to {points(difference.high)}"
-        say(f"{verdict.verdict}: {verdict.claim.text} ({interval})")
+        show(f"{verdict.verdict}: {verdict.claim.text} ({interval})", aside=as_json)
     say(f"{counted(len(written.outcomes), 'job')}; the report is {written.path}")
     if as_json:
         emit(written.summary)
+
+
+def _print_tables(tables: str, *, aside: bool) -> None:
+    """Markdown drawn on a terminal, as it is elsewhere."""
+    stream = sys.stderr if aside else sys.stdout
+    if not stream.isatty():
+        typer.echo(tables, err=aside)
+        return
+    from rich.markdown import Markdown
+
+    console(stderr=aside).print(Markdown(tables))
 
 
 def plan(
@@ -151,14 +173,14 @@ def plan(
     """The jobs of a protocol.
 
     Raises:
-        click.BadParameter: A protocol with one number of shots got several, or one with a source has no target.
+        typer.BadParameter: A protocol with one number of shots got several, or one with a source has no target.
     """
     if protocol == FEW_SHOT:
         return few_shot(methods, sets, shots, seeds)
     if len(shots) != 1:
-        raise click.BadParameter(f"--protocol {protocol} takes one number of --shots, got {len(shots)}")
+        raise typer.BadParameter(f"--protocol {protocol} takes one number of --shots, got {len(shots)}")
     if protocol == BASE_TO_NEW:
         return base_to_new(methods, sets, shots[0], seeds)
     if len(sets) < 2:
-        raise click.BadParameter(f"--protocol {protocol} needs a --set to train on and another to judge by")
+        raise typer.BadParameter(f"--protocol {protocol} needs a --set to train on and another to judge by")
     return transfer(protocol, methods, sets[0], sets[1:], shots[0], seeds)

@@ -1,0 +1,41 @@
+"""An existing file is replaced only by a prompt for the same classes, or with `--force`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from qprompt_runtime.errors import OutputError, QPromptError
+from qprompt_runtime.prompt_file import PromptFile
+from qprompt_runtime.text import printable
+
+_NAMED = 5
+
+
+def check_replaceable(
+    out: Path, labels: Callable[[], Iterable[str]], read: Callable[[Path], PromptFile]
+) -> None:
+    """Refuse to write over a file that is not this task's own; what a file is, its content decides.
+
+    Args:
+        out: Where the prompt shall stand.
+        labels: Gives the labels of the prompt that shall stand there; called only if a prompt stands there now.
+        read: Reads the prompt in a file.
+
+    Raises:
+        OutputError: A file stands at `out` that holds no prompt, or one for other classes.
+    """
+    if not out.is_file():
+        return
+    try:
+        existing = [name.label for name in read(out).classes]
+    except QPromptError:
+        raise OutputError(
+            f"{printable(out)} exists and is no prompt file; choose another --out, or replace it with --force"
+        ) from None
+    if set(existing) != set(labels()):
+        more = f" and {len(existing) - _NAMED} more" if len(existing) > _NAMED else ""
+        raise OutputError(
+            f"{printable(out)} exists and is another task's prompt, for the classes "
+            f"{', '.join(map(printable, existing[:_NAMED]))}{more}; choose another --out, or replace it with --force"
+        )

@@ -1,0 +1,162 @@
+"""Results go to stdout, messages to stderr; a file of another task is not replaced."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import assert_refused
+from scenes import CLASSES, write_photos
+
+from qprompt_runtime.prompt_file import read_prompt_file
+
+
+@pytest.fixture
+def prompt(run, photos, tmp_path) -> Path:
+    path = tmp_path / "made.qpt"
+    assert run("adapt", photos, "-o", path, "--epochs", 1).code == 0
+    return path
+
+
+# ---------------------------------------------------------------------- stdout and stderr
+
+
+def test_predict_writes_a_row_for_each_photo(run, photos, prompt):
+    (photos / "bad.jpg").write_text("no photo")
+    result = run("predict", photos, "--prompt", prompt, "--top-k", 2)
+    rows = [line.split("\t") for line in result.out.splitlines()]
+    assert len(rows) == 18
+    for path, first, probability, second, less in rows:
+        assert Path(path).is_file()
+        assert {first, second} <= set(CLASSES)
+        assert 1 >= float(probability) >= float(less) >= 0
+    assert result.code == 1
+    assert result.err.splitlines()[-1] == "error: 1 of 19 files could not be read"
+
+
+def test_a_row_is_written_as_soon_as_its_photo_is_done(run, photos, prompt, monkeypatch, capsys):
+    from qprompt_runtime.classifier import PromptClassifier
+
+    plain, seen = PromptClassifier.predict, []
+
+    def watched(self, *arguments):
+        seen.append(capsys.readouterr().out.count("\n"))
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(PromptClassifier, "predict", watched)
+    assert run("predict", photos, "--prompt", prompt).code == 0
+    assert seen == [0] + [1] * 17
+
+
+def test_predict_draws_a_table_on_a_terminal(run, photos, prompt, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    result = run("predict", photos / CLASSES[0] / "00.png", "--prompt", prompt)
+    title, headings, row = re.sub(r"\x1b\[\d*m", "", result.out).splitlines()
+    assert (title.strip(), headings.split()) == ("1 photo", ["image", "class"])
+    assert row.rstrip().endswith("%")
+
+
+def test_a_name_with_a_tab_stays_one_cell(run, tmp_path):
+    photos = write_photos(tmp_path / "photos", classes=("a\tb", "plain"))
+    out = tmp_path / "p.qpt"
+    assert run("adapt", photos, "--out", out, "--epochs", 1).code == 0
+    rows = run("predict", photos, "--prompt", out).out.splitlines()
+    assert all(row.count("\t") == 2 for row in rows)
+
+
+def test_adapt_puts_its_verdict_on_stdout_and_the_file_on_stderr(run, photos, tmp_path):
+    result = run("adapt", photos, "--out", tmp_path / "p.qpt", "--epochs", 1)
+    assert "zero-shot" in result.out
+    assert "Too few photos to say" in result.out
+    assert result.err.startswith("wrote ")
+
+
+def test_json_stands_alone_on_stdout(run, photos, prompt):
+    for command in (("eval", "--images", photos, "--prompt", prompt), ("inspect", prompt), ("backbones",)):
+        plain, as_json = run(*command), run(*command, "--json")
+        assert plain.out
+        assert as_json.json
+        assert as_json.err == plain.out + plain.err
+
+
+# ---------------------------------------------------------------------- adapt's folder
+
+
+def test_the_folder_is_an_argument_or_an_option(run, photos, tmp_path):
+    assert run("adapt", photos, "-o", tmp_path / "a.qpt", "--epochs", 1).code == 0
+    assert run("adapt", "--images", photos, "-o", tmp_path / "b.qpt", "--epochs", 1).code == 0
+    assert (tmp_path / "a.qpt").read_bytes() == (tmp_path / "b.qpt").read_bytes()
+    twice = run("adapt", photos, "--images", photos)
+    assert (twice.code, twice.out) == (2, "")
+    assert "once" in twice.err
+    none = run("adapt")
+    assert none.code == 2
+    assert "PHOTOS is missing" in none.err
+
+
+# ---------------------------------------------------------------------- files that stand there already
+
+
+def test_the_same_task_replaces_its_own_file(run, photos, prompt):
+    assert run("adapt", photos, "--out", prompt, "--epochs", 2, "--seed", 2).code == 0
+
+
+def test_another_task_needs_force(run, prompt, tmp_path):
+    before = prompt.read_bytes()
+    others = write_photos(tmp_path / "others", classes=("cat", "dog"))
+    refused = run("adapt", others, "--out", prompt, "--epochs", 1, "--json")
+    assert_refused(refused, prompt.name, *CLASSES, "--force")
+    assert prompt.read_bytes() == before
+    assert run("adapt", others, "--out", prompt, "--epochs", 1, "--force").code == 0
+    assert [name.label for name in read_prompt_file(prompt).classes] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("content", [b"", b"my thesis", b"\xd9\xd9\xf7"])
+def test_what_is_no_prompt_file_needs_force(run, photos, tmp_path, content):
+    out = tmp_path / "p.qpt"
+    out.write_bytes(content)
+    assert_refused(run("adapt", photos, "--out", out, "--json"), "no prompt file", "--force")
+    assert out.read_bytes() == content
+    assert run("adapt", photos, "--out", out, "--epochs", 1, "--force").code == 0
+
+
+def test_convert_replaces_by_the_same_rule(run, prompt, tmp_path):
+    out = tmp_path / "p.safetensors"
+    assert run("convert", prompt, "-o", out).code == 0
+    assert run("convert", prompt, "-o", out, "--bits", 4).code == 0
+    before = out.read_bytes()
+    refused = run("convert", prompt, "-o", out, "--classes", "cat,dog", "--json")
+    assert_refused(refused, "p.safetensors", CLASSES[0], "--force")
+    assert out.read_bytes() == before
+    assert run("convert", prompt, "-o", out, "--classes", "cat,dog", "--force").code == 0
+    out.write_text("notes")
+    assert_refused(run("convert", prompt, "-o", out, "--json"), "no prompt file", "--force")
+
+
+# ---------------------------------------------------------------------- inspect
+
+
+def test_inspect_is_a_page(run, prompt):
+    page = run("inspect", prompt).out
+    assert page.startswith(f"{prompt}: a prompt for 3 classes, {prompt.stat().st_size} bytes\n")
+    for line in ("What it tells apart", "What was tuned", "What it runs on"):
+        assert f"\n\n{line}\n" in page
+    assert all(label in page for label in CLASSES)
+    assert "[learned vectors] [class]." in page
+
+
+def test_inspect_names_only_the_first_of_many_classes(run, prompt, tmp_path):
+    out = tmp_path / "many.qpt"
+    names = ",".join(f"thing{i}" for i in range(100))
+    assert run("convert", prompt, "-o", out, "--classes", names).code == 0
+    page = run("inspect", out).out
+    assert "thing39, and 60 more" in page
+    assert "thing40" not in page
+
+
+def test_inspect_a_bundle_is_a_page(run):
+    page = run("inspect", "tiny").out
+    for words in ("What goes in and out", "64 x 64 pixels", "How it is stored", "tokenizer.json"):
+        assert words in page
+    assert max(map(len, page.splitlines())) < 200
