@@ -86,7 +86,7 @@ def test_the_verdict_does_not_advise_what_the_method_refuses(run, tmp_path):
         0,
     )
     advised = {
-        method: "--contexts per-class" in run("adapt", *options, "--bits", 32, "--method", method).err
+        method: "--contexts per-class" in run("adapt", *options, "--bits", 32, "--method", method).out
         for method in ("qcoop", "qmaple")
     }
     assert advised == {"qcoop": True, "qmaple": False}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -64,6 +63,8 @@ for _name in _MODULES:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # takes longer than the whole command line
+
         show(f"qprompt-edge {version('qprompt-edge')}")
         raise typer.Exit
 

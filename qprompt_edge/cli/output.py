@@ -11,7 +11,7 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
@@ -22,6 +22,7 @@ from qprompt_runtime.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 P = ParamSpec("P")
 
@@ -157,24 +158,40 @@ def progress_reporter() -> Iterator[Reporter]:
     if not sys.stderr.isatty():
         yield _plain_reporter()
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.text import Text
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+        tasks: dict[str, TaskID] = {}
 
-    columns = (
+        def stage(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                if done >= total:  # over before anything was shown: one photo needs no bar
+                    return
+                if not bars:
+                    bars.append(stack.enter_context(_bars()))
+                tasks[name] = bars[0].add_task(name, total=total)
+            bars[0].update(tasks[name], completed=done, total=total)
+
+        def note(line: str) -> None:
+            if bars:
+                from rich.text import Text
+
+                bars[0].console.print(Text(line))
+            else:
+                say(line)
+
+        yield Reporter(stage=stage, note=note)
+
+
+def _bars() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
+        console=console(stderr=True),
     )
-    with Progress(*columns, console=console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def stage(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done, total=total)
-
-        yield Reporter(stage=stage, note=lambda line: bars.console.print(Text(line)))
 
 
 def _plain_reporter() -> Reporter:

@@ -19,15 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 
 from qprompt_runtime.errors import BundleError, TextError
 from qprompt_runtime.manifest import TextLayout
 
-_WORDS = regex.compile(
-    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE
-)
+_WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 _END_OF_WORD = "</w>"
 
 
@@ -67,9 +64,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start and end token."""
+        import regex  # a predict whose class features are in the cache starts without it
+
         return [
             self._ids[part]
-            for word in _WORDS.findall(clean(text))
+            for word in regex.findall(_WORDS, clean(text), regex.IGNORECASE)
             for part in self._merge("".join(self._letters[byte] for byte in word.encode()))
         ]
 
