@@ -8,7 +8,7 @@ what is already there is not fetched again: the distribution's arm64 Python, `qe
 this checkout's wheel with ready-made aarch64 wheels of its dependencies, installed the way docs/devices.md says for a device
 without a network. pip may take wheels only, so that nothing is compiled.
 
-Both sides tune the embedded backbone `tiny` on examples/photos with one thread and `--max-memory 512`. It fails if the emulated
+Both sides tune the embedded backbone on examples/photos with one thread and `--max-memory 512`. It fails if the emulated
 side does not end; if a process of it needs more than 512 MB (the kernel refuses to allocate more, and the peak of resident
 memory is measured, the emulator included); if its accuracy on the hold-out, tuned or zero-shot, differs by more than one point; or
 if the emulated side's prompt file gives more than one photo in a hundred another label here than there. The last line is all

@@ -154,7 +154,7 @@ def measure(backbone: Backbone, names: Sequence[str], work: Work) -> dict[str, A
 def main() -> None:
     """Run some parts from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--backbone", default="tiny")
+    parser.add_argument("--backbone", default="small")
     parser.add_argument("--names", help="class names, separated by commas")
     parser.add_argument("--classes", type=int, default=10, help="how many to make up without --names")
     parser.add_argument("--tokens", default="1", help="token counts of made-up names, such as 1,1,2")

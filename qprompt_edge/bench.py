@@ -30,6 +30,7 @@ from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.classifier import softmax
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.manifest import Manifest
@@ -124,7 +125,7 @@ class BenchResult:
 
 
 def bench(
-    backbone: str | Path = "tiny",
+    backbone: str | Path = DEFAULT_BACKBONE,
     *,
     classes: int = 10,
     repeats: int = 20,

@@ -21,6 +21,7 @@ from scenes import write_photos
 
 from qprompt_edge.cli import main
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.deep_backbone import DeepBackbone
 
 _MOVED = {
@@ -70,10 +71,19 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     _move_home(monkeypatch, tmp_path_factory.mktemp("hermetic"))
 
 
+TINY_FOLDER = Path(__file__).parent.parent / "exporters" / "backbones" / "tiny"
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Backbone:
-    """The shipped backbone."""
-    return Backbone.load("tiny")
+    """The quickest backbone, for tests that would say the same of any other."""
+    return Backbone.load(TINY_FOLDER)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Backbone:
+    """The backbone that comes with the package, the default of every command."""
+    return Backbone.load(DEFAULT_BACKBONE)
 
 
 @pytest.fixture

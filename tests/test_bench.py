@@ -30,10 +30,10 @@ def test_every_kind_of_work_is_timed(measured):
     assert (result.classes, result.repeats) == (3, 2)
 
 
-def test_it_says_what_it_was_measured_on(measured, tiny):
+def test_it_says_what_it_was_measured_on(measured, shipped):
     result, _ = measured
-    assert result.manifest == tiny.manifest
-    assert result.provider == Backbone.load("tiny").provider
+    assert result.manifest == shipped.manifest
+    assert result.provider == shipped.provider
     assert result.machine.processor
     assert result.machine.cores >= 1
     assert result.machine.threads == 1

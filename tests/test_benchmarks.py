@@ -165,7 +165,7 @@ def test_our_side_runs_without_torch() -> None:
 
 
 def test_our_side_times_every_part() -> None:
-    command = [sys.executable, "-m", "benchmarks.our_steps", "--backbone", "tiny", "--threads", "1"]
+    command = [sys.executable, "-m", "benchmarks.our_steps", "--backbone", "small", "--threads", "1"]
     options = ["--repeats", "2", "--warm-up", "0", "--classes", "3", "--parts", "text,trainer,classes,photos"]
     answer = run([*command, *options], threads=1).answer
     assert {name: len(times_) for name, times_ in answer["seconds"].items()} == dict.fromkeys(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY_FOLDER
 from prompts import TINY
 
 from qprompt_edge.tuning.ptq import make_group
@@ -29,7 +30,7 @@ def no_text_tower(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def features(prompt: PromptFile, cache: Path, classes: list[str] | None = None) -> np.ndarray:
-    return PromptClassifier(prompt, Backbone.load("tiny", threads=1), classes, cache).class_features
+    return PromptClassifier(prompt, Backbone(TINY_FOLDER, threads=1), classes, cache).class_features
 
 
 def test_the_second_time_needs_no_text_tower(

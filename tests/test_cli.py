@@ -105,8 +105,8 @@ def test_a_prompt_for_another_backbone_names_both(run, photos, prompt, tmp_path)
     write_prompt_file(
         other, replace(read_prompt_file(prompt), backbone_name="ViT-B-16", fingerprint=bytes(16))
     )
-    result = run("predict", photos, "--prompt", other, "--backbone", "tiny", "--json")
-    assert_refused(result, "'ViT-B-16'", "'tiny'")
+    result = run("predict", photos, "--prompt", other, "--backbone", "small", "--json")
+    assert_refused(result, "'ViT-B-16'", "'small'")
 
 
 # ---------------------------------------------------------------------- eval, inspect, backbones, export
@@ -138,17 +138,17 @@ def test_inspect_prompt(run, prompt):
 
 def test_inspect_what_is_not_there(run, tmp_path):
     assert_refused(run("inspect", tmp_path / "none.qpt", "--json"), "none.qpt")
-    assert_refused(run("inspect", "no-such-backbone", "--json"), "no-such-backbone", "tiny")
+    assert_refused(run("inspect", "no-such-backbone", "--json"), "no-such-backbone", "small")
 
 
 def test_inspect_bundle(run):
-    assert run("inspect", "tiny", "--json").json["name"] == "tiny"
-    assert run("inspect", "tiny", "--verify", "--json").json["verified"] is True
+    assert run("inspect", "small", "--json").json["name"] == "small"
+    assert run("inspect", "small", "--verify", "--json").json["verified"] is True
 
 
-def test_backbones_lists_tiny(run):
+def test_backbones_lists_the_shipped_one(run):
     (entry,) = run("backbones", "--json").json["backbones"]
-    assert entry["name"] == "tiny"
+    assert entry["name"] == "small"
     assert entry["bytes"] > 10**6
 
 

@@ -180,7 +180,7 @@ def test_a_provider_that_is_not_there(run, photos, tmp_path):
 
 def test_a_backbone_that_is_not_there(run, photos, tmp_path):
     arguments = ("--images", photos, "--out", tmp_path / "p.qpt", "--backbone", "huge", "--json")
-    assert_refused(run("adapt", *arguments), "huge", "tiny")
+    assert_refused(run("adapt", *arguments), "huge", "small")
 
 
 def test_a_work_directory_of_another_task(run, photos, tmp_path):

@@ -21,9 +21,9 @@ def test_json_has_what_the_device_guide_names(run):
     assert set(report["milliseconds"]) == set(kinds)
     for timing in report["milliseconds"].values():
         assert timing["median"] == timing["fastest"] > 0  # of one run
-    manifest = read_manifest(find_bundle("tiny"))
+    manifest = read_manifest(find_bundle("small"))
     assert report["backbone"] == {
-        "name": "tiny",
+        "name": "small",
         "fingerprint": manifest.fingerprint,
         "precision": {"image": manifest.image_graph.precision, "text": manifest.text_graph.precision},
     }
@@ -38,7 +38,7 @@ def test_json_has_what_the_device_guide_names(run):
 def test_people_get_a_table_and_an_estimate(run):
     result = run("bench", "--class-count", 2, "--repeats", 1)
     assert result.code == 0
-    assert "tiny, 2 classes, milliseconds over 1 run" in result.out
+    assert "small, 2 classes, milliseconds over 1 run" in result.out
     assert "median" in result.out
     assert "decoding a JPEG of 12 megapixels" in result.out
     assert "estimate: adapt takes about" in result.out
@@ -46,7 +46,7 @@ def test_people_get_a_table_and_an_estimate(run):
 
 
 def test_one_line_for_what_is_not_there(run, dummy):
-    assert_refused(run("bench", "--backbone", "no-such-backbone", "--json"), "no-such-backbone", "tiny")
+    assert_refused(run("bench", "--backbone", "no-such-backbone", "--json"), "no-such-backbone", "small")
     assert_refused(run("bench", "--backbone", dummy, "--json"), "onnxruntime cannot open", "text.onnx")
     assert_refused(run("bench", "--provider", "abacus", "--json"), "abacus", "cpu")
     assert_refused(run("bench", "--max-memory", 10, "--json"), "--max-memory allows 10;")

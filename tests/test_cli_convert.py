@@ -26,7 +26,7 @@ NAMES = "red square,t-shirt,blue_cross"
 
 @pytest.fixture(scope="module")
 def manifest():
-    return read_manifest(find_bundle("tiny"))
+    return read_manifest(find_bundle("small"))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def coop(tmp_path, width) -> Path:
 def test_coop_is_quantized_as_the_quantizer_does(run, coop, width, manifest, tmp_path, bits):
     out = tmp_path / "made.qpt"
     result = run(
-        "convert", coop, "--out", out, "--backbone", "tiny", "--classes", NAMES, "--bits", bits, "--json"
+        "convert", coop, "--out", out, "--backbone", "small", "--classes", NAMES, "--bits", bits, "--json"
     )
     assert result.code == 0, result.err
     prompt = read_prompt_file(out)
@@ -66,7 +66,7 @@ def test_coop_is_quantized_as_the_quantizer_does(run, coop, width, manifest, tmp
 
 def test_a_converted_coop_predicts(run, coop, photos, tmp_path):
     out = tmp_path / "made.qpt"
-    assert run("convert", coop, "--out", out, "--backbone", "tiny", "--classes", NAMES).code == 0
+    assert run("convert", coop, "--out", out, "--backbone", "small", "--classes", NAMES).code == 0
     assert read_prompt_file(out).groups[0].bits == 1
     lines = run("predict", photos, "--prompt", out, "--json").out.splitlines()
     assert {json.loads(line)["predictions"][0]["label"] for line in lines} <= set(NAMES.split(","))
@@ -75,7 +75,7 @@ def test_a_converted_coop_predicts(run, coop, photos, tmp_path):
 def test_a_context_for_each_class(run, width, tmp_path):
     path, out = tmp_path / "model.pth", tmp_path / "made.qpt"
     path.write_bytes(checkpoint(coop_arrays((3, 4, width))))
-    options = ("--out", out, "--backbone", "tiny", "--json", "--classes")
+    options = ("--out", out, "--backbone", "small", "--json", "--classes")
     assert run("convert", path, *options, NAMES).code == 0
     assert read_prompt_file(out).groups[0].shape == (3, 4, width)
     assert_refused(run("convert", path, *options, "a,b"), "contexts for 3 classes, but 2 were named")
@@ -86,14 +86,14 @@ def test_maple_is_folded(run, width, tmp_path):
     path, out = tmp_path / "model.pth.tar-5", tmp_path / "made.qpt"
     arrays = maple_arrays(2, width, 24)
     path.write_bytes(checkpoint(arrays))
-    result = run("convert", path, "--out", out, "--backbone", "tiny", "--classes", NAMES, "--json")
+    result = run("convert", path, "--out", out, "--backbone", "small", "--classes", NAMES, "--json")
     assert result.code == 0, result.err
     prompt = read_prompt_file(out)
     assert (prompt.method, prompt.template) == ("qmaple-folded", ("of a", "."))
     described = [(group.role, group.shape, group.bits) for group in prompt.groups]
     assert described == [("text-context", (3, 2, width), 4), ("image-prompts", (3, 2, 24), 4)]
     assert (
-        run("convert", path, "--out", out, "--backbone", "tiny", "--classes", NAMES, "--bits", 32).code == 0
+        run("convert", path, "--out", out, "--backbone", "small", "--classes", NAMES, "--bits", 32).code == 0
     )
     exact = read_prompt_file(out)
     np.testing.assert_array_equal(
@@ -105,7 +105,7 @@ def test_maple_is_folded(run, width, tmp_path):
 
 def test_classes_from_a_table(run, coop, tmp_path):
     out, names = tmp_path / "made.qpt", tmp_path / "names.csv"
-    options = (coop, "--out", out, "--backbone", "tiny", "--class-names", names, "--json")
+    options = (coop, "--out", out, "--backbone", "small", "--class-names", names, "--json")
     names.write_text("label,text\nok,good weld\ncat,cat\n", encoding="utf-8")
     assert run("convert", *options).code == 0
     assert [(entry.label, entry.text) for entry in read_prompt_file(out).classes] == [
@@ -122,7 +122,7 @@ def test_tensors_of_a_checkpoint_as_safetensors(run, width, tmp_path):
     path, out = tmp_path / "weights.safetensors", tmp_path / "made.qpt"
     arrays = coop_arrays((4, width))
     path.write_bytes(save(arrays))
-    options = ("--out", out, "--backbone", "tiny", "--classes", NAMES, "--bits", 32, "--json")
+    options = ("--out", out, "--backbone", "small", "--classes", NAMES, "--bits", 32, "--json")
     assert run("convert", path, *options).code == 0
     np.testing.assert_array_equal(read_prompt_file(out).groups[0].values(), arrays["ctx"].astype(np.float32))
     path.write_bytes(save({"ctx": np.ones((4, width), np.int32)}))
@@ -192,20 +192,20 @@ def test_damaged_safetensors(run, tmp_path):
 
 def test_what_a_checkpoint_does_not_say_is_asked_for(run, coop, tmp_path):
     out = ("--out", tmp_path / "a.qpt", "--json")
-    tiny = ("--backbone", "tiny")
+    small = ("--backbone", "small")
     assert_refused(run("convert", coop, *out, "--classes", NAMES), "model.pth.tar-50: ", "--backbone")
-    assert_refused(run("convert", coop, *out, *tiny), "--classes a,b,c or --class-names FILE")
-    assert_refused(run("convert", coop, *out, *tiny, "--classes", "a,,b"), "none of them empty")
-    assert_refused(run("convert", coop, *out, *tiny, "--classes", "a,a"), "given twice")
-    assert_refused(run("convert", coop, *out, *tiny, "--classes", "a," + "long " * 99), "shorter text")
+    assert_refused(run("convert", coop, *out, *small), "--classes a,b,c or --class-names FILE")
+    assert_refused(run("convert", coop, *out, *small, "--classes", "a,,b"), "none of them empty")
+    assert_refused(run("convert", coop, *out, *small, "--classes", "a,a"), "given twice")
+    assert_refused(run("convert", coop, *out, *small, "--classes", "a," + "long " * 99), "shorter text")
     assert_refused(run("convert", coop, *out, "--backbone", "none", "--classes", "a"), "no backbone 'none'")
     assert not (tmp_path / "a.qpt").exists()
 
 
 def test_another_width_and_another_backbone(run, width, tmp_path):
-    path, out = tmp_path / "model.pth", ("--out", tmp_path / "a.qpt", "--backbone", "tiny", "--json")
+    path, out = tmp_path / "model.pth", ("--out", tmp_path / "a.qpt", "--backbone", "small", "--json")
     path.write_bytes(checkpoint(coop_arrays((4, width + 1))))
-    assert_refused(run("convert", path, *out, "--classes", "a"), f"{width + 1} wide", f"'tiny' {width}")
+    assert_refused(run("convert", path, *out, "--classes", "a"), f"{width + 1} wide", f"'small' {width}")
     write_prompt_file(tmp_path / "other.qpt", TINY)
     assert_refused(run("convert", tmp_path / "other.qpt", *out), "tuned for backbone 'tiny' (00010203)")
 
@@ -220,7 +220,7 @@ def test_what_is_no_source_or_no_target(run, coop, tmp_path):
     }.items():
         (tmp_path / "odd").write_bytes(content)
         assert_refused(
-            run("convert", tmp_path / "odd", *out, "--backbone", "tiny", "--classes", "a"), "odd: ", words
+            run("convert", tmp_path / "odd", *out, "--backbone", "small", "--classes", "a"), "odd: ", words
         )
     assert_refused(run("convert", tmp_path / "none", *out), "cannot be read: No such file")
     assert_refused(run("convert", coop, "--out", tmp_path / "a.npz", "--json"), ".qpt or .safetensors")
@@ -231,7 +231,7 @@ def test_what_is_no_source_or_no_target(run, coop, tmp_path):
 def test_weights_beyond_half_precision(run, width, tmp_path):
     path, out = tmp_path / "model.pth", tmp_path / "a.qpt"
     path.write_bytes(checkpoint({"ctx": np.full((4, width), 1e6, "<f4")}))
-    options = (path, "--out", out, "--backbone", "tiny", "--classes", "a", "--json")
+    options = (path, "--out", out, "--backbone", "small", "--classes", "a", "--json")
     assert_refused(run("convert", *options), "a weight is 1e+06", "--bits 32")
     assert run("convert", *options, "--bits", 32).code == 0
 

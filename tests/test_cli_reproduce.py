@@ -205,7 +205,7 @@ def test_a_folder_of_another_experiment(reproduce: Callable[..., Result]) -> Non
 
 
 def test_a_backbone_and_a_provider_that_are_not_there(reproduce: Callable[..., Result]) -> None:
-    assert_refused(reproduce("odd", "--backbone", "huge", "--json"), "huge", "tiny")
+    assert_refused(reproduce("odd", "--backbone", "huge", "--json"), "huge", "small")
     assert_refused(reproduce("odd", "--provider", "abacus", "--json"), "abacus", "cpu")
     assert_refused(reproduce("odd", "--max-memory", 20, "--json"), "--max-memory")
 

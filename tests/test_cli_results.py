@@ -156,7 +156,7 @@ def test_inspect_names_only_the_first_of_many_classes(run, prompt, tmp_path):
 
 
 def test_inspect_a_bundle_is_a_page(run):
-    page = run("inspect", "tiny").out
-    for words in ("What goes in and out", "64 x 64 pixels", "How it is stored", "tokenizer.json"):
+    page = run("inspect", "small").out
+    for words in ("What goes in and out", "224 x 224 pixels", "How it is stored", "tokenizer.json"):
         assert words in page
     assert max(map(len, page.splitlines())) < 200

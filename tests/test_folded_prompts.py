@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TINY_FOLDER
 from prompts import TINY
 
 from qprompt_edge.tuning import qmaple
@@ -14,7 +15,6 @@ from qprompt_edge.tuning.ptq import make_group
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.bundle import find_bundle
 from qprompt_runtime.classifier import FOLDED, PromptClassifier
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import PromptFileError
@@ -25,7 +25,7 @@ NAMES = ["cat", "fire engine", "teapot", "dog"]
 
 @pytest.fixture(scope="module")
 def deep() -> DeepBackbone:
-    return DeepBackbone(find_bundle("tiny"), threads=1)
+    return DeepBackbone(TINY_FOLDER, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_another_width_is_refused(deep: DeepBackbone, start_point: qmaple.DeepPr
 def test_a_backbone_opened_without_deep_prompts_is_refused(
     deep: DeepBackbone, start_point: qmaple.DeepPrompt
 ) -> None:
-    plain = Backbone(find_bundle("tiny"), threads=1)
+    plain = Backbone(TINY_FOLDER, threads=1)
     with pytest.raises(PromptFileError, match="load it as a DeepBackbone"):
         _ = PromptClassifier(folded_file(deep, start_point, 4), plain).class_features
 

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY_FOLDER
 
 from qprompt_edge.data import photo_stems
 from qprompt_edge.data.photo_stems import PhotoStems
-from qprompt_runtime.bundle import find_bundle
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.images import load_pixels
 
 
 @pytest.fixture
 def backbone() -> DeepBackbone:
-    return DeepBackbone(find_bundle("tiny"), threads=1)
+    return DeepBackbone(TINY_FOLDER, threads=1)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def export_bundle(
     """Export an open_clip model to a bundle.
 
     Args:
-        name: open_clip's model name, or `tiny`.
+        name: open_clip's model name, or an embedded backbone's.
         out: The bundle's folder; must not exist, or be empty.
         pretrained: A pretrained tag; with neither tag nor checkpoint the weights are random.
         checkpoint: A local file of weights.

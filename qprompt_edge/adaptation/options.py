@@ -8,6 +8,7 @@ from pathlib import Path
 from qprompt_edge.tuning import qcoop
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.methods import DEFAULT_TRAINING, METHODS
+from qprompt_runtime.bundle import DEFAULT_BACKBONE
 
 SHARED = "shared"
 CONTEXTS = (SHARED, "per-class")
@@ -32,7 +33,7 @@ class AdaptOptions:
         max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
     """
 
-    backbone: str | Path = "tiny"
+    backbone: str | Path = DEFAULT_BACKBONE
     method: str = qcoop.NAME
     contexts: str = SHARED
     context_init: str = qcoop.CONTEXT_INIT

@@ -11,7 +11,6 @@ from qprompt_edge.adaptation.adapt import LEAST_HOLDOUT, AdaptResult, Holdout, a
 from qprompt_edge.adaptation.options import SHARED, AdaptOptions
 from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, show, table
 from qprompt_edge.cli.parameters import (
-    DEFAULT_BACKBONE,
     INPUT,
     MACHINE,
     OUTPUT,
@@ -32,6 +31,7 @@ from qprompt_edge.cli.replacing import check_replaceable
 from qprompt_edge.data.photos import find_labelled
 from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
+from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
 from qprompt_runtime.prompt_file import read_prompt_file

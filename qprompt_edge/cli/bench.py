@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from qprompt_edge.bench import KINDS, LEAST_CLASSES, PHOTOS_PER_CLASS, BenchResult, bench
 from qprompt_edge.cli.output import counted, emit, progress_reporter, reported, show, table
 from qprompt_edge.cli.parameters import (
-    DEFAULT_BACKBONE,
     INPUT,
     BackboneOption,
     JsonOption,
@@ -17,6 +16,7 @@ from qprompt_edge.cli.parameters import (
     ThreadsOption,
     number,
 )
+from qprompt_runtime.bundle import DEFAULT_BACKBONE
 
 _MOST_CLASSES = 10_000
 

@@ -16,7 +16,9 @@ _GROUP = "qprompt_edge.exporters"
 
 @reported
 def command(
-    model: Annotated[str, option(INPUT, "open_clip's model name, or tiny.", metavar="NAME")],
+    model: Annotated[
+        str, option(INPUT, "open_clip's model name, or an embedded backbone's: small, tiny.", metavar="NAME")
+    ],
     out: Annotated[Path, option(OUTPUT, "Folder to write the bundle to.", "--out", "-o", metavar="FOLDER")],
     pretrained: Annotated[
         str | None, option(INPUT, "Pretrained tag; open_clip fetches it.", metavar="NAME")
@@ -40,8 +42,6 @@ def command(
 
     Example: qprompt-edge export --model ViT-B-16 --pretrained openai --out ./ViT-B-16
     """
-    if not pretrained and not checkpoint and model != "tiny":
-        say("warning: neither --pretrained nor --checkpoint: the weights are random and recognise nothing")
     manifest = _exporter()(
         model,
         out,
@@ -53,6 +53,8 @@ def command(
         licence=licence,
         progress=say,
     )
+    if manifest.random_weights:
+        say("warning: neither --pretrained nor --checkpoint: the weights are random and recognise nothing")
     size = sum(record.bytes for record in read_manifest(out).files.values())
     table(
         f"Parity with torch ({'real photos' if manifest.parity['image_real'] else 'noise'})",

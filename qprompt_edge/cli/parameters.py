@@ -13,8 +13,6 @@ INPUT, TRAINING, OUTPUT, MACHINE = GROUPS = ("Input", "Training", "Output", "Mac
 
 _OTHER = "Other"
 
-DEFAULT_BACKBONE = "tiny"
-
 
 class GroupedCommand(TyperCommand):
     """A command whose help shows its arguments and options in groups, in plain text."""

@@ -12,7 +12,6 @@ import typer
 
 from qprompt_edge.cli.output import console, counted, emit, progress_reporter, reported, say, show
 from qprompt_edge.cli.parameters import (
-    DEFAULT_BACKBONE,
     INPUT,
     MACHINE,
     OUTPUT,
@@ -34,6 +33,7 @@ from qprompt_edge.reproduction.recipes import RECIPES
 from qprompt_edge.reproduction.report import write_report
 from qprompt_edge.reproduction.sets import find_sets
 from qprompt_edge.reproduction.tables import points
+from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.files import check_writable
 
 EVERY_METHOD = "all"

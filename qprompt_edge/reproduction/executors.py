@@ -25,6 +25,7 @@ from qprompt_edge.reproduction.jobs import Job, Outcome
 from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.workbench import Workbench
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import ProviderError, QPromptError
 
@@ -47,7 +48,7 @@ class BackboneChoice:
         max_memory: Most resident memory of a worker in MB of 10^6 bytes; None sets no limit.
     """
 
-    backbone: str | Path = "tiny"
+    backbone: str | Path = DEFAULT_BACKBONE
     deep: bool = False
     provider: str = "auto"
     threads: int = 1

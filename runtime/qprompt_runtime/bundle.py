@@ -20,6 +20,11 @@ from qprompt_runtime.errors import BundleError, OutputError
 from qprompt_runtime.manifest import FileRecord, Manifest
 
 MANIFEST = "manifest.json"
+DEFAULT_BACKBONE = "small"
+"""The shipped backbone that every command takes unless another is named."""
+_NOT_SHIPPED = {
+    "tiny": "; tiny no longer comes with the package, docs/tiny.md says where its bundle lies and how to add it"
+}
 _MANIFEST_LIMIT = 1_000_000
 _SHIPPED = Path(__file__).parent / "backbones"
 _BLOCK = 1 << 20
@@ -56,7 +61,10 @@ def find_bundle(name: str | Path) -> Path:
     names = ", ".join(folder.name for folder in installed_bundles()) or "none"
     if path.is_dir():
         raise BundleError(f"{path} is no backbone bundle: it has no {MANIFEST}")
-    raise BundleError(f"no backbone {str(name)!r}; installed: {names}. Give a bundle's folder, or add one")
+    where = _NOT_SHIPPED.get(str(name), "")
+    raise BundleError(
+        f"no backbone {str(name)!r}; installed: {names}. Give a bundle's folder, or add one{where}"
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:
