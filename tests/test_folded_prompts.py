@@ -15,10 +15,17 @@ from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import find_bundle
-from qprompt_runtime.classifier import FOLDED, PromptClassifier
+from qprompt_runtime.classifier import PromptClassifier, prompt_features
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import PromptFileError
-from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file, write_prompt_file
+from qprompt_runtime.prompt_file import (
+    COUPLED,
+    FOLDED,
+    ClassName,
+    PromptFile,
+    read_prompt_file,
+    write_prompt_file,
+)
 
 NAMES = ["cat", "fire engine", "teapot", "dog"]
 
@@ -55,7 +62,7 @@ def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point:
     labels = np.arange(6) % len(NAMES)
     stems = deep.encode_stem(some_pixels(6))
     objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)
-    for method in (FOLDED, qmaple.COUPLED):
+    for method in (FOLDED, COUPLED):
         weights = qmaple.coupling(method).forward(start_point.learned)
         _, gradients = objective(weights, np.arange(6), 0)
         for name, gradient in gradients.items():
@@ -68,7 +75,7 @@ def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point:
             assert (ahead - behind) / (2 * step) == pytest.approx(length**2, rel=0.1), (method, name)
 
 
-@pytest.mark.parametrize("method", [FOLDED, qmaple.COUPLED])
+@pytest.mark.parametrize("method", [FOLDED, COUPLED])
 @pytest.mark.parametrize("bits", [1, 4, 32])
 def test_learning_lowers_the_loss(
     deep: DeepBackbone, start_point: qmaple.DeepPrompt, method: str, bits: int
@@ -148,9 +155,21 @@ def test_a_backbone_opened_without_deep_prompts_is_refused(
         _ = PromptClassifier(folded_file(deep, start_point, 4), plain).class_features
 
 
-def test_coupled_prompts_are_not_run(deep: DeepBackbone) -> None:
-    arrays = {qmaple.TEXT: (3, 2, 192), qmaple.PROJECTIONS: (3, 192, 193)}
-    groups = tuple(make_group(role, np.ones(shape, np.float32), 32) for role, shape in arrays.items())
-    coupled = replace(TINY, method=qmaple.COUPLED, groups=groups, fingerprint=deep.fingerprint)
-    with pytest.raises(PromptFileError, match="not 'qmaple-coupled'"):
-        _ = PromptClassifier(coupled, deep).class_features
+def test_a_coupled_prompt_runs_as_the_folded_one_that_follows_from_it(
+    deep: DeepBackbone, start_point: qmaple.DeepPrompt
+) -> None:
+    whole = folded_file(deep, start_point, 32)
+    groups = tuple(make_group(role, values, 32) for role, values in start_point.learned.items())
+    coupled = PromptClassifier(replace(whole, method=COUPLED, groups=groups), deep)
+    expected = PromptClassifier(whole, deep)
+    assert np.array_equal(coupled.class_features, expected.class_features)
+    assert np.array_equal(coupled.encode_images(some_pixels(2)), expected.encode_images(some_pixels(2)))
+
+
+def test_a_coupled_prompt_that_was_not_folded_is_refused(
+    deep: DeepBackbone, start_point: qmaple.DeepPrompt
+) -> None:
+    groups = tuple(make_group(role, values, 32) for role, values in start_point.learned.items())
+    coupled = replace(folded_file(deep, start_point, 32), method=COUPLED, groups=groups)
+    with pytest.raises(PromptFileError, match="runs as a folded one"):
+        prompt_features(coupled, deep, coupled.classes)

@@ -23,15 +23,15 @@ from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.tuning import qmaple
 from qprompt_edge.tuning.config import TrainingConfig, settle
 from qprompt_edge.tuning.methods import finished_prompt, make_tuning
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.trainer import Progress, start, train
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features, softmax
+from qprompt_runtime.classifier import prompt_features, prompted_image_features, softmax
 from qprompt_runtime.deep_backbone import DeepBackbone
-from qprompt_runtime.prompt_file import PromptFile, write_prompt_file
+from qprompt_runtime.folding import folded
+from qprompt_runtime.prompt_file import FOLDED, PromptFile, write_prompt_file
 
 LEAST_HOLDOUT = 30
 """Fewer photos than this are too few to say whether adaptation helped."""
@@ -261,7 +261,7 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
     """Zero-shot, adapted and probe on the photos kept away."""
     scale = backbone.manifest.logit_scale
     zero_shot = class_features(backbone, [name.text for name in data.classes])
-    runnable = qmaple.folded(prompt)
+    runnable = folded(prompt)
     adapted = prompt_features(runnable, backbone, prompt.classes)
     seen = data.test_features
     if runnable.method == FOLDED:

@@ -11,11 +11,10 @@ import click
 from qprompt_edge.cli.output import emit, reported, say, table
 from qprompt_edge.cli.parameters import PATH, json_option
 from qprompt_runtime.bundle import MANIFEST, find_bundle, read_manifest, verify_hashes
-from qprompt_runtime.classifier import CONTEXT
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_envelope import FORMAT_VERSION
-from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
+from qprompt_runtime.prompt_file import CONTEXT, PromptFile, read_prompt_file
 
 PROMPT_SUFFIX = ".qpt"
 

@@ -18,10 +18,9 @@ from qprompt_edge.tuning import qcoop, qmaple
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
-from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.errors import BackboneMismatchError, CheckpointError, PromptFileError
 from qprompt_runtime.manifest import Manifest
-from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.prompt_file import FOLDED, Calibration, ClassName, PromptFile, read_prompt_file
 from qprompt_runtime.text import printable
 from qprompt_runtime.tokenizer import Tokenizer, class_tokens
 

@@ -15,8 +15,9 @@ from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_edge.reporter import Reporter
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.classifier import FOLDED, PromptClassifier
+from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.prompt_file import FOLDED
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.tip_adapter import tip_adapter
-from qprompt_edge.tuning import qmaple
 from qprompt_edge.tuning.config import settle
 from qprompt_edge.tuning.methods import METHODS, finished_prompt, make_tuning
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_edge.tuning.trainer import run, start
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features
+from qprompt_runtime.classifier import prompt_features, prompted_image_features
+from qprompt_runtime.folding import folded
 from qprompt_runtime.images import load_pixels
-from qprompt_runtime.prompt_file import ClassName, PromptFile
+from qprompt_runtime.prompt_file import FOLDED, ClassName, PromptFile
 
 _BATCH = 32
 
@@ -147,7 +147,7 @@ class Workbench:
         if recipe.bits_after is not None:
             groups = tuple(make_group(g.role, g.values(), recipe.bits_after) for g in prompt.groups)
             prompt = replace(prompt, groups=groups)
-        judge = PromptJudge(qmaple.folded(prompt), backbone)
+        judge = PromptJudge(folded(prompt), backbone)
         return Learned(judge, prompt.payload_bytes, len(prompt.to_bytes()), state.step)
 
 

@@ -18,11 +18,10 @@ from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import TrainingState
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone
-from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile
+from qprompt_runtime.prompt_file import COUPLED, FOLDED, Calibration, ClassName, PromptFile
 
-METHODS: Mapping[str, str] = {"qcoop": qcoop.NAME, "qmaple": FOLDED, "qmaple-coupled": qmaple.COUPLED}
+METHODS: Mapping[str, str] = {"qcoop": qcoop.NAME, "qmaple": FOLDED, "qmaple-coupled": COUPLED}
 """What can be asked for, and its name in a prompt file."""
 
 _DEEP = TrainingConfig(

@@ -13,7 +13,7 @@ made of them. At 32 bits this is MaPLe.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,35 +22,19 @@ from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import UNCOUPLED, Coupling, TrainingState, codes_of
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import TextError
-from qprompt_runtime.prompt_file import PromptFile
+from qprompt_runtime.folding import fold
+from qprompt_runtime.prompt_file import COUPLED
 from qprompt_runtime.prompt_group import PromptGroup
 from qprompt_runtime.tokenizer import ClassTokens
 
-COUPLED = "qmaple-coupled"
 TEXT, IMAGE, PROJECTIONS = "text-context", "image-prompts", "projections"
 CONTEXT_VECTORS = 2
 
 
-def fold(text: Array, projections: Array) -> Array:
-    """Image prompts of text prompts: V_k = P_k W_k^T + b_k (Khattak et al., CVPR 2023, section 3.2).
-
-    Args:
-        text: float32 [J,n,D].
-        projections: float32 [J,V,D+1]; the last column is the bias.
-
-    Returns:
-        float32 [J,n,V].
-    """
-    weights, biases = projections[..., :-1], projections[..., -1]
-    prompts: Array = text @ weights.transpose(0, 2, 1) + biases[:, None]
-    return prompts
-
-
 def fold_backward(learned: Mapping[str, Array], d_text: Array, d_image: Array) -> dict[str, Array]:
-    """Gradients at what is learned, from those at the prompts of both towers; shapes as in `fold`."""
+    """Gradients at what is learned, from those at the prompts of both towers; shapes as in `folding.fold`."""
     turned = d_image.transpose(0, 2, 1)
     d_weights, d_biases = turned @ learned[TEXT], turned.sum(axis=2, keepdims=True)
     return {
@@ -157,15 +141,6 @@ class DeepObjective:
         if folded:
             return loss, {TEXT: d_text, IMAGE: d_image}
         return loss, fold_backward(weights, d_text, d_image)
-
-
-def folded(prompt: PromptFile) -> PromptFile:
-    """A coupled prompt with its image prompts projected, which is what runs; any other as it is."""
-    if prompt.method != COUPLED:
-        return prompt
-    text, projections = (group.values() for group in prompt.groups)
-    image = PromptGroup.plain(IMAGE, fold(text, projections))
-    return replace(prompt, method=FOLDED, groups=(prompt.groups[0], image))
 
 
 def tuning(

@@ -42,8 +42,9 @@ __all__ = [
     "write_prompt_file",
 ]
 
-METHODS = {1: "qcoop", 2: "qmaple-folded", 3: "qmaple-coupled"}
-_SECOND_ROLES = {"qmaple-folded": ROLES[1], "qmaple-coupled": ROLES[2]}
+CONTEXT, FOLDED, COUPLED = "qcoop", "qmaple-folded", "qmaple-coupled"
+METHODS = {1: CONTEXT, 2: FOLDED, 3: COUPLED}
+_SECOND_ROLES = {FOLDED: ROLES[1], COUPLED: ROLES[2]}
 
 MAX_GROUPS = 8
 MAX_CLASSES = 100_000
@@ -140,7 +141,7 @@ class PromptFile:
         for key, value in self.metadata.items():
             _check_text("a metadata key", key)
             _check_text("a metadata value", value, least=0)
-        if self.method == "qcoop":
+        if self.method == CONTEXT:
             _check_qcoop(self.groups, count)
         if self.method in _SECOND_ROLES:
             _check_deep(self.method, self.groups)
@@ -256,7 +257,7 @@ def _check_deep(method: str, groups: tuple[PromptGroup, ...]) -> None:
     require(roles == expected, f"the list of roles of a {method} prompt", roles, f"{expected}")
     shapes = text, second = [group.shape for group in groups]
     good = len(text) == len(second) == 3 and text[0] == second[0]
-    if method == "qmaple-folded":
+    if method == FOLDED:
         good, wanted = good and text[1] == second[1], "[J, n, D] and [J, n, V]"
     else:
         good, wanted = good and text[2] + 1 == second[2], "[J, n, D] and [J, V, D + 1]"
