@@ -20,6 +20,7 @@ from qprompt_edge.cache import cache_folder
 from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
+from qprompt_edge.evaluation.paired import Comparison, compare
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
@@ -33,8 +34,6 @@ from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.folding import folded
 from qprompt_runtime.prompt_file import FOLDED, PromptFile, write_prompt_file
 
-LEAST_HOLDOUT = 30
-"""Fewer photos than this are too few to say whether adaptation helped."""
 _CHECKPOINT_SECONDS = 2.0
 
 
@@ -47,19 +46,14 @@ class Holdout:
         adapted: The prompt that is written.
         probe: A linear probe on the same image features: what the backbone's features allow.
         missing: Classes without a photo to judge by.
+        change: What adaptation changed: top-1 of `adapted` beside that of `zero_shot`, photo by photo.
     """
 
     zero_shot: Scores
     adapted: Scores
     probe: Scores
     missing: tuple[str, ...]
-
-    @property
-    def helped(self) -> bool | None:
-        """Whether adaptation raised top-1; None with too few photos to say."""
-        if self.adapted.n < LEAST_HOLDOUT:
-            return None
-        return self.adapted.top1 > self.zero_shot.top1
+    change: Comparison
 
 
 @dataclass(frozen=True)
@@ -274,9 +268,12 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
     count = len(data.classes)
     weight, bias = linear_probe(data.train_features[:, 0], data.train.labels, count)
     present = set(data.test_labels.tolist())
+    before = score(class_probabilities(data.test_features, zero_shot, scale), data.test_labels)
+    after = score(class_probabilities(seen, adapted, scale), data.test_labels)
     return Holdout(
-        zero_shot=score(class_probabilities(data.test_features, zero_shot, scale), data.test_labels),
-        adapted=score(class_probabilities(seen, adapted, scale), data.test_labels),
+        zero_shot=before,
+        adapted=after,
         probe=score(softmax(data.test_features @ weight + bias), data.test_labels),
         missing=tuple(name.label for i, name in enumerate(data.classes) if i not in present),
+        change=compare(before.right, after.right),
     )
