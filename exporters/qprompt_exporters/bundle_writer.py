@@ -14,7 +14,7 @@ import onnx
 from qprompt_exporters import parity
 from qprompt_exporters.deep_image_graph import deep_image_graph
 from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8
-from qprompt_exporters.models import CLEANING, POOLING, SourceModel, load_source
+from qprompt_exporters.models import SourceModel, load_source
 from qprompt_exporters.storage import Weights, WeightsFile
 from qprompt_exporters.text_graph import text_gradient_graph, text_graph
 from qprompt_exporters.tokenizer import PAD_TOKEN, tokenizer_json
@@ -23,7 +23,15 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import MANIFEST, file_record
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError, OutputError
-from qprompt_runtime.manifest import FORMAT_VERSION, DeepPrompts, Graph, Manifest, TextLayout
+from qprompt_runtime.manifest import (
+    CLEANING,
+    FORMAT_VERSION,
+    POOLING,
+    DeepPrompts,
+    Graph,
+    Manifest,
+    TextLayout,
+)
 
 
 @dataclass(frozen=True)
