@@ -44,7 +44,7 @@ class EncodedPhotos:
         features: float32 [N,V,E], rows of length 1; view 0 is the plain photo, the rest are augmented. Rows of
             photos that could not be read are zero.
         hashes: uint64 [N]; difference hashes, for finding near-identical photos.
-        failures: Position to reason, for photos that could not be read.
+        failures: Position to reason, without the path, for photos that could not be read.
     """
 
     features: Array
@@ -194,8 +194,10 @@ def _read(cache: FeatureCache, transform: ImageTransform, views: int, seed: int,
         if entry is not None:
             return _Photo(key, entry, _NO_PIXELS, entry.hash)
         image = read_image(content, transform)
-    except (OSError, ImageError) as error:
-        return _reason(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    except ImageError as error:
+        return error.reason
     rng = np.random.default_rng([seed, *key])
     pixels = [to_pixels(image, transform), *(augment(image, transform, rng) for _ in range(views))]
     return _Photo(key, None, np.stack(pixels), difference_hash(image))
@@ -216,9 +218,3 @@ def _ahead(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _reason(error: OSError | ImageError) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error)
