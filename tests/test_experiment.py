@@ -154,27 +154,42 @@ def test_workers_end_at_once_when_nobody_waits_for_more_outcomes(alike: Path, tm
     assert multiprocessing.active_children() == []
 
 
+def interrupt_workers() -> None:
+    """Wait for workers, and interrupt them while they start."""
+    while not multiprocessing.active_children():
+        time.sleep(0.01)
+    time.sleep(0.2)  # they import now
+    for child in multiprocessing.active_children():
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGINT)
+
+
 def test_a_worker_that_is_interrupted_while_it_starts_says_nothing(
     alike: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C reaches workers too, and Python would print where it was, once for each of them."""
-
-    def interrupt() -> None:
-        while not multiprocessing.active_children():
-            time.sleep(0.01)
-        time.sleep(0.2)  # it imports now
-        for child in multiprocessing.active_children():
-            assert child.pid is not None
-            os.kill(child.pid, signal.SIGINT)
-
     running = experiment(alike, QUICK, [1])
     setup = first_setup(running, tmp_path / "features.npz")
-    thread = threading.Thread(target=interrupt)
+    thread = threading.Thread(target=interrupt_workers)
     thread.start()
     with pytest.raises(QPromptError, match=r"^a worker ended without an answer"):
         list(run_here(setup, running.jobs, 2))
     thread.join()
     assert capfd.readouterr().err == ""
+
+
+def test_workers_ignore_interrupts_where_their_parent_does(alike: Path, tmp_path: Path) -> None:
+    """As under nohup, or in the background of a script whose user presses Ctrl-C."""
+    running = experiment(alike, QUICK, [1])
+    setup = first_setup(running, tmp_path / "features.npz")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        thread = threading.Thread(target=interrupt_workers)
+        thread.start()
+        assert len(list(run_here(setup, running.jobs, 2))) == len(running.jobs)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_outcome_that_cannot_be_kept_ends_the_run(

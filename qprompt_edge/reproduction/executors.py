@@ -125,7 +125,10 @@ _bench: Workbench | None = None  # of a worker process, which serves one experim
 def _open_worker(setup: WorkerSetup) -> None:
     global _bench
     # the parent tells the user; blocked until now, because a Python that starts would print where it was
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if (
+        signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+    ):  # as under nohup: then the parent goes on, and so do we
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     _bench = setup.open()
