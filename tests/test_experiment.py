@@ -17,7 +17,7 @@ from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction.executors import WorkerSetup, run_here
 from qprompt_edge.reproduction.experiment import needs_deep
 from qprompt_edge.reproduction.store import Store
-from qprompt_runtime.errors import ImageError, OutputError, QPromptError
+from qprompt_runtime.errors import ImageError, OutputError, QPromptError, WorkDirError
 
 JOBS = len(QUICK) * 2
 
@@ -212,6 +212,21 @@ def test_an_outcome_that_cannot_be_kept_ends_the_run(
         experiment(alike).run(tmp_path)
     assert closed == [True]  # while the error, and with it the frame, is still held
     assert caught.value is not None
+
+
+def test_a_photo_that_was_damaged_since_the_first_jobs(tmp_path: Path) -> None:
+    """The same folder of results would hold outcomes on two lists of photos, which cannot be compared."""
+    folder, out = write_alike(tmp_path / "photos"), tmp_path / "out"
+    experiment(folder, ["zero-shot"], [1]).run(out)
+    photo = folder / "sand" / "00.png"
+    content = photo.read_bytes()
+    photo.write_bytes(content[:40])
+    with pytest.raises(
+        WorkDirError, match=r"another list of readable photos of data set odd .*another --out"
+    ):
+        experiment(folder, ["coop"], [1]).run(out)
+    photo.write_bytes(content)
+    assert len(experiment(folder, ["zero-shot", "coop"], [1]).run(out).outcomes()) == 2
 
 
 @pytest.mark.parametrize("processes", [1, 2])

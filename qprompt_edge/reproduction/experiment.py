@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class Experiment:
         encoded = self._encoded(waiting, backbone, out, reporter)
         readable = {name: chosen.photos for name, chosen in encoded.items()}
         self._check_draws(readable)
+        store = Store.open(out, {**store.facts, **_judged(readable)})
         setup = WorkerSetup(self.choice, encoded, dict(self.training))
         del backbone
         outcomes = run_here(setup, waiting, processes) if ray is None else run_on_ray(setup, waiting, ray)
@@ -137,6 +138,19 @@ def _identity(photos: ExperimentSet) -> str:
             names = [f"{path.parent.name}/{path.name}" for path in part.paths]
             digest.update(repr((names, part.labels.tolist(), part.classes)).encode())
     return digest.hexdigest()[:32]
+
+
+def _judged(sets: Mapping[str, ExperimentSet]) -> dict[str, str]:
+    """Which photos sets are judged by.
+
+    One that was damaged or mended since earlier jobs would change what they are compared on, photo by photo.
+    """
+    return {
+        f"list of readable photos of data set {name}": _identity(
+            replace(chosen, pool=chosen.judged(None), test=None)
+        )
+        for name, chosen in sets.items()
+    }
 
 
 def needs_deep(methods: Sequence[str]) -> bool:
