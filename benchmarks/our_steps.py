@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks.class_names import made_names
 from benchmarks.sgemm import products
-from qprompt_edge.tuning.config import settle
+from qprompt_edge.tuning.config import resolve_learning_rate
 from qprompt_edge.tuning.methods import default_training, make_tuning
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.backbone import Backbone
@@ -81,9 +81,9 @@ def trainer_steps(
     config = default_training("qcoop", batch_size=batch, epochs=wanted)
     tuning = make_tuning("qcoop", backbone, names, features, (), labels)
     leading = {tuning.leading: tuning.weights[tuning.leading]}
-    config = settle(config, leading, backbone.manifest.logit_scale)
-    state = start(tuning.weights, config, tuning.coupling)
-    steps = train(state, tuning.objective, labels, config, tuning.coupling)
+    config = resolve_learning_rate(config, leading, backbone.manifest.logit_scale)
+    state = start(tuning.weights, config, tuning.reparameterization)
+    steps = train(state, tuning.objective, labels, config, tuning.reparameterization)
     seconds, last = [], time.perf_counter()
     for _ in itertools.islice(steps, wanted):
         now = time.perf_counter()

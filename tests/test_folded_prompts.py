@@ -45,7 +45,7 @@ def some_pixels(count: int) -> np.ndarray:
 
 
 def folded_file(deep: DeepBackbone, prompt: qmaple.DeepPrompt, bits: int) -> PromptFile:
-    shipped = qmaple.coupling(FOLDED).forward(prompt.learned)
+    shipped = qmaple.reparameterization(FOLDED).forward(prompt.learned)
     return PromptFile(
         method=FOLDED,
         groups=tuple(make_group(role, values, bits) for role, values in shipped.items()),
@@ -63,7 +63,7 @@ def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point:
     stems = deep.encode_stem(some_pixels(6))
     objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)
     for method in (FOLDED, COUPLED):
-        weights = qmaple.coupling(method).forward(start_point.learned)
+        weights = qmaple.reparameterization(method).forward(start_point.learned)
         _, gradients = objective(weights, np.arange(6), 0)
         for name, gradient in gradients.items():
             length = float(np.linalg.norm(gradient))
@@ -84,11 +84,15 @@ def test_learning_lowers_the_loss(
     stems = deep.encode_stem(some_pixels(8))
     objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)
     config = TrainingConfig(bits=bits, epochs=12, batch_size=8, lr=0.02, warmup_epochs=0)
-    coupling = qmaple.coupling(method)
+    reparameterization = qmaple.reparameterization(method)
     losses = [
         progress.loss
         for progress in train(
-            start(start_point.learned, config, coupling), objective, labels, config, coupling
+            start(start_point.learned, config, reparameterization),
+            objective,
+            labels,
+            config,
+            reparameterization,
         )
     ]
     assert min(losses[-3:]) < losses[0]
@@ -102,7 +106,7 @@ def test_a_folded_file_classifies_as_its_prompts_do(
     classifier = PromptClassifier.load(path, threads=1)
     assert isinstance(classifier.backbone, DeepBackbone)
     pixels = some_pixels(3)
-    shipped = qmaple.coupling(FOLDED).forward(start_point.learned)
+    shipped = qmaple.reparameterization(FOLDED).forward(start_point.learned)
     expected = deep.encode_prompted_images(pixels, shipped[qmaple.IMAGE])
     np.testing.assert_allclose(classifier.encode_images(pixels), expected, atol=1e-5)
     classes = deep.encode_prompted_classes(shipped[qmaple.TEXT], start_point.tokens)

@@ -1,4 +1,4 @@
-"""What the paper's comparisons switch off or add: noise, normalisation of the codebook, constrained renewal."""
+"""What the paper's comparisons switch off or add: noise, normalisation of the codebook, constrained reclustering."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 
 from qprompt_edge.adaptation.resume import WorkDir
 from qprompt_edge.tuning.config import TrainingConfig
-from qprompt_edge.tuning.quantizer import Clustering, cluster, normalise, quantize, renew
+from qprompt_edge.tuning.quantizer import Clustering, cluster, normalise, quantize, recluster
 from qprompt_edge.tuning.trainer import TrainingState, forward_weights, run, start, train
 
 LABELS = np.repeat(np.arange(2), 8)
@@ -126,11 +126,11 @@ def test_only_a_normalised_codebook_follows_weights_that_move_and_spread(bits: i
     assert np.array_equal(np.unique(quantize(moved, raw).values), [quantize(weights, raw).values.max()])
 
 
-def test_a_renewal_keeps_whether_the_codebook_is_normalised() -> None:
+def test_reclustering_keeps_whether_the_codebook_is_normalised() -> None:
     weights = WEIGHTS["text-context"]
     for normalised in (True, False):
         book = cluster(weights, 2, 0, normalised=normalised)
-        fresh = renew(weights * 3, book, 5, Clustering(interval=1, divergence=-1.0))
+        fresh = recluster(weights * 3, book, 5, Clustering(interval=1, divergence=-1.0))
         assert (fresh.normalised, fresh.step) == (normalised, 5)
 
 
@@ -138,7 +138,7 @@ def test_a_renewal_keeps_whether_the_codebook_is_normalised() -> None:
 
 
 @pytest.mark.parametrize("normalised", [True, False])
-def test_a_negative_divergence_renews_the_codebook_at_every_step(normalised: bool) -> None:
+def test_a_negative_divergence_reclusters_at_every_step(normalised: bool) -> None:
     config = TrainingConfig(
         bits=2, epochs=4, batch_size=8, lr=0.05, clustering=replace(RAW, normalised=normalised)
     )

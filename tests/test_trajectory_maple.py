@@ -70,8 +70,12 @@ def test_everything_learned_follows_torch(method: str, small_bundle: Any, small_
     assert prompt.template == ("of a", ".")
     stems = backbone.encode_stem(pixels)
     objective = qmaple.DeepObjective(backbone, prompt.tokens, lambda rows, _epoch: stems[rows], labels)
-    coupling = qmaple.coupling(method)
-    steps = list(train(start(prompt.learned, CONFIG, coupling), objective, labels, CONFIG, coupling))
+    reparameterization = qmaple.reparameterization(method)
+    steps = list(
+        train(
+            start(prompt.learned, CONFIG, reparameterization), objective, labels, CONFIG, reparameterization
+        )
+    )
     batches = [batch for epoch in range(CONFIG.epochs) for batch in epoch_batches(labels, CONFIG, epoch)]
     rates = [learning_rate(step, len(batches) // CONFIG.epochs, CONFIG) for step in range(len(batches))]
     theirs, losses = torch_trajectory(

@@ -24,7 +24,7 @@ from qprompt_edge.evaluation.paired import Comparison, compare
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.tuning.config import TrainingConfig, settle
+from qprompt_edge.tuning.config import TrainingConfig, resolve_learning_rate
 from qprompt_edge.tuning.methods import finished_prompt, make_tuning
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.trainer import Progress, start, train
@@ -188,18 +188,18 @@ def _tune(
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
     tuning = _tuning(data, backbone, options)
     fit_activations(backbone, options.max_memory, tuning=True)
-    config = settle(
+    config = resolve_learning_rate(
         options.schedule, {tuning.leading: tuning.weights[tuning.leading]}, backbone.manifest.logit_scale
     )
     facts = _facts(data, backbone, options, config)
     task = task_id(facts, data.train_features, data.train.labels)
     work = WorkDir.open(Path(work_dir) if work_dir is not None else None, task, facts)
-    state = (work.load() if resume else None) or start(tuning.weights, config, tuning.coupling)
+    state = (work.load() if resume else None) or start(tuning.weights, config, tuning.reparameterization)
     if state.step:
         reporter.note(f"resuming at step {state.step}")
     saved, steps = time.monotonic(), state.step
     try:
-        for progress in train(state, tuning.objective, data.train.labels, config, tuning.coupling):
+        for progress in train(state, tuning.objective, data.train.labels, config, tuning.reparameterization):
             state, steps = progress.state, progress.steps
             _report(progress, options, reporter)
             if time.monotonic() - saved > _CHECKPOINT_SECONDS:

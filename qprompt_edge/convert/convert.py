@@ -146,7 +146,7 @@ def _maple_arrays(state: State) -> tuple[list[tuple[str, Array]], tuple[str, str
 
     MaPLe learns the first n words of "a photo of a"; those that are left stay words of the sentence.
     """
-    shipped = qmaple.coupling(FOLDED).forward(read_maple(state))
+    shipped = qmaple.reparameterization(FOLDED).forward(read_maple(state))
     count = shipped[qmaple.TEXT].shape[1]
     return list(shipped.items()), (" ".join(qcoop.CONTEXT_INIT.split()[count:]), qcoop.TEMPLATE[1])
 

@@ -17,7 +17,7 @@ from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.tip_adapter import tip_adapter
-from qprompt_edge.tuning.config import settle
+from qprompt_edge.tuning.config import resolve_learning_rate
 from qprompt_edge.tuning.methods import METHODS, finished_prompt, make_tuning
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_edge.tuning.trainer import run, start
@@ -139,9 +139,11 @@ class Workbench:
         own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed}
         own["noise"] = recipe.noise * float(first.std())
         config = replace(PAPER_TRAINING[recipe.learner], **own | dict(self.training))
-        config = settle(config, {tuning.leading: first}, backbone.manifest.logit_scale)
-        state = start(tuning.weights, config, tuning.coupling)
-        state = run(state, tuning.objective, photos.labels, config, coupling=tuning.coupling)
+        config = resolve_learning_rate(config, {tuning.leading: first}, backbone.manifest.logit_scale)
+        state = start(tuning.weights, config, tuning.reparameterization)
+        state = run(
+            state, tuning.objective, photos.labels, config, reparameterization=tuning.reparameterization
+        )
         classes = tuple(ClassName(label, text) for label, text in zip(photos.classes, texts, strict=True))
         prompt = finished_prompt(tuning, state, config.bits, classes, backbone)
         if recipe.bits_after is not None:

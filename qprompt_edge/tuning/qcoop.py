@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.tuning.problem import Tuning
-from qprompt_edge.tuning.trainer import UNCOUPLED, TrainingState, codes_of
+from qprompt_edge.tuning.trainer import AS_LEARNED, TrainingState, codes_of
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import TextError
@@ -136,7 +136,7 @@ def tuning(
         method=NAME,
         weights={ROLE: initial.context},
         leading=ROLE,
-        coupling=UNCOUPLED,
+        reparameterization=AS_LEARNED,
         objective=ContextObjective(backbone, initial.tokens, features, labels, seed),
         template=TEMPLATE,
         groups=groups,

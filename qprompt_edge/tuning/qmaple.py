@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
-from qprompt_edge.tuning.trainer import UNCOUPLED, Coupling, TrainingState, codes_of
+from qprompt_edge.tuning.trainer import AS_LEARNED, Reparameterization, TrainingState, codes_of
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import TextError
@@ -43,11 +43,11 @@ def fold_backward(learned: Mapping[str, Array], d_text: Array, d_image: Array) -
     }
 
 
-def coupling(method: str) -> Coupling:
+def reparameterization(method: str) -> Reparameterization:
     """What is shipped: both towers' prompts (`qmaple-folded`), or all that is learned (`qmaple-coupled`)."""
     if method == COUPLED:
-        return UNCOUPLED
-    return Coupling(
+        return AS_LEARNED
+    return Reparameterization(
         forward=lambda learned: {TEXT: learned[TEXT], IMAGE: fold(learned[TEXT], learned[PROJECTIONS])},
         backward=lambda learned, gradients: fold_backward(learned, gradients[TEXT], gradients[IMAGE]),
     )
@@ -170,7 +170,7 @@ def tuning(
         TextError: The words have fewer tokens, or a prompt is too long for the text tower.
     """
     initial = initial_prompt(backbone, texts, context_init, vectors, seed)
-    shipping = coupling(method)
+    shipping = reparameterization(method)
 
     def groups(state: TrainingState, bits: int) -> tuple[PromptGroup, ...]:
         codes = codes_of(state, shipping)
@@ -185,7 +185,7 @@ def tuning(
         method=method,
         weights=initial.learned,
         leading=TEXT,
-        coupling=shipping,
+        reparameterization=shipping,
         objective=DeepObjective(backbone, initial.tokens, stems, labels),
         template=initial.template,
         groups=groups,
