@@ -65,7 +65,7 @@ def export_bundle(
     checkpoint: Path | None = None,
     precision: str = "fp32",
     deep_prompts: int = 0,
-    calibration: Path | None = None,
+    parity_images: Path | None = None,
     licence: str | None = None,
     progress: Callable[[str], None] = lambda _step: None,
 ) -> Manifest:
@@ -78,7 +78,7 @@ def export_bundle(
         checkpoint: A local file of weights.
         precision: `fp32`, `fp16` or `int8`.
         deep_prompts: Blocks of each tower that shall take prompts of their own (MaPLe's depth J); 0: none.
-        calibration: A folder of real photos for the parity check.
+        parity_images: A folder of real photos for the parity check.
         licence: Licence of the weights, for the manifest; None takes what is known of the model.
         progress: Called with a phrase before each step.
 
@@ -111,7 +111,7 @@ def export_bundle(
         manifest = replace(manifest, licence=licence or source.licence, accuracy=source.accuracy)
         progress("comparing with torch")
         opened = DeepBackbone(staging) if deep_prompts else Backbone(staging)
-        measured = parity.measure(source, opened, calibration)
+        measured = parity.measure(source, opened, parity_images)
         parity.check(measured, precision)
         manifest = replace(manifest, parity=measured)
         (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

@@ -34,7 +34,7 @@ _GROUP = "qprompt_edge.exporters"
     0,
     default=0,
 )
-@path_option("--calibration", "Folder of real photos for the comparison with torch.")
+@path_option("--parity-images", "Folder of real photos for the comparison with torch.")
 @click.option("--licence", help="Licence of the weights, for the manifest.")
 @json_option
 @reported
@@ -45,7 +45,7 @@ def command(
     checkpoint: Path | None,
     precision: str,
     deep_prompts: int,
-    calibration: Path | None,
+    parity_images: Path | None,
     licence: str | None,
     as_json: bool,
 ) -> None:
@@ -62,7 +62,7 @@ def command(
         checkpoint=checkpoint,
         precision=precision,
         deep_prompts=deep_prompts,
-        calibration=calibration,
+        parity_images=parity_images,
         licence=licence,
         progress=say,
     )
