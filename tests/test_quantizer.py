@@ -100,11 +100,11 @@ def test_one_bit_of_a_gaussian_is_its_two_half_means() -> None:
 # ---------------------------------------------------------------------- normalising and rounding
 
 
-def test_normalised_weights_have_mean_zero_and_deviation_one() -> None:
+def test_normalised_weights_have_mean_zero_and_standard_deviation_one() -> None:
     weights = np.random.default_rng(0).normal(3, 0.02, (4, 512)).astype(np.float32)
-    normalised, mean, deviation = normalise(weights)
+    normalised, mean, sigma = normalise(weights)
     assert (normalised.mean(), normalised.std()) == pytest.approx((0, 1), abs=1e-4)
-    assert np.allclose(normalised.reshape(4, 512) * deviation + mean, weights, atol=1e-6)
+    assert np.allclose(normalised.reshape(4, 512) * sigma + mean, weights, atol=1e-6)
 
 
 @given(arrays.arrays(np.float32, st.integers(1, 40), elements=st.floats(-4, 4, width=32)), st.integers(1, 8))
@@ -214,7 +214,7 @@ def test_training_sees_what_the_file_gives(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 4])
-def test_codebook_is_the_centroids_with_mean_and_deviation_folded_in(bits: int) -> None:
+def test_codebook_is_the_centroids_with_mean_and_sigma_folded_in(bits: int) -> None:
     weights = np.random.default_rng(9).normal(0.5, 0.03, 2000).astype(np.float32)
     book = cluster(weights, bits, 0)
     expected = weights.std(dtype=np.float64) * book.centroids + weights.mean(dtype=np.float64)

@@ -32,7 +32,7 @@ class Recipe:
             or `tip-adapter`.
         bits: Bits a weight while learning; 32: no quantizer.
         bits_after: Bits a weight to which the result is quantized after training (PTQ); None leaves it as learned.
-        noise: Deviation of Gaussian noise on the weights in the forward pass, in units of the initial weights' own.
+        noise: Standard deviation of Gaussian noise on the weights in the forward pass, in units of the initial weights' own.
         clustering: When and how the codebook is reclustered.
         per_class: Context vectors of each class's own.
         context_init: Words that the context starts from; one vector a token.

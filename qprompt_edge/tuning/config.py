@@ -55,7 +55,7 @@ class TrainingConfig:
         if self.epochs < 1 or (self.batch_size is not None and self.batch_size < 1) or self.seed < 0:
             raise ValueError("epochs and batch_size must be at least 1, the seed at least 0")
         if self.noise < 0:
-            raise ValueError(f"noise is {self.noise}, expected a deviation of at least 0")
+            raise ValueError(f"noise is {self.noise}, expected a standard deviation of at least 0")
 
 
 def resolve_learning_rate(
@@ -64,7 +64,7 @@ def resolve_learning_rate(
     """Choose the learning rate where the configuration leaves it open.
 
     The loss sees weights through a layer normalisation and times s = `logit_scale`: its gradient grows as
-    s / sigma for initial weights of deviation sigma, and what a step changes is its size over sigma. So
+    s / sigma for initial weights of standard deviation sigma, and what a step changes is its size over sigma. So
     lr = relative_rate * sigma^2 / s moves the prompts of any backbone by the same share; it is why CoOp's
     0.002 (for CLIP: s = 100, sigma about 0.01 to 0.02) suits no backbone with other embeddings.
 

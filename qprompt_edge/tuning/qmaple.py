@@ -73,8 +73,8 @@ def initial_prompt(
 ) -> DeepPrompt:
     """MaPLe's start: the first words of a hand-written prompt are learned, the others stay words of the sentence.
 
-    Deeper prompts are drawn with the deviation of the first ones; projections start as torch's `Linear` does, uniform up
-    to 1 / sqrt(D), the same in every block.
+    Deeper prompts are drawn with the standard deviation of the first ones; projections start as torch's `Linear` does,
+    uniform up to 1 / sqrt(D), the same in every block.
 
     Args:
         backbone: The frozen model.

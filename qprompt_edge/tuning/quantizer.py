@@ -94,8 +94,8 @@ def normalise(weights: Array, *, apply: bool = True) -> tuple[Array, np.float32,
     if not apply:
         return weights.ravel().astype(np.float32), np.float32(0), np.float32(1)
     mean = np.float32(weights.mean(dtype=np.float64))
-    deviation = np.float32(max(weights.std(dtype=np.float64), _LEAST_SIGMA))
-    return ((weights - mean) / deviation).ravel().astype(np.float32), mean, deviation
+    sigma = np.float32(max(weights.std(dtype=np.float64), _LEAST_SIGMA))
+    return ((weights - mean) / sigma).ravel().astype(np.float32), mean, sigma
 
 
 def kmeans(values: Array, clusters: int) -> Array:
@@ -214,7 +214,7 @@ def quantize(weights: Array, codebook: Codebook) -> Quantized:
     Returns:
         Values, indices and folded codebook; the values are exactly what a reader of the file gets.
     """
-    normalised, mean, deviation = normalise(weights, apply=codebook.normalised)
-    folded = (deviation * codebook.centroids + mean).astype(np.float16)
+    normalised, mean, sigma = normalise(weights, apply=codebook.normalised)
+    folded = (sigma * codebook.centroids + mean).astype(np.float16)
     indices = nearest(normalised, codebook.centroids)
     return Quantized(folded.astype(np.float32)[indices].reshape(weights.shape), indices, folded)
