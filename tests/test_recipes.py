@@ -17,6 +17,7 @@ from qprompt_edge.reproduction.recipes import RECIPES, WIDTHS
 from qprompt_edge.reproduction.sets import encode_set, find_sets
 from qprompt_edge.reproduction.tip_adapter import ALPHAS, BETAS, tip_adapter
 from qprompt_edge.reproduction.workbench import PromptJudge, Workbench
+from qprompt_edge.tuning import methods
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.trainer import run
 from qprompt_runtime.backbone import Backbone
@@ -52,12 +53,12 @@ def tuned(
         seen["prompt"] = prompt
         return PromptJudge(prompt, backbone)
 
-    def watched(state: Any, objective: Any, labels: Any, config: TrainingConfig, **named: Any) -> Any:
+    def watched(state: Any, objective: Any, labels: Any, config: TrainingConfig, *others: Any) -> Any:
         seen["config"] = config
-        return run(state, objective, labels, config, **named)
+        return run(state, objective, labels, config, *others)
 
     monkeypatch.setattr(workbench, "PromptJudge", judge)
-    monkeypatch.setattr(workbench, "run", watched)
+    monkeypatch.setattr(methods, "run", watched)
 
     def call(name: str, seed: int = 1) -> tuple[PromptFile, TrainingConfig, Outcome]:
         outcome = bench.run(job(name, SHOTS, seed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qprompt_edge.tuning import qcoop
@@ -39,7 +39,7 @@ class AdaptOptions:
     shots: int | None = None
     holdout: float = 0.2
     views: int = 0
-    training: TrainingConfig | None = None
+    training: TrainingConfig = field(default=None)  # type: ignore[assignment]
     provider: str = "auto"
     threads: int = 0
     max_memory: float | None = None
@@ -53,8 +53,5 @@ class AdaptOptions:
             raise ValueError(f"contexts is {self.contexts!r}, expected one of {CONTEXTS}")
         if self.views < 0 or (self.shots is not None and self.shots < 1):
             raise ValueError(f"views ({self.views}) must be at least 0, shots ({self.shots}) at least 1")
-
-    @property
-    def schedule(self) -> TrainingConfig:
-        """How the prompt is tuned."""
-        return self.training or DEFAULT_TRAINING[self.method]
+        if self.training is None:
+            object.__setattr__(self, "training", DEFAULT_TRAINING[self.method])

@@ -14,6 +14,7 @@ from qprompt_edge.data.features import EncodedPhotos, FeatureCache, encode_photo
 from qprompt_edge.data.photos import LabelledPhotos, SkippedPhoto, drop_unreadable
 from qprompt_edge.data.splits import near_duplicate_groups, split_holdout, take_shots
 from qprompt_edge.reporter import Reporter
+from qprompt_edge.tuning.methods import TrainingSet
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
@@ -25,18 +26,14 @@ class TaskData:
     """Encoded photos, split into those to train on and those to judge by.
 
     Attributes:
-        classes: The C classes.
-        train: N photos to train on.
-        train_features: float32 [N,V,E]; V views of each, the plain one first.
+        train: The photos to train on.
         test_paths: M photos to judge by; M is 0 where nothing was held out.
         test_features: float32 [M,E].
         test_labels: int64 [M].
         skipped: Files that were left out.
     """
 
-    classes: tuple[ClassName, ...]
-    train: LabelledPhotos
-    train_features: Array
+    train: TrainingSet
     test_paths: tuple[Path, ...]
     test_features: Array
     test_labels: NDArray[np.int64]
@@ -73,7 +70,7 @@ def prepare(
         backbone,
         paths,
         views=options.views,
-        seed=options.schedule.seed,
+        seed=options.training.seed,
         cache=cache,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
@@ -84,7 +81,7 @@ def prepare(
     features, hashes = encoded.features[kept], encoded.hashes[kept]
     if tests is None:
         groups = near_duplicate_groups(hashes, readable.labels)
-        train, held = split_holdout(readable.labels, options.holdout, options.schedule.seed, groups)
+        train, held = split_holdout(readable.labels, options.holdout, options.training.seed, groups)
         test_paths = tuple(readable.paths[i] for i in held)
         test_features, test_labels = features[held, 0], readable.labels[held]
     else:
@@ -92,14 +89,15 @@ def prepare(
         readable_tests, test_features, test_labels = _test_set(photos.classes, tests, encoded, count)
         test_paths = readable_tests.paths
         skipped += readable_tests.skipped
-    chosen = _shots(readable, train, options)
+    if options.shots is not None:
+        train = train[take_shots(readable.labels[train], options.shots, options.training.seed)]
     classes = tuple(
         ClassName(label, texts[label]) if label in texts else ClassName.from_label(label)
         for label in photos.classes
     )
-    return TaskData(
-        classes, readable.select(chosen), features[chosen], test_paths, test_features, test_labels, skipped
-    )
+    paths = tuple(readable.paths[i] for i in train)
+    chosen = TrainingSet(classes, paths, readable.labels[train], features[train])
+    return TaskData(chosen, test_paths, test_features, test_labels, skipped)
 
 
 def _check_known(photos: LabelledPhotos, tests: LabelledPhotos | None) -> None:
@@ -120,12 +118,3 @@ def _test_set(
     kept = np.array([i for i in range(len(tests.paths)) if i not in failures], np.int64)
     to_trained = np.array([classes.index(label) for label in tests.classes], np.int64)
     return readable, encoded.features[start_at + kept, 0], to_trained[readable.labels]
-
-
-def _shots(photos: LabelledPhotos, train: NDArray[np.int64], options: AdaptOptions) -> NDArray[np.int64]:
-    """Positions to train on: all of `train`, or some shots of each class."""
-    if options.shots is None:
-        return train
-    positions = {path: index for index, path in enumerate(photos.paths)}
-    taken = take_shots(photos.select(train), options.shots, options.schedule.seed)
-    return np.array([positions[path] for path in taken.paths], np.int64)

@@ -143,7 +143,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
         "prompt": str(out),
         "bytes": len(result.prompt.to_bytes()),
         "method": result.prompt.method,
-        "bits": result.options.schedule.bits,
+        "bits": result.options.training.bits,
         "classes": [name.label for name in result.prompt.classes],
         "images": {
             "train": result.train_photos,
@@ -186,7 +186,7 @@ def _show(result: AdaptResult, out: Path) -> None:
         _show_holdout(result.holdout)
     options = result.options
     say(verdict(result.holdout, may_split=options.method == "qcoop" and options.contexts == SHARED))
-    training = options.schedule
+    training = options.training
     say(
         f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
         f"{counted(training.bits, 'bit')} a weight, tuned on {result.train_photos} photos in "

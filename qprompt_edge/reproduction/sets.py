@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
 from qprompt_edge.data.photos import LabelledPhotos, drop_unreadable, find_photos
@@ -39,8 +40,8 @@ class ExperimentSet:
         texts: What stands for the C classes in a prompt.
         pool: Photos to draw from for training; none in sets for testing only.
         test: Photos to judge by; None takes those of the pool that were not drawn.
-        unreadable: Photos of the pool that are passed over, and why. What is drawn depends on no others: draws are
-            the same, whichever were asked for before.
+        unreadable: Positions in the pool of photos that are passed over, and why. What is drawn depends on no others:
+            draws are the same, whichever were asked for before.
     """
 
     name: str
@@ -48,18 +49,21 @@ class ExperimentSet:
     texts: tuple[str, ...]
     pool: LabelledPhotos
     test: LabelledPhotos | None
-    unreadable: Mapping[Path, str] = field(default_factory=dict)
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+
+    def _taken(self, draw: Draw) -> NDArray[np.int64]:
+        return take_shots(self.pool.labels, *draw, without=self.unreadable)
 
     def drawn(self, draw: Draw) -> LabelledPhotos:
         """The photos to train on, of all classes: base and new classes are taken apart afterwards, as CoOp does."""
-        return take_shots(self.pool, *draw, without=self.unreadable)
+        return self.pool.select(self._taken(draw))
 
     def judged(self, draw: Draw | None) -> LabelledPhotos:
         """The photos to judge by, where training used `draw`; None: where it used another set."""
         if self.test is not None:
             return self.test
-        passed = self.unreadable.keys() | (set() if draw is None else set(self.drawn(draw).paths))
-        return self.pool.select([i for i, path in enumerate(self.pool.paths) if path not in passed])
+        passed = [*self.unreadable, *([] if draw is None else self._taken(draw))]
+        return self.pool.select(np.setdiff1d(np.arange(len(self.pool.paths)), passed))
 
     def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, tuple[str, ...]]:
         """Some of the set's photos that belong to `base`, `new` or `all` classes, labelled from 0; the classes' names."""
@@ -191,9 +195,10 @@ def encode_set(
         failures = {paths[i]: why for i, why in encoded.failures.items()}
         for path, why in failures.items():
             reporter.note(f"left out {printable(path)}: {why}")
-        test = None if photos.test is None else _without(photos.test, failures)
-        photos = replace(photos, unreadable={**photos.unreadable, **failures}, test=test)
-        _without(photos.pool, photos.unreadable)  # no class without a photo
+        test = None if photos.test is None else drop_unreadable(photos.test, _among(photos.test, failures))
+        unreadable = {**photos.unreadable, **_among(photos.pool, failures)}
+        photos = replace(photos, unreadable=unreadable, test=test)
+        drop_unreadable(photos.pool, unreadable)  # no class without a photo
 
 
 def _needed(photos: ExperimentSet, draws: Sequence[Draw]) -> Iterable[Path]:
@@ -202,7 +207,6 @@ def _needed(photos: ExperimentSet, draws: Sequence[Draw]) -> Iterable[Path]:
     yield from photos.judged(None).paths
 
 
-def _without(photos: LabelledPhotos, failures: Mapping[Path, str]) -> LabelledPhotos:
-    return drop_unreadable(
-        photos, {i: failures[path] for i, path in enumerate(photos.paths) if path in failures}
-    )
+def _among(photos: LabelledPhotos, failures: Mapping[Path, str]) -> dict[int, str]:
+    """Failures by position in `photos`."""
+    return {i: failures[path] for i, path in enumerate(photos.paths) if path in failures}

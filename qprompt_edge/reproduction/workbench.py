@@ -17,10 +17,8 @@ from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.tip_adapter import tip_adapter
-from qprompt_edge.tuning.config import resolve_learning_rate
-from qprompt_edge.tuning.methods import METHODS, finished_prompt, make_tuning
+from qprompt_edge.tuning.methods import METHODS, TrainingSet, tune
 from qprompt_edge.tuning.ptq import make_group
-from qprompt_edge.tuning.trainer import run, start
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import prompt_features, prompted_image_features
@@ -123,33 +121,22 @@ class Workbench:
         self, recipe: Recipe, photos: LabelledPhotos, features: Array, texts: Sequence[str], seed: int
     ) -> Learned:
         """Tune a prompt; it is judged as a file would hold it."""
-        backbone = self.backbone
-        tuning = make_tuning(
+        own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed}
+        config = replace(PAPER_TRAINING[recipe.learner], **own | dict(self.training))
+        classes = tuple(ClassName(label, text) for label, text in zip(photos.classes, texts, strict=True))
+        prompt, state = tune(
             recipe.learner,
-            backbone,
-            texts,
-            features[:, None],
-            photos.paths,
-            photos.labels,
+            self.backbone,
+            TrainingSet(classes, photos.paths, photos.labels, features[:, None]),
+            config,
             context_init=recipe.context_init,
             per_class=recipe.per_class,
-            seed=seed,
+            relative_noise=recipe.noise,
         )
-        first = tuning.weights[tuning.leading]
-        own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed}
-        own["noise"] = recipe.noise * float(first.std())
-        config = replace(PAPER_TRAINING[recipe.learner], **own | dict(self.training))
-        config = resolve_learning_rate(config, {tuning.leading: first}, backbone.manifest.logit_scale)
-        state = start(tuning.weights, config, tuning.reparameterization)
-        state = run(
-            state, tuning.objective, photos.labels, config, reparameterization=tuning.reparameterization
-        )
-        classes = tuple(ClassName(label, text) for label, text in zip(photos.classes, texts, strict=True))
-        prompt = finished_prompt(tuning, state, config.bits, classes, backbone)
         if recipe.bits_after is not None:
             groups = tuple(make_group(g.role, g.values(), recipe.bits_after) for g in prompt.groups)
             prompt = replace(prompt, groups=groups)
-        judge = PromptJudge(folded(prompt), backbone)
+        judge = PromptJudge(folded(prompt), self.backbone)
         return Learned(judge, prompt.payload_bytes, len(prompt.to_bytes()), state.step)
 
 
