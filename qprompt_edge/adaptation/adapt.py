@@ -17,20 +17,21 @@ from qprompt_edge.adaptation.options import AdaptOptions
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
 from qprompt_edge.cache import cache_folder
-from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
+from qprompt_edge.data.features import FeatureCache, feature_identity
 from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
 from qprompt_edge.evaluation.paired import Comparison, compare
+from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning.methods import tune
 from qprompt_edge.tuning.trainer import Progress
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import prompt_features, prompted_image_features, softmax
+from qprompt_runtime.classifier import prompt_features, softmax
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.folding import folded
-from qprompt_runtime.prompt_file import FOLDED, PromptFile, write_prompt_file
+from qprompt_runtime.prompt_file import PromptFile, write_prompt_file
 
 _CHECKPOINT_SECONDS = 2.0
 
@@ -243,14 +244,13 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
     zero_shot = class_features(backbone, [name.text for name in data.train.classes])
     runnable = folded(prompt)
     adapted = prompt_features(runnable, backbone, prompt.classes)
-    seen = data.test_features
-    if runnable.method == FOLDED:
-        seen = encode_photos(
-            backbone,
-            data.test_paths,
-            encode=lambda pixels: prompted_image_features(runnable, backbone, pixels),
-            progress=lambda done, total: reporter.stage("judging the prompt", done, total),
-        ).features[:, 0]
+    seen = prompted_features(
+        runnable,
+        backbone,
+        data.test_paths,
+        data.test_features,
+        lambda done, total: reporter.stage("judging the prompt", done, total),
+    )
     count = len(data.train.classes)
     weight, bias = linear_probe(data.train.features[:, 0], data.train.labels, count)
     present = set(data.test_labels.tolist())

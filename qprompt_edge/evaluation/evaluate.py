@@ -11,13 +11,13 @@ import numpy as np
 from qprompt_edge.data.features import encode_photos
 from qprompt_edge.data.photos import SkippedPhoto, drop_unreadable, find_labelled
 from qprompt_edge.evaluation.metrics import Labels, Scores, class_probabilities, score
+from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_edge.reporter import Reporter
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import PhotosError
-from qprompt_runtime.prompt_file import FOLDED
 
 
 @dataclass(frozen=True)
@@ -87,21 +87,21 @@ def judge_prompt(
     encoded = encode_photos(
         frozen,
         photos.paths,
-        encode=classifier.encode_images,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
     check_limit(max_memory, "encoding the photos")
     readable = drop_unreadable(photos, encoded.failures)
     kept = np.array([i for i in range(len(photos.paths)) if i not in encoded.failures], np.int64)
-    features = plain = encoded.features[kept, 0]
-    if classifier.prompt.method == FOLDED:
-        plain = encode_photos(
-            frozen,
-            readable.paths,
-            progress=lambda done, total: reporter.stage("encoding photos for zero-shot", done, total),
-        ).features[:, 0]
+    plain = encoded.features[kept, 0]
+    seen = prompted_features(
+        classifier.prompt,
+        frozen,
+        readable.paths,
+        plain,
+        lambda done, total: reporter.stage("encoding photos with the prompt", done, total),
+    )
     truth = np.array([classifier.labels.index(label) for label in photos.classes], np.int64)[readable.labels]
-    probabilities = classifier.probabilities(features)
+    probabilities = classifier.probabilities(seen)
     return PromptReport(
         labels=classifier.labels,
         scores=score(probabilities, truth),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qprompt_edge.data.photos import LabelledPhotos
 from qprompt_edge.evaluation.metrics import linear_probe
+from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features, ensemble_features
 from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.recipes import PAPER_TRAINING, RECIPES, Recipe
@@ -21,12 +22,9 @@ from qprompt_edge.tuning.methods import METHODS, TrainingSet, tune
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import prompt_features, prompted_image_features
+from qprompt_runtime.classifier import prompt_features
 from qprompt_runtime.folding import folded
-from qprompt_runtime.images import load_pixels
-from qprompt_runtime.prompt_file import FOLDED, ClassName, PromptFile
-
-_BATCH = 32
+from qprompt_runtime.prompt_file import ClassName, PromptFile
 
 
 class Judge(Protocol):
@@ -151,16 +149,6 @@ class PromptJudge:
         """See `Judge`."""
         own = tuple(name.text for name in self.prompt.classes) == tuple(texts)
         names = self.prompt.classes if own else tuple(ClassName(text, text) for text in texts)
-        if self.prompt.method == FOLDED:
-            features = self._prompted(photos)
-        scores: Array = features @ prompt_features(self.prompt, self.backbone, names).T
+        seen = prompted_features(self.prompt, self.backbone, photos.paths, features)
+        scores: Array = seen @ prompt_features(self.prompt, self.backbone, names).T
         return scores
-
-    def _prompted(self, photos: LabelledPhotos) -> Array:
-        """Features [M,E] of photos as the prompt sees them."""
-        transform = self.backbone.manifest.image_transform
-        parts = []
-        for first in range(0, len(photos.paths), _BATCH):
-            pixels = [load_pixels(path, transform) for path in photos.paths[first : first + _BATCH]]
-            parts.append(prompted_image_features(self.prompt, self.backbone, np.stack(pixels)))
-        return np.concatenate(parts)
