@@ -155,7 +155,7 @@ def test_a_backbone_opened_without_deep_prompts_is_refused(
     deep: DeepBackbone, start_point: qmaple.DeepPrompt
 ) -> None:
     plain = Backbone(find_bundle("tiny"), threads=1)
-    with pytest.raises(PromptFileError, match="load it as a DeepBackbone"):
+    with pytest.raises(PromptFileError, match="load it with deep=True"):
         _ = PromptClassifier(folded_file(deep, start_point, 4), plain).class_features
 
 

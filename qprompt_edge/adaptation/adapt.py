@@ -29,7 +29,6 @@ from qprompt_edge.tuning.methods import tune
 from qprompt_edge.tuning.trainer import Progress
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import prompt_features, softmax
-from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.folding import folded
 from qprompt_runtime.prompt_file import PromptFile, write_prompt_file
 
@@ -134,8 +133,8 @@ def adapt(
         options = replace(options, training=replace(options.training, bits=bits))
     photos = find_labelled(Path(images), Path(labels) if labels is not None else None)
     tests = find_photos(Path(test_images), min_classes=1) if test_images is not None else None
-    kind = Backbone if options.method == "qcoop" else DeepBackbone
-    backbone = kind.load(options.backbone, options.provider, options.threads)
+    deep = options.method != "qcoop"
+    backbone = Backbone.load(options.backbone, options.provider, options.threads, deep=deep)
     cache = FeatureCache(
         _cache_path(Path(images), backbone, options),
         feature_identity(backbone, options.views, options.training.seed),

@@ -25,7 +25,6 @@ from qprompt_edge.reproduction.jobs import Job, Outcome
 from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.workbench import Workbench
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import ProviderError, QPromptError
 
 Outcomes = Generator[Outcome, None, None]
@@ -59,8 +58,7 @@ class BackboneChoice:
         Raises:
             QPromptError: It is not as it should be, or does not fit the memory.
         """
-        kind = DeepBackbone if self.deep else Backbone
-        backbone = kind.load(self.backbone, self.provider, self.threads)
+        backbone = Backbone.load(self.backbone, self.provider, self.threads, deep=self.deep)
         fit_activations(backbone, self.max_memory, tuning=True)
         return backbone
 

@@ -126,8 +126,8 @@ class PromptClassifier:
             QPromptError: The file, the backbone or the provider is not as it should be.
         """
         prompt = read_prompt_file(Path(path))
-        kind = Backbone if prompt.method == CONTEXT else DeepBackbone
-        found = kind.load(backbone or prompt.backbone_name, provider, threads)
+        deep = prompt.method != CONTEXT
+        found = Backbone.load(backbone or prompt.backbone_name, provider, threads, deep=deep)
         return cls(prompt, found, classes, cache)
 
     def predict(self, image: Source, top_k: int = 1) -> Prediction:
@@ -230,7 +230,7 @@ def check_fit(prompt: PromptFile, backbone: Backbone) -> None:
     if prompt.method == FOLDED:
         if not isinstance(backbone, DeepBackbone):
             raise PromptFileError(
-                "a folded prompt needs a backbone with deep prompts: load it as a DeepBackbone"
+                "a folded prompt needs a backbone with deep prompts: load it with deep=True"
             )
         expected |= {"depth": backbone.deep.depth, "image prompt": backbone.deep.image_width}
         found |= {"depth": prompt.groups[0].shape[0], "image prompt": prompt.groups[1].shape[-1]}
