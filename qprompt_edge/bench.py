@@ -33,6 +33,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import softmax
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.prompt_file import CONTEXT
 
 KINDS: Mapping[str, str] = {
     "load": "loading the backbone, both towers",
@@ -244,9 +245,7 @@ def _time_tuning(stopwatch: _Stopwatch, backbone: Backbone, names: Sequence[str]
     labels = np.repeat(np.arange(len(names)), PHOTOS_PER_CLASS)
     features = _unit_rows(len(labels), backbone.manifest.embed_dim)[:, None]
     tuning = qcoop.tuning(backbone, names, features, labels)
-    config = resolve_learning_rate(
-        default_training(qcoop.NAME), tuning.weights, backbone.manifest.logit_scale
-    )
+    config = resolve_learning_rate(default_training(CONTEXT), tuning.weights, backbone.manifest.logit_scale)
     state = start(tuning.weights, config, tuning.reparameterization)
     steps = itertools.chain.from_iterable(
         train(state, tuning.objective, labels, config, tuning.reparameterization) for _ in itertools.count()

@@ -15,7 +15,7 @@ def test_a_folded_prompt_is_tuned_judged_and_used(run, photos, tmp_path, bits):
         "adapt", "--images", photos, "--out", out, "--method", "qmaple", "--bits", bits, *QUICK, "--json"
     )
     assert result.code == 0, result.err
-    assert result.json["method"] == "qmaple-folded"
+    assert result.json["method"] == "qmaple"
     assert result.json["bytes"] == out.stat().st_size
     prompt = read_prompt_file(out)
     assert prompt.template == ("of a", ".")

@@ -30,7 +30,7 @@ from qprompt_edge.tuning.trainer import Progress
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import prompt_features, softmax
 from qprompt_runtime.folding import folded
-from qprompt_runtime.prompt_file import PromptFile, write_prompt_file
+from qprompt_runtime.prompt_file import CONTEXT, PromptFile, write_prompt_file
 
 _CHECKPOINT_SECONDS = 2.0
 
@@ -133,7 +133,7 @@ def adapt(
         options = replace(options, training=replace(options.training, bits=bits))
     photos = find_labelled(Path(images), Path(labels) if labels is not None else None)
     tests = find_photos(Path(test_images), min_classes=1) if test_images is not None else None
-    deep = options.method != "qcoop"
+    deep = options.method != CONTEXT
     backbone = Backbone.load(options.backbone, options.provider, options.threads, deep=deep)
     cache = FeatureCache(
         _cache_path(Path(images), backbone, options),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qprompt_edge.tuning import qcoop
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.methods import DEFAULT_TRAINING, METHODS
+from qprompt_edge.tuning.qcoop import CONTEXT_INIT
+from qprompt_runtime.prompt_file import CONTEXT
 
 SHARED = "shared"
 CONTEXTS = (SHARED, "per-class")
@@ -33,9 +34,9 @@ class AdaptOptions:
     """
 
     backbone: str | Path = "tiny"
-    method: str = qcoop.NAME
+    method: str = CONTEXT
     contexts: str = SHARED
-    context_init: str = qcoop.CONTEXT_INIT
+    context_init: str = CONTEXT_INIT
     shots: int | None = None
     holdout: float = 0.2
     views: int = 0
@@ -47,7 +48,7 @@ class AdaptOptions:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, expected one of {', '.join(METHODS)}")
-        if self.method != "qcoop" and self.contexts != SHARED:
+        if self.method != CONTEXT and self.contexts != SHARED:
             raise ValueError(f"method {self.method!r} has shared contexts only, got {self.contexts!r}")
         if self.contexts not in CONTEXTS:
             raise ValueError(f"contexts is {self.contexts!r}, expected one of {CONTEXTS}")

@@ -20,7 +20,7 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.errors import BackboneMismatchError, CheckpointError, PromptFileError
 from qprompt_runtime.manifest import Manifest
-from qprompt_runtime.prompt_file import FOLDED, Calibration, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.prompt_file import CONTEXT, FOLDED, Calibration, ClassName, PromptFile, read_prompt_file
 from qprompt_runtime.text import printable
 from qprompt_runtime.tokenizer import Tokenizer, class_tokens
 
@@ -131,7 +131,7 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     )
     bits = additions.bits or (MAPLE_BITS if maple else COOP_BITS)
     return PromptFile(
-        method=FOLDED if maple else qcoop.NAME,
+        method=FOLDED if maple else CONTEXT,
         groups=tuple(make_group(role, values, bits) for role, values in arrays),
         classes=names,
         template=template,
@@ -176,7 +176,7 @@ def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
                 f"{manifest.name!r} ({manifest.fingerprint[:8]}); leave --backbone out, or give the right one"
             )
     if additions.classes is not None:
-        if prompt.method == qcoop.NAME and len(prompt.groups[0].shape) == 3:
+        if prompt.method == CONTEXT and len(prompt.groups[0].shape) == 3:
             raise CheckpointError("a prompt with a context for each class works with its own classes only")
         names = (
             ClassName.from_label(label) if text is None else ClassName(label, text)

@@ -19,19 +19,19 @@ from qprompt_edge.tuning.trainer import Progress, TrainingState, run, start
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import DeepBackbone
-from qprompt_runtime.prompt_file import COUPLED, FOLDED, Calibration, ClassName, PromptFile
+from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, Calibration, ClassName, PromptFile
 
-METHODS: Mapping[str, str] = {"qcoop": qcoop.NAME, "qmaple": FOLDED, "qmaple-coupled": COUPLED}
-"""What can be asked for, and its name in a prompt file."""
+METHODS = (CONTEXT, FOLDED, COUPLED)
+"""What can be asked for, by the names that a prompt file has."""
 
 _DEEP = TrainingConfig(
     epochs=10, batch_size=8, relative_rate=650.0, warmup_epochs=1
 )  # few passes and small batches, as in MaPLe
 
 DEFAULT_TRAINING: Mapping[str, TrainingConfig] = {
-    "qcoop": TrainingConfig(),
-    "qmaple": _DEEP,
-    "qmaple-coupled": _DEEP,
+    CONTEXT: TrainingConfig(),
+    FOLDED: _DEEP,
+    COUPLED: _DEEP,
 }
 """How each is trained unless something else is asked for; chosen by measurement (`docs/defaults.md`)."""
 
@@ -40,7 +40,7 @@ def default_training(method: str, **given: object) -> TrainingConfig:
     """A method's defaults with some settings replaced.
 
     Args:
-        method: A key of `METHODS`.
+        method: One of `METHODS`.
         given: Fields of `TrainingConfig`; those that are None keep the default.
     """
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -77,7 +77,7 @@ def make_tuning(
     """Set a method up on a task.
 
     Args:
-        method: A key of `METHODS`; the deep ones need a `DeepBackbone`.
+        method: One of `METHODS`; the deep ones need a `DeepBackbone`.
         backbone: The frozen model.
         photos: What is tuned on.
         context_init: Words whose token embeddings become the context vectors.
@@ -89,7 +89,7 @@ def make_tuning(
         TypeError: A deep method got a backbone without deep prompts.
     """
     texts, labels = [name.text for name in photos.classes], photos.labels
-    if method == "qcoop":
+    if method == CONTEXT:
         return qcoop.tuning(
             backbone,
             texts,
@@ -102,9 +102,7 @@ def make_tuning(
     if not isinstance(backbone, DeepBackbone):
         raise TypeError(f"method {method!r} needs a DeepBackbone, got a {type(backbone).__name__}")
     stems = PhotoStems(photos.paths, backbone, photos.features.shape[1] - 1, seed)
-    return qmaple.tuning(
-        METHODS[method], backbone, texts, stems, labels, context_init=context_init, seed=seed
-    )
+    return qmaple.tuning(method, backbone, texts, stems, labels, context_init=context_init, seed=seed)
 
 
 def tune(
@@ -122,7 +120,7 @@ def tune(
     """Tune a prompt from start to end.
 
     Args:
-        method: A key of `METHODS`; the deep ones need a `DeepBackbone`.
+        method: One of `METHODS`; the deep ones need a `DeepBackbone`.
         backbone: The frozen model.
         photos: What is tuned on.
         config: How; an open learning rate is resolved here.

@@ -17,10 +17,10 @@ from qprompt_edge.tuning.trainer import AS_LEARNED, TrainingState, codes_of
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import TextError
+from qprompt_runtime.prompt_file import CONTEXT
 from qprompt_runtime.prompt_group import PromptGroup
 from qprompt_runtime.tokenizer import ClassTokens
 
-NAME = "qcoop"
 ROLE = "text-context"
 CONTEXT_INIT = "a photo of a"
 TEMPLATE = ("", ".")
@@ -133,7 +133,7 @@ def tuning(
     """
     initial = initial_prompt(backbone, texts, context_init, per_class=per_class)
     return Tuning(
-        method=NAME,
+        method=CONTEXT,
         weights={ROLE: initial.context},
         leading=ROLE,
         reparameterization=AS_LEARNED,

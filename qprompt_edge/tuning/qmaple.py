@@ -44,7 +44,7 @@ def fold_backward(learned: Mapping[str, Array], d_text: Array, d_image: Array) -
 
 
 def reparameterization(method: str) -> Reparameterization:
-    """What is shipped: both towers' prompts (`qmaple-folded`), or all that is learned (`qmaple-coupled`)."""
+    """What is shipped: both towers' prompts (`qmaple`), or all that is learned (`qmaple-coupled`)."""
     if method == COUPLED:
         return AS_LEARNED
     return Reparameterization(
@@ -157,7 +157,7 @@ def tuning(
     """QMaPLe on a task.
 
     Args:
-        method: `qmaple-folded` or `qmaple-coupled`.
+        method: `qmaple` or `qmaple-coupled`.
         backbone: The frozen model.
         texts: Prompt texts of the C classes.
         stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,D].

@@ -42,7 +42,7 @@ __all__ = [
     "write_prompt_file",
 ]
 
-CONTEXT, FOLDED, COUPLED = "qcoop", "qmaple-folded", "qmaple-coupled"
+CONTEXT, FOLDED, COUPLED = "qcoop", "qmaple", "qmaple-coupled"
 METHODS = {1: CONTEXT, 2: FOLDED, 3: COUPLED}
 _SECOND_ROLES = {FOLDED: ROLES[1], COUPLED: ROLES[2]}
 
