@@ -55,7 +55,7 @@ def measure(specifications: Sequence[str]) -> dict[str, Any]:
     for name, chosen in sets.items():
         jobs = few_shot([METHOD], [name], [SHOTS], SEEDS)
         found[name] = {}
-        for schedule, training in schedules(len(chosen.texts)).items():
+        for schedule, training in schedules(len(chosen.classes)).items():
             with tempfile.TemporaryDirectory(prefix="qprompt-edge-accuracy-") as folder:
                 store = Experiment(jobs, {name: chosen}, BackboneChoice("tiny"), training).run(Path(folder))
                 outcomes = list(store.outcomes())

@@ -18,6 +18,7 @@ from qprompt_edge.reproduction.executors import WorkerSetup, run_here
 from qprompt_edge.reproduction.experiment import needs_deep
 from qprompt_edge.reproduction.store import Store
 from qprompt_runtime.errors import ImageError, OutputError, QPromptError, WorkDirError
+from qprompt_runtime.prompt_file import ClassName
 
 JOBS = len(QUICK) * 2
 
@@ -104,7 +105,13 @@ def test_further_jobs_and_sets_join_an_experiment(alike: Path, tmp_path: Path) -
     first = facts(small.run(tmp_path).outcomes())
     more = experiment(alike, ["zero-shot", "probe"], [1, 2])
     (odd,) = more.sets.values()
-    more = replace(more, sets={**more.sets, "other": replace(odd, name="other", texts=("a", "b", "c", "d"))})
+    more = replace(
+        more,
+        sets={
+            **more.sets,
+            "other": replace(odd, name="other", classes=tuple(map(ClassName.from_label, "abcd"))),
+        },
+    )
     store = more.run(tmp_path)
     assert len(store.outcomes()) == 4
     assert first.items() <= facts(store.outcomes()).items()

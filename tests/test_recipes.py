@@ -21,7 +21,7 @@ from qprompt_edge.tuning import methods
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.trainer import run
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.prompt_file import PromptFile
+from qprompt_runtime.prompt_file import ClassName, PromptFile
 from qprompt_runtime.tokenizer import ClassTokens
 
 SHOTS, EPOCHS = 2, 3
@@ -211,7 +211,9 @@ def of_sentence(backbone: Backbone, sentence: str) -> np.ndarray:
 def test_a_template_is_the_sentence_with_the_name_in_it(tiny: Backbone, template: str) -> None:
     names = ("blue sky", "ox", "three long words")
     expected = np.stack([of_sentence(tiny, template.format(name)) for name in names])
-    assert np.allclose(class_features(tiny, names, template), expected, atol=1e-5)
+    assert np.allclose(
+        class_features(tiny, tuple(map(ClassName.from_label, names)), template), expected, atol=1e-5
+    )
 
 
 def test_zero_shot_guesses_the_nearest_sentence(bench: Workbench) -> None:
@@ -229,7 +231,7 @@ def test_zero_shot_takes_the_template_of_the_set_that_is_judged(bench: Workbench
     photos, features, names = chosen.part(chosen.photos.judged((SHOTS, 1)), BASE)
 
     def right(template: str) -> list[bool]:
-        sentences = np.stack([of_sentence(bench.backbone, template.format(name)) for name in names])
+        sentences = np.stack([of_sentence(bench.backbone, template.format(name.text)) for name in names])
         return ((features @ sentences.T).argmax(axis=1) == photos.labels).tolist()
 
     usual = right(PHOTO_TEMPLATE)
@@ -240,7 +242,7 @@ def test_zero_shot_takes_the_template_of_the_set_that_is_judged(bench: Workbench
 
 
 def test_the_ensemble_is_the_mean_of_eight_templates_of_length_one(tiny: Backbone) -> None:
-    features = ensemble_features(tiny, NAMES, "{} texture.")
+    features = ensemble_features(tiny, tuple(map(ClassName.from_label, NAMES)), "{} texture.")
     assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
     sentences = [[of_sentence(tiny, t.format(name)) for name in NAMES] for t in (*TEMPLATES, "{} texture.")]
     mean = np.mean(sentences, axis=0)

@@ -240,7 +240,7 @@ def _facts(data: TaskData, backbone: Backbone, options: AdaptOptions) -> dict[st
 def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Reporter) -> Holdout:
     """Zero-shot, adapted and probe on the photos kept away."""
     scale = backbone.manifest.logit_scale
-    zero_shot = class_features(backbone, [name.text for name in data.train.classes])
+    zero_shot = class_features(backbone, data.train.classes)
     runnable = folded(prompt)
     adapted = prompt_features(runnable, backbone, prompt.classes)
     seen = prompted_features(

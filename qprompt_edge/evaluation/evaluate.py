@@ -82,7 +82,7 @@ def judge_prompt(
     _check_classes(photos.classes, classifier.labels)
     frozen = classifier.backbone
     fit_activations(frozen, max_memory, tuning=False)
-    by_hand = class_features(frozen, [name.text for name in classifier.prompt.classes])
+    by_hand = class_features(frozen, classifier.prompt.classes)
     _ = classifier.class_features  # classes first: so only one tower is in memory at a time
     encoded = encode_photos(
         frozen,

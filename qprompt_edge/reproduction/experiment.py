@@ -80,7 +80,7 @@ class Experiment:
     def _cost(self, job: Job) -> int:
         """Roughly how long a job takes; the longest start first, so that no core waits for them at the end."""
         deep = needs_deep([job.method])
-        return len(self.sets[job.source].texts) * job.shots * (4 if deep else 1)
+        return len(self.sets[job.source].classes) * job.shots * (4 if deep else 1)
 
     def _check_draws(self, sets: Mapping[str, ExperimentSet]) -> None:
         """Refuse to train on a set for testing only, and to judge by nothing."""
@@ -132,7 +132,8 @@ class Experiment:
 
 def _identity(photos: ExperimentSet) -> str:
     """A hash of a set's photos by name, their labels, and its words; a moved folder keeps it."""
-    digest = hashlib.sha256(repr((photos.template, photos.texts)).encode())
+    texts = tuple(name.text for name in photos.classes)
+    digest = hashlib.sha256(repr((photos.template, texts)).encode())
     for part in (photos.pool, photos.test):
         if part is not None:
             names = [f"{path.parent.name}/{path.name}" for path in part.paths]

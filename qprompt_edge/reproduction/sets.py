@@ -21,7 +21,7 @@ from qprompt_edge.reproduction.protocols import base_and_new
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
-from qprompt_runtime.prompt_file import rule_text
+from qprompt_runtime.prompt_file import ClassName
 from qprompt_runtime.text import printable
 
 Draw = tuple[int, int]
@@ -37,7 +37,7 @@ class ExperimentSet:
     Attributes:
         name: In tables.
         template: Hand-written prompt; `{}` stands for the class name.
-        texts: What stands for the C classes in a prompt.
+        classes: The C classes.
         pool: Photos to draw from for training; none in sets for testing only.
         test: Photos to judge by; None takes those of the pool that were not drawn.
         unreadable: Positions in the pool of photos that are passed over, and why. What is drawn depends on no others:
@@ -46,7 +46,7 @@ class ExperimentSet:
 
     name: str
     template: str
-    texts: tuple[str, ...]
+    classes: tuple[ClassName, ...]
     pool: LabelledPhotos
     test: LabelledPhotos | None
     unreadable: Mapping[int, str] = field(default_factory=dict)
@@ -65,13 +65,13 @@ class ExperimentSet:
         passed = [*self.unreadable, *([] if draw is None else self._taken(draw))]
         return self.pool.select(np.setdiff1d(np.arange(len(self.pool.paths)), passed))
 
-    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, tuple[str, ...]]:
-        """Some of the set's photos that belong to `base`, `new` or `all` classes, labelled from 0; the classes' names."""
+    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, tuple[ClassName, ...]]:
+        """Some of the set's photos that belong to `base`, `new` or `all` classes, labelled from 0; the part's classes."""
         if part == ALL:
-            return photos, self.texts
-        middle = (len(self.texts) + 1) // 2
+            return photos, self.classes
+        middle = (len(self.classes) + 1) // 2
         base, new = base_and_new(photos)
-        return {BASE: (base, self.texts[:middle]), NEW: (new, self.texts[middle:])}[part]
+        return {BASE: (base, self.classes[:middle]), NEW: (new, self.classes[middle:])}[part]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class EncodedSet:
     rows: Mapping[Path, int]
     features: Array
 
-    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, Array, tuple[str, ...]]:
+    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, Array, tuple[ClassName, ...]]:
         """Some of the set's photos that belong to a part of its classes.
 
         Args:
@@ -96,11 +96,11 @@ class EncodedSet:
             part: `base`, `new` or `all`.
 
         Returns:
-            The photos, labelled from 0; their features [M,E]; and the names of the part's classes.
+            The photos, labelled from 0; their features [M,E]; and the part's classes.
         """
-        photos, texts = self.photos.part(photos, part)
+        photos, classes = self.photos.part(photos, part)
         chosen = np.array([self.rows[path] for path in photos.paths], np.int64)
-        return photos, self.features[chosen], texts
+        return photos, self.features[chosen], classes
 
 
 def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, ExperimentSet]:
@@ -147,7 +147,8 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
 
 def _published(name: str, data: Path) -> ExperimentSet:
     dataset = read_dataset(name, data)
-    return ExperimentSet(name, dataset.template, dataset.class_names, dataset.train, dataset.test)
+    classes = tuple(map(ClassName, dataset.test.classes, dataset.class_names))
+    return ExperimentSet(name, dataset.template, classes, dataset.train, dataset.test)
 
 
 def _own_folder(name: str, folder: Path) -> ExperimentSet:
@@ -161,7 +162,7 @@ def _own_folder(name: str, folder: Path) -> ExperimentSet:
             raise PhotosError(f"{printable(folder)}: class {printable(odd)} is in only one of train and test")
     else:
         pool = find_photos(folder)
-    return ExperimentSet(name, PHOTO_TEMPLATE, tuple(map(rule_text, pool.classes)), pool, test)
+    return ExperimentSet(name, PHOTO_TEMPLATE, tuple(map(ClassName.from_label, pool.classes)), pool, test)
 
 
 def encode_set(

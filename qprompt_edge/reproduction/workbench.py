@@ -30,13 +30,15 @@ from qprompt_runtime.prompt_file import ClassName, PromptFile
 class Judge(Protocol):
     """Scores classes for photos."""
 
-    def __call__(self, photos: LabelledPhotos, features: Array, texts: Sequence[str], template: str) -> Array:
+    def __call__(
+        self, photos: LabelledPhotos, features: Array, classes: Sequence[ClassName], template: str
+    ) -> Array:
         """Score classes; the highest is the guess.
 
         Args:
             photos: M photos.
             features: float32 [M,E], their features without prompts.
-            texts: Names of the C classes.
+            classes: The C classes.
             template: The data set's hand-written prompt.
 
         Returns:
@@ -83,45 +85,54 @@ class Workbench:
         """
         began = time.monotonic()
         source, draw = self.sets[job.source], (job.shots, job.seed)
-        photos, features, texts = source.part(source.photos.drawn(draw), job.part)
+        photos, features, classes = source.part(source.photos.drawn(draw), job.part)
         recipe = RECIPES[job.method]
-        learned = self._learn(recipe, photos, features, texts, job)
+        learned = self._learn(recipe, photos, features, classes, job)
         right: dict[Target, NDArray[np.bool_]] = {}
         for target in job.targets:
             chosen = self.sets[target.dataset]
             judged = chosen.photos.judged(draw if target.dataset == job.source else None)
-            tests, seen, names = chosen.part(judged, target.part)
-            if recipe.knows_new_classes or names == texts:
-                scores = learned.judge(tests, seen, names, chosen.photos.template)
+            tests, seen, known = chosen.part(judged, target.part)
+            if recipe.knows_new_classes or _texts(known) == _texts(classes):
+                scores = learned.judge(tests, seen, known, chosen.photos.template)
                 right[target] = scores.argmax(axis=1) == tests.labels
         seconds = time.monotonic() - began
         return Outcome(job, right, learned.payload_bytes, learned.file_bytes, learned.steps, seconds)
 
     def _learn(
-        self, recipe: Recipe, photos: LabelledPhotos, features: Array, texts: Sequence[str], job: Job
+        self,
+        recipe: Recipe,
+        photos: LabelledPhotos,
+        features: Array,
+        classes: tuple[ClassName, ...],
+        job: Job,
     ) -> Learned:
         """What the recipe makes of photos with features [N,E] and labels from 0 to C-1."""
         if recipe.learner in METHODS:
-            return self._tune(recipe, photos, features, texts, job.seed)
+            return self._tune(recipe, photos, features, classes, job.seed)
         if recipe.learner == "probe":
-            weight, bias = linear_probe(features, photos.labels, len(texts))
+            weight, bias = linear_probe(features, photos.labels, len(classes))
             return Learned(lambda _p, seen, _t, _m: seen @ weight + bias, weight.nbytes + bias.nbytes)
         if recipe.learner == "tip-adapter":
             frozen = self.backbone
-            by_hand = class_features(frozen, texts, self.sets[job.source].photos.template)
+            by_hand = class_features(frozen, classes, self.sets[job.source].photos.template)
             cache = tip_adapter(by_hand, features, photos.labels, frozen.manifest.logit_scale)
             stored = cache.keys.nbytes + photos.labels.astype(np.uint16).nbytes
             return Learned(lambda _p, seen, _t, _m: cache.logits(seen), stored)
         make = {"zero-shot": class_features, "ensemble": ensemble_features}[recipe.learner]
-        return Learned(lambda _p, seen, names, template: seen @ make(self.backbone, names, template).T)
+        return Learned(lambda _p, seen, named, template: seen @ make(self.backbone, named, template).T)
 
     def _tune(
-        self, recipe: Recipe, photos: LabelledPhotos, features: Array, texts: Sequence[str], seed: int
+        self,
+        recipe: Recipe,
+        photos: LabelledPhotos,
+        features: Array,
+        classes: tuple[ClassName, ...],
+        seed: int,
     ) -> Learned:
         """Tune a prompt; it is judged as a file would hold it."""
         own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed}
         config = replace(PAPER_TRAINING[recipe.learner], **own | dict(self.training))
-        classes = tuple(ClassName(label, text) for label, text in zip(photos.classes, texts, strict=True))
         prompt, state = tune(
             recipe.learner,
             self.backbone,
@@ -145,10 +156,17 @@ class PromptJudge:
     prompt: PromptFile
     backbone: Backbone
 
-    def __call__(self, photos: LabelledPhotos, features: Array, texts: Sequence[str], template: str) -> Array:
+    def __call__(
+        self, photos: LabelledPhotos, features: Array, classes: Sequence[ClassName], template: str
+    ) -> Array:
         """See `Judge`."""
-        own = tuple(name.text for name in self.prompt.classes) == tuple(texts)
-        names = self.prompt.classes if own else tuple(ClassName(text, text) for text in texts)
+        own = _texts(self.prompt.classes) == _texts(classes)
+        names = self.prompt.classes if own else classes
         seen = prompted_features(self.prompt, self.backbone, photos.paths, features)
         scores: Array = seen @ prompt_features(self.prompt, self.backbone, names).T
         return scores
+
+
+def _texts(classes: Sequence[ClassName]) -> list[str]:
+    """What classes of two data sets are compared by; their labels may be spelled differently."""
+    return [name.text for name in classes]
