@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 
 from benchmarks.class_names import made_names
 from benchmarks.sgemm import products
+from qprompt_edge.data.features import Examples
 from qprompt_edge.tuning.config import resolve_learning_rate
-from qprompt_edge.tuning.methods import TrainingSet, default_training, make_tuning
+from qprompt_edge.tuning.methods import default_training, make_tuning
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import ClassName
@@ -81,7 +82,7 @@ def trainer_steps(
     wanted = warm_up + repeats
     config = default_training("qcoop", batch_size=batch, epochs=wanted)
     classes = tuple(map(ClassName.from_label, names))
-    tuning = make_tuning("qcoop", backbone, TrainingSet(classes, (), labels, features))
+    tuning = make_tuning("qcoop", backbone, Examples(classes, (), labels, features))
     leading = {tuning.leading: tuning.weights[tuning.leading]}
     config = resolve_learning_rate(config, leading, backbone.manifest.logit_scale)
     state = start(tuning.weights, config, tuning.reparameterization)

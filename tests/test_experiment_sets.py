@@ -178,8 +178,9 @@ def test_photos_are_encoded_once_and_found_by_part(
     drawn = encoded.photos.drawn((2, 1))
     rows = {}
     for part, labels, classes in ((ALL, 3, CLASSES), (BASE, 2, CLASSES[:2]), (NEW, 1, CLASSES[2:])):
-        chosen, features, found = encoded.part(drawn, part)
-        assert (tuple(name.text for name in found), sorted(set(chosen.labels.tolist()))) == (
+        chosen = encoded.part(drawn, part)
+        features = chosen.plain
+        assert (tuple(name.text for name in chosen.classes), sorted(set(chosen.labels.tolist()))) == (
             classes,
             list(range(labels)),
         )

@@ -220,19 +220,21 @@ def test_zero_shot_guesses_the_nearest_sentence(bench: Workbench) -> None:
     chosen = bench.sets["odd"]
     outcome = bench.run(job("zero-shot", SHOTS))
     for part, names in ((BASE, NAMES[:2]), (NEW, NAMES[2:])):
-        photos, features, _ = chosen.part(chosen.photos.judged((SHOTS, 1)), part)
+        photos = chosen.part(chosen.photos.judged((SHOTS, 1)), part)
         sentences = np.stack([of_sentence(bench.backbone, f"a photo of a {name}.") for name in names])
-        guesses = (features @ sentences.T).argmax(axis=1)
+        guesses = (photos.plain @ sentences.T).argmax(axis=1)
         assert np.array_equal(outcome.right[Target("odd", part)], guesses == photos.labels)
 
 
 def test_zero_shot_takes_the_template_of_the_set_that_is_judged(bench: Workbench) -> None:
     chosen = bench.sets["odd"]
-    photos, features, names = chosen.part(chosen.photos.judged((SHOTS, 1)), BASE)
+    photos = chosen.part(chosen.photos.judged((SHOTS, 1)), BASE)
 
     def right(template: str) -> list[bool]:
-        sentences = np.stack([of_sentence(bench.backbone, template.format(name.text)) for name in names])
-        return ((features @ sentences.T).argmax(axis=1) == photos.labels).tolist()
+        sentences = np.stack(
+            [of_sentence(bench.backbone, template.format(name.text)) for name in photos.classes]
+        )
+        return ((photos.plain @ sentences.T).argmax(axis=1) == photos.labels).tolist()
 
     usual = right(PHOTO_TEMPLATE)
     template = next(t for t in (*TEMPLATES, "{} texture.", "{}, a colour.") if right(t) != usual)

@@ -147,7 +147,7 @@ def adapt(
 
     prompt, steps, work = _tune(data, backbone, options, work_dir, resume, reporter)
     trained = time.monotonic()
-    holdout = _judge(data, prompt, backbone, reporter) if len(data.test_labels) else None
+    holdout = _judge(data, prompt, backbone, reporter) if len(data.test.labels) else None
     counts = np.bincount(data.train.labels, minlength=len(data.train.classes))
     end = time.monotonic()
     return AdaptResult(
@@ -246,19 +246,18 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
     seen = prompted_features(
         runnable,
         backbone,
-        data.test_paths,
-        data.test_features,
+        data.test,
         lambda done, total: reporter.stage("judging the prompt", done, total),
     )
     count = len(data.train.classes)
-    weight, bias = linear_probe(data.train.features[:, 0], data.train.labels, count)
-    present = set(data.test_labels.tolist())
-    before = score(class_probabilities(data.test_features, zero_shot, scale), data.test_labels)
-    after = score(class_probabilities(seen, adapted, scale), data.test_labels)
+    weight, bias = linear_probe(data.train.plain, data.train.labels, count)
+    present = set(data.test.labels.tolist())
+    before = score(class_probabilities(data.test.plain, zero_shot, scale), data.test.labels)
+    after = score(class_probabilities(seen, adapted, scale), data.test.labels)
     return Holdout(
         zero_shot=before,
         adapted=after,
-        probe=score(softmax(data.test_features @ weight + bias), data.test_labels),
+        probe=score(softmax(data.test.plain @ weight + bias), data.test.labels),
         missing=tuple(name.label for i, name in enumerate(data.train.classes) if i not in present),
         change=compare(before.right, after.right),
     )

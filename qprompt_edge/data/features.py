@@ -29,6 +29,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.files import write_atomic
 from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
+from qprompt_runtime.prompt_file import ClassName
 
 _SAVE_SECONDS = 20.0
 _KEY_BYTES = 16
@@ -50,6 +51,33 @@ class EncodedPhotos:
     features: Array
     hashes: NDArray[np.uint64]
     failures: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled photos with their features.
+
+    Attributes:
+        classes: The C classes.
+        paths: N photos.
+        labels: int64 [N], positions in `classes`.
+        features: float32 [N,V,E], as in `EncodedPhotos`.
+    """
+
+    classes: tuple[ClassName, ...]
+    paths: Sequence[Path]
+    labels: NDArray[np.int64]
+    features: Array
+
+    @property
+    def plain(self) -> Array:
+        """float32 [N,E]; features of the photos as they are."""
+        return self.features[:, 0]
+
+    def select(self, positions: NDArray[np.int64]) -> Examples:
+        """The photos at these positions, in this order; classes stay as they are."""
+        paths = tuple(self.paths[i] for i in positions)
+        return Examples(self.classes, paths, self.labels[positions], self.features[positions])
 
 
 @dataclass(frozen=True)

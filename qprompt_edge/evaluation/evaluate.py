@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qprompt_edge.data.features import encode_photos
+from qprompt_edge.data.features import Examples, encode_photos
 from qprompt_edge.data.photos import SkippedPhoto, drop_unreadable, find_labelled
 from qprompt_edge.evaluation.metrics import Labels, Scores, class_probabilities, score
 from qprompt_edge.evaluation.prompted import prompted_features
@@ -92,20 +92,19 @@ def judge_prompt(
     check_limit(max_memory, "encoding the photos")
     readable = drop_unreadable(photos, encoded.failures)
     kept = np.array([i for i in range(len(photos.paths)) if i not in encoded.failures], np.int64)
-    plain = encoded.features[kept, 0]
+    truth = np.array([classifier.labels.index(label) for label in photos.classes], np.int64)[readable.labels]
+    examples = Examples(classifier.prompt.classes, readable.paths, truth, encoded.features[kept])
     seen = prompted_features(
         classifier.prompt,
         frozen,
-        readable.paths,
-        plain,
+        examples,
         lambda done, total: reporter.stage("encoding photos with the prompt", done, total),
     )
-    truth = np.array([classifier.labels.index(label) for label in photos.classes], np.int64)[readable.labels]
     probabilities = classifier.probabilities(seen)
     return PromptReport(
         labels=classifier.labels,
         scores=score(probabilities, truth),
-        zero_shot=score(class_probabilities(plain, by_hand, frozen.manifest.logit_scale), truth),
+        zero_shot=score(class_probabilities(examples.plain, by_hand, frozen.manifest.logit_scale), truth),
         mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
-from qprompt_edge.data.features import encode_photos
+from qprompt_edge.data.features import Examples, encode_photos
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import prompted_image_features
@@ -18,8 +17,7 @@ from qprompt_runtime.text import printable
 def prompted_features(
     prompt: PromptFile,
     backbone: Backbone,
-    paths: Sequence[Path],
-    plain: Array,
+    photos: Examples,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Array:
     """Features of photos as a prompt sees them.
@@ -27,20 +25,19 @@ def prompted_features(
     Args:
         prompt: As `folding.folded` returns it.
         backbone: The frozen model.
-        paths: M photos that could be read before.
-        plain: float32 [M,E], their features without a prompt.
+        photos: M photos with their features without a prompt.
         progress: Called with photos done and M.
 
     Returns:
-        float32 [M,E]; `plain` itself for a prompt in the text tower alone.
+        float32 [M,E]; the plain features for a prompt in the text tower alone.
 
     Raises:
         ImageError: A photo can no longer be read.
     """
     if prompt.method != FOLDED:
-        return plain
+        return photos.plain
     encode = functools.partial(prompted_image_features, prompt, backbone)
-    encoded = encode_photos(backbone, paths, encode=encode, progress=progress)
+    encoded = encode_photos(backbone, photos.paths, encode=encode, progress=progress)
     for index, reason in encoded.failures.items():
-        raise ImageError(reason, printable(paths[index]))
+        raise ImageError(reason, printable(photos.paths[index]))
     return encoded.features[:, 0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
+from qprompt_edge.data.features import Examples, FeatureCache, encode_photos, feature_identity
 from qprompt_edge.data.photos import LabelledPhotos, drop_unreadable, find_photos
 from qprompt_edge.data.splits import take_shots
 from qprompt_edge.evaluation.zero_shot import PHOTO_TEMPLATE
@@ -88,7 +88,7 @@ class EncodedSet:
     rows: Mapping[Path, int]
     features: Array
 
-    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, Array, tuple[ClassName, ...]]:
+    def part(self, photos: LabelledPhotos, part: str) -> Examples:
         """Some of the set's photos that belong to a part of its classes.
 
         Args:
@@ -96,11 +96,11 @@ class EncodedSet:
             part: `base`, `new` or `all`.
 
         Returns:
-            The photos, labelled from 0; their features [M,E]; and the part's classes.
+            The photos, labelled from 0, in one view.
         """
         photos, classes = self.photos.part(photos, part)
         chosen = np.array([self.rows[path] for path in photos.paths], np.int64)
-        return photos, self.features[chosen], classes
+        return Examples(classes, photos.paths, photos.labels, self.features[chosen][:, None])
 
 
 def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, ExperimentSet]:

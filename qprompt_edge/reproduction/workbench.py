@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.data.photos import LabelledPhotos
+from qprompt_edge.data.features import Examples
 from qprompt_edge.evaluation.metrics import linear_probe
 from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features, ensemble_features
@@ -18,7 +18,7 @@ from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.tip_adapter import tip_adapter
-from qprompt_edge.tuning.methods import METHODS, TrainingSet, tune
+from qprompt_edge.tuning.methods import METHODS, tune
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
@@ -30,15 +30,11 @@ from qprompt_runtime.prompt_file import ClassName, PromptFile
 class Judge(Protocol):
     """Scores classes for photos."""
 
-    def __call__(
-        self, photos: LabelledPhotos, features: Array, classes: Sequence[ClassName], template: str
-    ) -> Array:
+    def __call__(self, photos: Examples, template: str) -> Array:
         """Score classes; the highest is the guess.
 
         Args:
-            photos: M photos.
-            features: float32 [M,E], their features without prompts.
-            classes: The C classes.
+            photos: M photos, with the C classes that are scored, and features without prompts.
             template: The data set's hand-written prompt.
 
         Returns:
@@ -85,58 +81,44 @@ class Workbench:
         """
         began = time.monotonic()
         source, draw = self.sets[job.source], (job.shots, job.seed)
-        photos, features, classes = source.part(source.photos.drawn(draw), job.part)
+        photos = source.part(source.photos.drawn(draw), job.part)
         recipe = RECIPES[job.method]
-        learned = self._learn(recipe, photos, features, classes, job)
+        learned = self._learn(recipe, photos, job)
         right: dict[Target, NDArray[np.bool_]] = {}
         for target in job.targets:
             chosen = self.sets[target.dataset]
             judged = chosen.photos.judged(draw if target.dataset == job.source else None)
-            tests, seen, known = chosen.part(judged, target.part)
-            if recipe.knows_new_classes or _texts(known) == _texts(classes):
-                scores = learned.judge(tests, seen, known, chosen.photos.template)
+            tests = chosen.part(judged, target.part)
+            if recipe.knows_new_classes or _texts(tests.classes) == _texts(photos.classes):
+                scores = learned.judge(tests, chosen.photos.template)
                 right[target] = scores.argmax(axis=1) == tests.labels
         seconds = time.monotonic() - began
         return Outcome(job, right, learned.payload_bytes, learned.file_bytes, learned.steps, seconds)
 
-    def _learn(
-        self,
-        recipe: Recipe,
-        photos: LabelledPhotos,
-        features: Array,
-        classes: tuple[ClassName, ...],
-        job: Job,
-    ) -> Learned:
-        """What the recipe makes of photos with features [N,E] and labels from 0 to C-1."""
+    def _learn(self, recipe: Recipe, photos: Examples, job: Job) -> Learned:
+        """What the recipe makes of a job's photos."""
         if recipe.learner in METHODS:
-            return self._tune(recipe, photos, features, classes, job.seed)
+            return self._tune(recipe, photos, job.seed)
+        frozen = self.backbone
         if recipe.learner == "probe":
-            weight, bias = linear_probe(features, photos.labels, len(classes))
-            return Learned(lambda _p, seen, _t, _m: seen @ weight + bias, weight.nbytes + bias.nbytes)
+            weight, bias = linear_probe(photos.plain, photos.labels, len(photos.classes))
+            return Learned(lambda tests, _template: tests.plain @ weight + bias, weight.nbytes + bias.nbytes)
         if recipe.learner == "tip-adapter":
-            frozen = self.backbone
-            by_hand = class_features(frozen, classes, self.sets[job.source].photos.template)
-            cache = tip_adapter(by_hand, features, photos.labels, frozen.manifest.logit_scale)
+            by_hand = class_features(frozen, photos.classes, self.sets[job.source].photos.template)
+            cache = tip_adapter(by_hand, photos.plain, photos.labels, frozen.manifest.logit_scale)
             stored = cache.keys.nbytes + photos.labels.astype(np.uint16).nbytes
-            return Learned(lambda _p, seen, _t, _m: cache.logits(seen), stored)
+            return Learned(lambda tests, _template: cache.logits(tests.plain), stored)
         make = {"zero-shot": class_features, "ensemble": ensemble_features}[recipe.learner]
-        return Learned(lambda _p, seen, named, template: seen @ make(self.backbone, named, template).T)
+        return Learned(lambda tests, template: tests.plain @ make(frozen, tests.classes, template).T)
 
-    def _tune(
-        self,
-        recipe: Recipe,
-        photos: LabelledPhotos,
-        features: Array,
-        classes: tuple[ClassName, ...],
-        seed: int,
-    ) -> Learned:
+    def _tune(self, recipe: Recipe, photos: Examples, seed: int) -> Learned:
         """Tune a prompt; it is judged as a file would hold it."""
         own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed}
         config = replace(PAPER_TRAINING[recipe.learner], **own | dict(self.training))
         prompt, state = tune(
             recipe.learner,
             self.backbone,
-            TrainingSet(classes, photos.paths, photos.labels, features[:, None]),
+            photos,
             config,
             context_init=recipe.context_init,
             per_class=recipe.per_class,
@@ -156,13 +138,11 @@ class PromptJudge:
     prompt: PromptFile
     backbone: Backbone
 
-    def __call__(
-        self, photos: LabelledPhotos, features: Array, classes: Sequence[ClassName], template: str
-    ) -> Array:
+    def __call__(self, photos: Examples, template: str) -> Array:
         """See `Judge`."""
-        own = _texts(self.prompt.classes) == _texts(classes)
-        names = self.prompt.classes if own else classes
-        seen = prompted_features(self.prompt, self.backbone, photos.paths, features)
+        own = _texts(self.prompt.classes) == _texts(photos.classes)
+        names = self.prompt.classes if own else photos.classes
+        seen = prompted_features(self.prompt, self.backbone, photos)
         scores: Array = seen @ prompt_features(self.prompt, self.backbone, names).T
         return scores
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from qprompt_edge.data.features import Examples
 from qprompt_edge.data.photo_stems import PhotoStems
 from qprompt_edge.tuning import qcoop, qmaple
 from qprompt_edge.tuning.config import TrainingConfig, resolve_learning_rate
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import Progress, TrainingState, run, start
-from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import DeepBackbone
-from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, Calibration, ClassName, PromptFile
+from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, Calibration, PromptFile
 
 METHODS = (CONTEXT, FOLDED, COUPLED)
 """What can be asked for, by the names that a prompt file has."""
@@ -47,28 +43,10 @@ def default_training(method: str, **given: object) -> TrainingConfig:
     return replace(DEFAULT_TRAINING[method], **changes)
 
 
-@dataclass(frozen=True)
-class TrainingSet:
-    """Photos to tune on.
-
-    Attributes:
-        classes: The C classes.
-        paths: The N photos; only the deep methods read them.
-        labels: int64 [N], positions in `classes`.
-        features: float32 [N,V,E]; V views of each photo, the plain one first. The deep methods take from them only how
-            many views there are, as their features change with the prompt.
-    """
-
-    classes: tuple[ClassName, ...]
-    paths: Sequence[Path]
-    labels: NDArray[np.int64]
-    features: Array
-
-
 def make_tuning(
     method: str,
     backbone: Backbone,
-    photos: TrainingSet,
+    photos: Examples,
     *,
     context_init: str = CONTEXT_INIT,
     per_class: bool = False,
@@ -79,7 +57,8 @@ def make_tuning(
     Args:
         method: One of `METHODS`; the deep ones need a `DeepBackbone`.
         backbone: The frozen model.
-        photos: What is tuned on.
+        photos: What is tuned on. The deep methods take from its features only how many views there are, as their own
+            change with the prompt; the others do not read its photos.
         context_init: Words whose token embeddings become the context vectors.
         per_class: Give each class context vectors of its own; `qcoop` only.
         seed: Of everything that is drawn.
@@ -108,7 +87,7 @@ def make_tuning(
 def tune(
     method: str,
     backbone: Backbone,
-    photos: TrainingSet,
+    photos: Examples,
     config: TrainingConfig,
     *,
     context_init: str = CONTEXT_INIT,
