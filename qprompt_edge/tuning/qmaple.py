@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
-from qprompt_edge.tuning.trainer import AS_LEARNED, Reparameterization, TrainingState, codes_of
+from qprompt_edge.tuning.trainer import AS_LEARNED, Reparameterization
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import TextError
 from qprompt_runtime.folding import fold
 from qprompt_runtime.prompt_file import COUPLED
-from qprompt_runtime.prompt_group import PromptGroup
 from qprompt_runtime.tokenizer import ClassTokens
 
 TEXT, IMAGE, PROJECTIONS = "text-context", "image-prompts", "projections"
@@ -170,23 +169,11 @@ def tuning(
         TextError: The words have fewer tokens, or a prompt is too long for the text tower.
     """
     initial = initial_prompt(backbone, texts, context_init, vectors, seed)
-    shipping = reparameterization(method)
-
-    def groups(state: TrainingState, bits: int) -> tuple[PromptGroup, ...]:
-        codes = codes_of(state, shipping)
-        return tuple(
-            PromptGroup.quantized(role, codes[role].codebook, codes[role].indices.reshape(array.shape), bits)
-            if role in codes
-            else PromptGroup.plain(role, array)
-            for role, array in shipping.forward(state.latent).items()
-        )
-
     return Tuning(
         method=method,
         weights=initial.learned,
         leading=TEXT,
-        reparameterization=shipping,
+        reparameterization=reparameterization(method),
         objective=DeepObjective(backbone, initial.tokens, stems, labels),
         template=initial.template,
-        groups=groups,
     )
