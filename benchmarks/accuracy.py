@@ -43,7 +43,7 @@ def schedules(classes: int) -> dict[str, dict[str, Any]]:
 
 
 def measure(specifications: Sequence[str]) -> dict[str, Any]:
-    """Top-1 by set and schedule: mean and deviation over the seeds, and steps."""
+    """Top-1 by set and schedule: mean and standard deviation over the seeds, and steps."""
     # here, because whoever writes the page must stay small: a parent's memory counts in its children's peaks
     from qprompt_edge.reproduction.executors import BackboneChoice
     from qprompt_edge.reproduction.experiment import Experiment
@@ -55,7 +55,7 @@ def measure(specifications: Sequence[str]) -> dict[str, Any]:
     for name, chosen in sets.items():
         jobs = few_shot([METHOD], [name], [SHOTS], SEEDS)
         found[name] = {}
-        for schedule, training in schedules(len(chosen.texts)).items():
+        for schedule, training in schedules(len(chosen.classes)).items():
             with tempfile.TemporaryDirectory(prefix="qprompt-edge-accuracy-") as folder:
                 store = Experiment(jobs, {name: chosen}, BackboneChoice(), training).run(Path(folder))
                 outcomes = list(store.outcomes())

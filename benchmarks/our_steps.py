@@ -30,10 +30,12 @@ from numpy.typing import NDArray
 
 from benchmarks.class_names import made_names
 from benchmarks.sgemm import products
-from qprompt_edge.tuning.config import settle
+from qprompt_edge.data.features import Examples
+from qprompt_edge.tuning.config import resolve_learning_rate
 from qprompt_edge.tuning.methods import default_training, make_tuning
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.prompt_file import ClassName
 from qprompt_runtime.tokenizer import ClassTokens
 
 PARTS = ("text", "trainer", "classes", "photos", "sgemm")
@@ -79,11 +81,12 @@ def trainer_steps(
     features = unit_rows(len(labels), backbone.manifest.embed_dim)[:, None]
     wanted = warm_up + repeats
     config = default_training("qcoop", batch_size=batch, epochs=wanted)
-    tuning = make_tuning("qcoop", backbone, names, features, (), labels)
+    classes = tuple(map(ClassName.from_label, names))
+    tuning = make_tuning("qcoop", backbone, Examples(classes, (), labels, features))
     leading = {tuning.leading: tuning.weights[tuning.leading]}
-    config = settle(config, leading, backbone.manifest.logit_scale)
-    state = start(tuning.weights, config, tuning.coupling)
-    steps = train(state, tuning.objective, labels, config, tuning.coupling)
+    config = resolve_learning_rate(config, leading, backbone.manifest.logit_scale)
+    state = start(tuning.weights, config, tuning.reparameterization)
+    steps = train(state, tuning.objective, labels, config, tuning.reparameterization)
     seconds, last = [], time.perf_counter()
     for _ in itertools.islice(steps, wanted):
         now = time.perf_counter()

@@ -25,7 +25,7 @@ from PIL import Image
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning import qcoop
-from qprompt_edge.tuning.config import epoch_batches, settle
+from qprompt_edge.tuning.config import epoch_batches, resolve_learning_rate
 from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.arrays import Array
@@ -34,6 +34,7 @@ from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.classifier import softmax
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.prompt_file import CONTEXT
 
 KINDS: Mapping[str, str] = {
     "load": "loading the backbone, both towers",
@@ -245,10 +246,10 @@ def _time_tuning(stopwatch: _Stopwatch, backbone: Backbone, names: Sequence[str]
     labels = np.repeat(np.arange(len(names)), PHOTOS_PER_CLASS)
     features = _unit_rows(len(labels), backbone.manifest.embed_dim)[:, None]
     tuning = qcoop.tuning(backbone, names, features, labels)
-    config = settle(default_training(qcoop.NAME), tuning.weights, backbone.manifest.logit_scale)
-    state = start(tuning.weights, config, tuning.coupling)
+    config = resolve_learning_rate(default_training(CONTEXT), tuning.weights, backbone.manifest.logit_scale)
+    state = start(tuning.weights, config, tuning.reparameterization)
     steps = itertools.chain.from_iterable(
-        train(state, tuning.objective, labels, config, tuning.coupling) for _ in itertools.count()
+        train(state, tuning.objective, labels, config, tuning.reparameterization) for _ in itertools.count()
     )
     stopwatch.time("step", lambda: next(steps))
     return config.epochs * len(epoch_batches(labels, config, 0))

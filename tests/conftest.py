@@ -5,6 +5,7 @@ in an environment that has none of them.
 """
 
 import json
+import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,6 +36,14 @@ _MOVED = {
 }
 
 # ---------------------------------------------------------------------- every test
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> Iterator[None]:
+    """Ctrl-C works as in a terminal, for child processes too, where the shell ignores it (nohup, a background job)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _refuse_network(*arguments: Any, **_named: Any) -> None:

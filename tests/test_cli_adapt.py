@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import assert_refused
 from scenes import CLASSES, write_photo, write_photos
 
+from qprompt_edge.adaptation.adapt import Holdout
+from qprompt_edge.cli.adapt import verdict
+from qprompt_edge.evaluation.metrics import score
+from qprompt_edge.evaluation.paired import compare
 from qprompt_runtime.prompt_file import read_prompt_file
 
 
@@ -23,6 +28,9 @@ def test_adapt_prints_what_the_design_promises(run, photos, tmp_path):
         "images",
         "holdout",
         "helped",
+        "difference",
+        "interval",
+        "p",
         "seconds",
         "steps",
         "peak_rss_mb",
@@ -35,7 +43,8 @@ def test_adapt_prints_what_the_design_promises(run, photos, tmp_path):
     assert (report["images"]["train"], report["images"]["holdout"]) == (15, 3)
     assert set(report["holdout"]) == {"zero_shot", "adapted", "probe"}
     assert report["helped"] is None  # three photos cannot tell
-    assert "Too few photos to say" in result.err
+    assert report["p"] >= 0.25
+    assert "Too close to call with 3 photos" in result.err
 
 
 def test_the_same_run_gives_the_same_bytes(run, photos, tmp_path):
@@ -68,10 +77,31 @@ def test_a_verdict_with_enough_photos(run, tmp_path):
     arguments = ("--test-images", tests, "--epochs", 1, "--json")
     result = run("adapt", "--images", photos, "--out", tmp_path / "p.qpt", *arguments)
     assert result.json["images"]["holdout"] == 33
-    assert isinstance(result.json["helped"], bool)
-    gain = result.json["holdout"]["adapted"]["top1"] > result.json["holdout"]["zero_shot"]["top1"]
-    assert result.json["helped"] == gain
-    assert ("Adaptation helped" if gain else "Adaptation did not help") in result.err
+    scores = result.json["holdout"]
+    gain = scores["adapted"]["top1"] - scores["zero_shot"]["top1"]
+    assert result.json["difference"] == pytest.approx(gain)
+    low, high = result.json["interval"]
+    assert -1 <= low < high <= 1
+    assert result.json["helped"] == (None if result.json["p"] >= 0.05 else gain > 0)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "words"),
+    [
+        (6, 0, "Adaptation helped: 30.0% before, 45.0% after, a difference of +15.0 points (95% interval +2.7 to +25.9; p 0.031)"),
+        (0, 6, "Adaptation did not help, it made it worse: "),
+        (1, 0, "Too close to call with 40 photos: "),
+    ],
+)  # fmt: skip
+def test_the_words_of_the_verdict(gained, lost, words):
+    before, after = np.arange(40) < 12, np.arange(40) < 12
+    after[12 : 12 + gained], after[:lost] = True, False
+    zero_shot, adapted = (
+        score(np.where(right[:, None], [[1, 0]], [[0, 1]]).astype(np.float32), np.zeros(40, int))
+        for right in (before, after)
+    )
+    holdout = Holdout(zero_shot, adapted, adapted, (), compare(zero_shot.right, adapted.right))
+    assert verdict(holdout, may_split=True).startswith(words)
 
 
 def test_bad_photos_are_skipped_and_listed(run, photos, tmp_path):

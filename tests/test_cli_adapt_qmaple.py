@@ -1,7 +1,6 @@
 """`adapt --method qmaple`: deep prompts from the command line, folded and coupled."""
 
 import pytest
-from command_line import assert_refused
 from scenes import write_photos
 
 from qprompt_runtime.prompt_file import read_prompt_file
@@ -16,7 +15,7 @@ def test_a_folded_prompt_is_tuned_judged_and_used(run, photos, tmp_path, bits):
         "adapt", "--images", photos, "--out", out, "--method", "qmaple", "--bits", bits, *QUICK, "--json"
     )
     assert result.code == 0, result.err
-    assert result.json["method"] == "qmaple-folded"
+    assert result.json["method"] == "qmaple"
     assert result.json["bytes"] == out.stat().st_size
     prompt = read_prompt_file(out)
     assert prompt.template == ("of a", ".")
@@ -61,7 +60,18 @@ def test_a_coupled_prompt_is_larger_and_judged_alike(run, photos, tmp_path):
     assert coupled["method"] == "qmaple-coupled"
     assert coupled["holdout"] == folded["holdout"]  # without a quantizer both are MaPLe
     assert coupled["bytes"] > 20 * folded["bytes"]
-    assert_refused(run("predict", photos, "--prompt", out, "--json"), "not 'qmaple-coupled'")
+    assert run("predict", photos, "--prompt", out, "--json").code == 0
+
+
+@pytest.mark.parametrize("bits", [1, 32])
+def test_a_coupled_prompt_is_used_as_it_was_judged(run, photos, tmp_path, bits):
+    out, options = tmp_path / "deep.qpt", ("--method", "qmaple-coupled", "--bits", bits, *QUICK, "--json")
+    adapted = run("adapt", "--images", photos, "--test-images", photos, "--out", out, *options)
+    assert adapted.code == 0, adapted.err
+    report = run("eval", "--images", photos, "--prompt", out, "--json")
+    assert report.code == 0, report.err
+    assert report.json["top1"] == adapted.json["holdout"]["adapted"]["top1"]
+    assert report.json["zero_shot"]["top1"] == adapted.json["holdout"]["zero_shot"]["top1"]
 
 
 def test_the_same_run_gives_the_same_bytes_also_with_views(run, photos, tmp_path):

@@ -89,7 +89,7 @@ def test_maple_is_folded(run, width, tmp_path):
     result = run("convert", path, "--out", out, "--backbone", "small", "--classes", NAMES, "--json")
     assert result.code == 0, result.err
     prompt = read_prompt_file(out)
-    assert (prompt.method, prompt.template) == ("qmaple-folded", ("of a", "."))
+    assert (prompt.method, prompt.template) == ("qmaple", ("of a", "."))
     described = [(group.role, group.shape, group.bits) for group in prompt.groups]
     assert described == [("text-context", (3, 2, width), 4), ("image-prompts", (3, 2, 24), 4)]
     assert (

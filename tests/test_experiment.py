@@ -17,7 +17,8 @@ from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction.executors import WorkerSetup, run_here
 from qprompt_edge.reproduction.experiment import needs_deep
 from qprompt_edge.reproduction.store import Store
-from qprompt_runtime.errors import ImageError, OutputError, QPromptError
+from qprompt_runtime.errors import ImageError, OutputError, QPromptError, WorkDirError
+from qprompt_runtime.prompt_file import ClassName
 
 JOBS = len(QUICK) * 2
 
@@ -104,7 +105,13 @@ def test_further_jobs_and_sets_join_an_experiment(alike: Path, tmp_path: Path) -
     first = facts(small.run(tmp_path).outcomes())
     more = experiment(alike, ["zero-shot", "probe"], [1, 2])
     (odd,) = more.sets.values()
-    more = replace(more, sets={**more.sets, "other": replace(odd, name="other", texts=("a", "b", "c", "d"))})
+    more = replace(
+        more,
+        sets={
+            **more.sets,
+            "other": replace(odd, name="other", classes=tuple(map(ClassName.from_label, "abcd"))),
+        },
+    )
     store = more.run(tmp_path)
     assert len(store.outcomes()) == 4
     assert first.items() <= facts(store.outcomes()).items()
@@ -154,27 +161,42 @@ def test_workers_end_at_once_when_nobody_waits_for_more_outcomes(alike: Path, tm
     assert multiprocessing.active_children() == []
 
 
+def interrupt_workers() -> None:
+    """Wait for workers, and interrupt them while they start."""
+    while not multiprocessing.active_children():
+        time.sleep(0.01)
+    time.sleep(0.2)  # they import now
+    for child in multiprocessing.active_children():
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGINT)
+
+
 def test_a_worker_that_is_interrupted_while_it_starts_says_nothing(
     alike: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C reaches workers too, and Python would print where it was, once for each of them."""
-
-    def interrupt() -> None:
-        while not multiprocessing.active_children():
-            time.sleep(0.01)
-        time.sleep(0.2)  # it imports now
-        for child in multiprocessing.active_children():
-            assert child.pid is not None
-            os.kill(child.pid, signal.SIGINT)
-
     running = experiment(alike, QUICK, [1])
     setup = first_setup(running, tmp_path / "features.npz")
-    thread = threading.Thread(target=interrupt)
+    thread = threading.Thread(target=interrupt_workers)
     thread.start()
     with pytest.raises(QPromptError, match=r"^a worker ended without an answer"):
         list(run_here(setup, running.jobs, 2))
     thread.join()
     assert capfd.readouterr().err == ""
+
+
+def test_workers_ignore_interrupts_where_their_parent_does(alike: Path, tmp_path: Path) -> None:
+    """As under nohup, or in the background of a script whose user presses Ctrl-C."""
+    running = experiment(alike, QUICK, [1])
+    setup = first_setup(running, tmp_path / "features.npz")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        thread = threading.Thread(target=interrupt_workers)
+        thread.start()
+        assert len(list(run_here(setup, running.jobs, 2))) == len(running.jobs)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_outcome_that_cannot_be_kept_ends_the_run(
@@ -197,6 +219,21 @@ def test_an_outcome_that_cannot_be_kept_ends_the_run(
         experiment(alike).run(tmp_path)
     assert closed == [True]  # while the error, and with it the frame, is still held
     assert caught.value is not None
+
+
+def test_a_photo_that_was_damaged_since_the_first_jobs(tmp_path: Path) -> None:
+    """The same folder of results would hold outcomes on two lists of photos, which cannot be compared."""
+    folder, out = write_alike(tmp_path / "photos"), tmp_path / "out"
+    experiment(folder, ["zero-shot"], [1]).run(out)
+    photo = folder / "sand" / "00.png"
+    content = photo.read_bytes()
+    photo.write_bytes(content[:40])
+    with pytest.raises(
+        WorkDirError, match=r"another list of readable photos of data set odd .*another --out"
+    ):
+        experiment(folder, ["coop"], [1]).run(out)
+    photo.write_bytes(content)
+    assert len(experiment(folder, ["zero-shot", "coop"], [1]).run(out).outcomes()) == 2
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -23,6 +23,10 @@ def own(folder: Path) -> ExperimentSet:
     return find_sets([f"own={folder}"], None)["own"]
 
 
+def texts(chosen: ExperimentSet) -> tuple[str, ...]:
+    return tuple(name.text for name in chosen.classes)
+
+
 def names(photos: LabelledPhotos) -> list[str]:
     return [f"{path.parent.name}/{path.name}" for path in photos.paths]
 
@@ -34,7 +38,7 @@ def test_a_folder_of_class_folders_is_pool_and_test_in_one(photos: Path) -> None
     found = find_sets([f"own={photos}"], None)
     assert list(found) == ["own"]
     chosen = found["own"]
-    assert (chosen.name, chosen.template, chosen.texts) == ("own", "a photo of a {}.", CLASSES)
+    assert (chosen.name, chosen.template, texts(chosen)) == ("own", "a photo of a {}.", CLASSES)
     assert (len(chosen.pool.paths), chosen.test) == (18, None)
     drawn, judged = chosen.drawn((2, 1)), chosen.judged((2, 1))
     assert np.bincount(drawn.labels).tolist() == [2, 2, 2]
@@ -54,12 +58,12 @@ def test_a_folder_with_train_and_test_is_judged_by_test_alone(tmp_path: Path) ->
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_a_folder_with_only_one_of_train_and_test_is_one_of_class_folders(tmp_path: Path, part: str) -> None:
     write_photos(tmp_path / "own", classes=(part, "other"), count=1)
-    assert own(tmp_path / "own").texts == tuple(sorted(("other", part)))
+    assert texts(own(tmp_path / "own")) == tuple(sorted(("other", part)))
 
 
 def test_class_names_become_words(tmp_path: Path) -> None:
     write_photos(tmp_path / "own", classes=("red_brick", "sand"), count=1)
-    assert own(tmp_path / "own").texts == ("red brick", "sand")
+    assert texts(own(tmp_path / "own")) == ("red brick", "sand")
 
 
 def test_several_sets_come_in_the_order_given(tmp_path: Path, photos: Path) -> None:
@@ -69,7 +73,7 @@ def test_several_sets_come_in_the_order_given(tmp_path: Path, photos: Path) -> N
 
 
 def test_an_own_folder_may_have_the_name_of_a_published_set(photos: Path) -> None:
-    assert find_sets([f"dtd={photos}"], None)["dtd"].texts == CLASSES
+    assert texts(find_sets([f"dtd={photos}"], None)["dtd"]) == CLASSES
 
 
 def test_an_equals_sign_in_the_folder_is_part_of_it(tmp_path: Path) -> None:
@@ -84,7 +88,7 @@ def test_named_sets_are_read_in_coops_layout(tmp_path: Path) -> None:
     write_set(tmp_path, "oxford_pets")
     chosen = find_sets(["oxford_pets"], tmp_path)["oxford_pets"]
     assert chosen.template == "a photo of a {}, a type of pet."
-    assert chosen.texts == ("abyssinian", "american bulldog")
+    assert texts(chosen) == ("abyssinian", "american bulldog")
     assert chosen.test is not None
     assert (len(chosen.pool.paths), len(chosen.test.paths)) == (6, 4)  # validation photos are no one's
 
@@ -174,8 +178,12 @@ def test_photos_are_encoded_once_and_found_by_part(
     drawn = encoded.photos.drawn((2, 1))
     rows = {}
     for part, labels, classes in ((ALL, 3, CLASSES), (BASE, 2, CLASSES[:2]), (NEW, 1, CLASSES[2:])):
-        chosen, features, texts = encoded.part(drawn, part)
-        assert (texts, sorted(set(chosen.labels.tolist()))) == (classes, list(range(labels)))
+        chosen = encoded.part(drawn, part)
+        features = chosen.plain
+        assert (tuple(name.text for name in chosen.classes), sorted(set(chosen.labels.tolist()))) == (
+            classes,
+            list(range(labels)),
+        )
         assert features.shape == (2 * labels, 256)
         rows[part] = features
     assert np.array_equal(np.concatenate([rows[BASE], rows[NEW]]), rows[ALL])

@@ -201,7 +201,7 @@ def test_an_absent_or_empty_folder_is_filled(made: bool, small_model: Any, tmp_p
 
 
 @pytest.mark.usefixtures("quick_image_graph")
-def test_calibration_photos_are_used(small_model: Any, tmp_path: Path) -> None:
+def test_parity_images_are_used(small_model: Any, tmp_path: Path) -> None:
     from PIL import Image
 
     (tmp_path / "photos" / "sub").mkdir(parents=True)
@@ -211,6 +211,6 @@ def test_calibration_photos_are_used(small_model: Any, tmp_path: Path) -> None:
     (tmp_path / "photos" / "notes.txt").write_text("no photo", encoding="utf-8")
     checkpoint = small_model("small-causal").checkpoint
     manifest = export_bundle(
-        "small-causal", tmp_path / "out", checkpoint=checkpoint, calibration=tmp_path / "photos"
+        "small-causal", tmp_path / "out", checkpoint=checkpoint, parity_images=tmp_path / "photos"
     )
     assert (manifest.parity["image_real"], manifest.parity["image_count"]) == (1, 3)

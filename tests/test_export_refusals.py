@@ -133,7 +133,7 @@ def test_a_pickle_that_would_run_code_is_refused(write: Callable[..., Any], tmp_
     assert not (tmp_path / "out").exists()
 
 
-# ---------------------------------------------------------------------- places, bounds, calibration
+# ---------------------------------------------------------------------- places, bounds, parity images
 
 
 @pytest.mark.usefixtures("small_configs")
@@ -188,11 +188,11 @@ def test_a_defect_while_writing_leaves_nothing(
 
 
 @pytest.mark.usefixtures("quick_image_graph")
-def test_calibration_without_a_photo(small_model: Any, tmp_path: Path) -> None:
+def test_parity_images_without_a_photo(small_model: Any, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     checkpoint = small_model("small-causal").checkpoint
     with pytest.raises(BundleError, match="holds no readable photo"):
         export_bundle(
-            "small-causal", tmp_path / "out", checkpoint=checkpoint, calibration=tmp_path / "photos"
+            "small-causal", tmp_path / "out", checkpoint=checkpoint, parity_images=tmp_path / "photos"
         )
     assert not (tmp_path / "out").exists()

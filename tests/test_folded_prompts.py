@@ -15,10 +15,17 @@ from qprompt_edge.tuning.ptq import make_group
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import FOLDED, PromptClassifier
+from qprompt_runtime.classifier import PromptClassifier, prompt_features
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import PromptFileError
-from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file, write_prompt_file
+from qprompt_runtime.prompt_file import (
+    COUPLED,
+    FOLDED,
+    ClassName,
+    PromptFile,
+    read_prompt_file,
+    write_prompt_file,
+)
 
 NAMES = ["cat", "fire engine", "teapot", "dog"]
 
@@ -38,7 +45,7 @@ def some_pixels(count: int) -> np.ndarray:
 
 
 def folded_file(deep: DeepBackbone, prompt: qmaple.DeepPrompt, bits: int) -> PromptFile:
-    shipped = qmaple.coupling(FOLDED).forward(prompt.learned)
+    shipped = qmaple.reparameterization(FOLDED).forward(prompt.learned)
     return PromptFile(
         method=FOLDED,
         groups=tuple(make_group(role, values, bits) for role, values in shipped.items()),
@@ -55,8 +62,8 @@ def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point:
     labels = np.arange(6) % len(NAMES)
     stems = deep.encode_stem(some_pixels(6))
     objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)
-    for method in (FOLDED, qmaple.COUPLED):
-        weights = qmaple.coupling(method).forward(start_point.learned)
+    for method in (FOLDED, COUPLED):
+        weights = qmaple.reparameterization(method).forward(start_point.learned)
         _, gradients = objective(weights, np.arange(6), 0)
         for name, gradient in gradients.items():
             length = float(np.linalg.norm(gradient))
@@ -68,7 +75,7 @@ def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point:
             assert (ahead - behind) / (2 * step) == pytest.approx(length**2, rel=0.1), (method, name)
 
 
-@pytest.mark.parametrize("method", [FOLDED, qmaple.COUPLED])
+@pytest.mark.parametrize("method", [FOLDED, COUPLED])
 @pytest.mark.parametrize("bits", [1, 4, 32])
 def test_learning_lowers_the_loss(
     deep: DeepBackbone, start_point: qmaple.DeepPrompt, method: str, bits: int
@@ -77,11 +84,15 @@ def test_learning_lowers_the_loss(
     stems = deep.encode_stem(some_pixels(8))
     objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)
     config = TrainingConfig(bits=bits, epochs=12, batch_size=8, lr=0.02, warmup_epochs=0)
-    coupling = qmaple.coupling(method)
+    reparameterization = qmaple.reparameterization(method)
     losses = [
         progress.loss
         for progress in train(
-            start(start_point.learned, config, coupling), objective, labels, config, coupling
+            start(start_point.learned, config, reparameterization),
+            objective,
+            labels,
+            config,
+            reparameterization,
         )
     ]
     assert min(losses[-3:]) < losses[0]
@@ -95,7 +106,7 @@ def test_a_folded_file_classifies_as_its_prompts_do(
     classifier = PromptClassifier.load(path, threads=1)
     assert isinstance(classifier.backbone, DeepBackbone)
     pixels = some_pixels(3)
-    shipped = qmaple.coupling(FOLDED).forward(start_point.learned)
+    shipped = qmaple.reparameterization(FOLDED).forward(start_point.learned)
     expected = deep.encode_prompted_images(pixels, shipped[qmaple.IMAGE])
     np.testing.assert_allclose(classifier.encode_images(pixels), expected, atol=1e-5)
     classes = deep.encode_prompted_classes(shipped[qmaple.TEXT], start_point.tokens)
@@ -144,13 +155,25 @@ def test_a_backbone_opened_without_deep_prompts_is_refused(
     deep: DeepBackbone, start_point: qmaple.DeepPrompt
 ) -> None:
     plain = Backbone(TINY_FOLDER, threads=1)
-    with pytest.raises(PromptFileError, match="load it as a DeepBackbone"):
+    with pytest.raises(PromptFileError, match="load it with deep=True"):
         _ = PromptClassifier(folded_file(deep, start_point, 4), plain).class_features
 
 
-def test_coupled_prompts_are_not_run(deep: DeepBackbone) -> None:
-    arrays = {qmaple.TEXT: (3, 2, 192), qmaple.PROJECTIONS: (3, 192, 193)}
-    groups = tuple(make_group(role, np.ones(shape, np.float32), 32) for role, shape in arrays.items())
-    coupled = replace(TINY, method=qmaple.COUPLED, groups=groups, fingerprint=deep.fingerprint)
-    with pytest.raises(PromptFileError, match="not 'qmaple-coupled'"):
-        _ = PromptClassifier(coupled, deep).class_features
+def test_a_coupled_prompt_runs_as_the_folded_one_that_follows_from_it(
+    deep: DeepBackbone, start_point: qmaple.DeepPrompt
+) -> None:
+    whole = folded_file(deep, start_point, 32)
+    groups = tuple(make_group(role, values, 32) for role, values in start_point.learned.items())
+    coupled = PromptClassifier(replace(whole, method=COUPLED, groups=groups), deep)
+    expected = PromptClassifier(whole, deep)
+    assert np.array_equal(coupled.class_features, expected.class_features)
+    assert np.array_equal(coupled.encode_images(some_pixels(2)), expected.encode_images(some_pixels(2)))
+
+
+def test_a_coupled_prompt_that_was_not_folded_is_refused(
+    deep: DeepBackbone, start_point: qmaple.DeepPrompt
+) -> None:
+    groups = tuple(make_group(role, values, 32) for role, values in start_point.learned.items())
+    coupled = replace(folded_file(deep, start_point, 32), method=COUPLED, groups=groups)
+    with pytest.raises(PromptFileError, match="runs as a folded one"):
+        prompt_features(coupled, deep, coupled.classes)

@@ -134,6 +134,15 @@ def test_manifest_with_a_value_of_the_wrong_kind(dummy: Path, place: str, value:
     assert_one_line(error)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "known"), [("cleaning", "whitespace", "lower"), ("pooling", "last", "end_token")]
+)
+def test_a_text_layout_that_is_not_obeyed(dummy: Path, name: str, value: str, known: str) -> None:
+    change(dummy, lambda raw: raw["text"].update({name: value}))
+    with pytest.raises(BundleError, match=f"{name} is '{value}', this version does '{known}' only; update"):
+        read_manifest(dummy)
+
+
 def test_manifest_that_does_not_list_what_it_uses(dummy: Path) -> None:
     change(dummy, lambda raw: raw["files"].pop("tokenizer.json"))
     with pytest.raises(BundleError, match=r"does not list tokenizer\.json"):

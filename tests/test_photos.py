@@ -28,7 +28,7 @@ def failure(path: Path) -> str | None:
     try:
         read_image(path)
     except ImageError as error:
-        return str(error)
+        return error.reason
     return None
 
 

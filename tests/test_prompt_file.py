@@ -99,7 +99,6 @@ def test_plain_values(dtype: type) -> None:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
-floats = st.floats(-10_000, 10_000)
 class_names = st.lists(
     st.builds(ClassName, texts, texts) | texts.map(ClassName.from_label),
     min_size=1,
@@ -115,17 +114,16 @@ class_names = st.lists(
     name=texts,
     fingerprint=st.binary(min_size=16, max_size=16),
     scale=st.floats(0, 10_000, exclude_min=True),
-    threshold=st.none() | floats,
     metadata=st.dictionaries(texts, st.just("") | texts, max_size=5),
 )
-def test_round_trip(classes, template, name, fingerprint, scale, threshold, metadata) -> None:
-    calibration = Calibration(scale, threshold)
+def test_round_trip(classes, template, name, fingerprint, scale, metadata) -> None:
+    calibration = Calibration(scale)
     prompt = PromptFile("qcoop", (GROUP,), tuple(classes), template, name, fingerprint, calibration, metadata)
     data = prompt.to_bytes()
     assert PromptFile.from_bytes(data) == prompt
     fields, end = walk(data, 3)
     assert end == len(data)
-    assert fields[6] == ({0: scale} if threshold is None else {0: scale, 1: threshold})
+    assert fields[6] == {0: scale}
     assert fields.get(7, {}) == metadata
     reordered = dataclasses.replace(prompt, metadata=dict(reversed(metadata.items())))
     assert reordered.to_bytes() == data

@@ -16,7 +16,7 @@ from qprompt_edge.tuning.quantizer import (
     nearest,
     normalise,
     quantize,
-    renew,
+    recluster,
 )
 from qprompt_runtime.prompt_group import PromptGroup, decode_group, encode_group
 
@@ -100,11 +100,11 @@ def test_one_bit_of_a_gaussian_is_its_two_half_means() -> None:
 # ---------------------------------------------------------------------- normalising and rounding
 
 
-def test_normalised_weights_have_mean_zero_and_deviation_one() -> None:
+def test_normalised_weights_have_mean_zero_and_standard_deviation_one() -> None:
     weights = np.random.default_rng(0).normal(3, 0.02, (4, 512)).astype(np.float32)
-    normalised, mean, deviation = normalise(weights)
+    normalised, mean, sigma = normalise(weights)
     assert (normalised.mean(), normalised.std()) == pytest.approx((0, 1), abs=1e-4)
-    assert np.allclose(normalised.reshape(4, 512) * deviation + mean, weights, atol=1e-6)
+    assert np.allclose(normalised.reshape(4, 512) * sigma + mean, weights, atol=1e-6)
 
 
 @given(arrays.arrays(np.float32, st.integers(1, 40), elements=st.floats(-4, 4, width=32)), st.integers(1, 8))
@@ -162,7 +162,7 @@ SKEWED = np.random.default_rng(6).gamma(0.3, size=400).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("weights", "step", "renewed"),
+    ("weights", "step", "reclustered"),
     [
         (SKEWED, 10, True),
         (SKEWED, 25, True),
@@ -171,28 +171,30 @@ SKEWED = np.random.default_rng(6).gamma(0.3, size=400).astype(np.float32)
         (GAUSSIAN, 9, False),
     ],
 )
-def test_a_renewal_needs_both_time_and_divergence(weights: np.ndarray, step: int, renewed: bool) -> None:
+def test_reclustering_needs_both_time_and_divergence(
+    weights: np.ndarray, step: int, reclustered: bool
+) -> None:
     book = cluster(GAUSSIAN, 2, 0)
-    result = renew(weights, book, step, Clustering(interval=10, divergence=0.01))
-    assert (result is not book) == renewed
-    if renewed:
+    result = recluster(weights, book, step, Clustering(interval=10, divergence=0.01))
+    assert (result is not book) == reclustered
+    if reclustered:
         fresh = cluster(weights, 2, step)
         assert result.step == step
         assert np.array_equal(result.centroids, fresh.centroids)
         assert np.array_equal(result.counts, fresh.counts)
 
 
-def test_a_divergence_at_the_threshold_renews_nothing() -> None:
+def test_a_divergence_at_the_threshold_reclusters_nothing() -> None:
     book = cluster(GAUSSIAN, 2, 0)
     measured = divergence(SKEWED, book)
-    assert renew(SKEWED, book, 10, Clustering(10, measured)) is book
-    assert renew(SKEWED, book, 10, Clustering(10, measured * 0.999)) is not book
+    assert recluster(SKEWED, book, 10, Clustering(10, measured)) is book
+    assert recluster(SKEWED, book, 10, Clustering(10, measured * 0.999)) is not book
 
 
 @pytest.mark.parametrize("bits", BIT_WIDTHS)
-def test_a_renewal_keeps_the_number_of_bits(bits: int) -> None:
+def test_reclustering_keeps_the_number_of_bits(bits: int) -> None:
     book = cluster(GAUSSIAN, bits, 0)
-    assert len(renew(SKEWED, book, 10, Clustering(divergence=-1.0)).centroids) == 2**bits
+    assert len(recluster(SKEWED, book, 10, Clustering(divergence=-1.0)).centroids) == 2**bits
 
 
 # ---------------------------------------------------------------------- what a file keeps
@@ -212,7 +214,7 @@ def test_training_sees_what_the_file_gives(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 4])
-def test_codebook_is_the_centroids_with_mean_and_deviation_folded_in(bits: int) -> None:
+def test_codebook_is_the_centroids_with_mean_and_sigma_folded_in(bits: int) -> None:
     weights = np.random.default_rng(9).normal(0.5, 0.03, 2000).astype(np.float32)
     book = cluster(weights, bits, 0)
     expected = weights.std(dtype=np.float64) * book.centroids + weights.mean(dtype=np.float64)

@@ -17,10 +17,11 @@ from qprompt_edge.reproduction.recipes import RECIPES, WIDTHS
 from qprompt_edge.reproduction.sets import encode_set, find_sets
 from qprompt_edge.reproduction.tip_adapter import ALPHAS, BETAS, tip_adapter
 from qprompt_edge.reproduction.workbench import PromptJudge, Workbench
+from qprompt_edge.tuning import methods
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.trainer import run
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.prompt_file import PromptFile
+from qprompt_runtime.prompt_file import ClassName, PromptFile
 from qprompt_runtime.tokenizer import ClassTokens
 
 SHOTS, EPOCHS = 2, 3
@@ -52,12 +53,12 @@ def tuned(
         seen["prompt"] = prompt
         return PromptJudge(prompt, backbone)
 
-    def watched(state: Any, objective: Any, labels: Any, config: TrainingConfig, **named: Any) -> Any:
+    def watched(state: Any, objective: Any, labels: Any, config: TrainingConfig, *others: Any) -> Any:
         seen["config"] = config
-        return run(state, objective, labels, config, **named)
+        return run(state, objective, labels, config, *others)
 
     monkeypatch.setattr(workbench, "PromptJudge", judge)
-    monkeypatch.setattr(workbench, "run", watched)
+    monkeypatch.setattr(methods, "run", watched)
 
     def call(name: str, seed: int = 1) -> tuple[PromptFile, TrainingConfig, Outcome]:
         outcome = bench.run(job(name, SHOTS, seed))
@@ -210,26 +211,30 @@ def of_sentence(backbone: Backbone, sentence: str) -> np.ndarray:
 def test_a_template_is_the_sentence_with_the_name_in_it(tiny: Backbone, template: str) -> None:
     names = ("blue sky", "ox", "three long words")
     expected = np.stack([of_sentence(tiny, template.format(name)) for name in names])
-    assert np.allclose(class_features(tiny, names, template), expected, atol=1e-5)
+    assert np.allclose(
+        class_features(tiny, tuple(map(ClassName.from_label, names)), template), expected, atol=1e-5
+    )
 
 
 def test_zero_shot_guesses_the_nearest_sentence(bench: Workbench) -> None:
     chosen = bench.sets["odd"]
     outcome = bench.run(job("zero-shot", SHOTS))
     for part, names in ((BASE, NAMES[:2]), (NEW, NAMES[2:])):
-        photos, features, _ = chosen.part(chosen.photos.judged((SHOTS, 1)), part)
+        photos = chosen.part(chosen.photos.judged((SHOTS, 1)), part)
         sentences = np.stack([of_sentence(bench.backbone, f"a photo of a {name}.") for name in names])
-        guesses = (features @ sentences.T).argmax(axis=1)
+        guesses = (photos.plain @ sentences.T).argmax(axis=1)
         assert np.array_equal(outcome.right[Target("odd", part)], guesses == photos.labels)
 
 
 def test_zero_shot_takes_the_template_of_the_set_that_is_judged(bench: Workbench) -> None:
     chosen = bench.sets["odd"]
-    photos, features, names = chosen.part(chosen.photos.judged((SHOTS, 1)), BASE)
+    photos = chosen.part(chosen.photos.judged((SHOTS, 1)), BASE)
 
     def right(template: str) -> list[bool]:
-        sentences = np.stack([of_sentence(bench.backbone, template.format(name)) for name in names])
-        return ((features @ sentences.T).argmax(axis=1) == photos.labels).tolist()
+        sentences = np.stack(
+            [of_sentence(bench.backbone, template.format(name.text)) for name in photos.classes]
+        )
+        return ((photos.plain @ sentences.T).argmax(axis=1) == photos.labels).tolist()
 
     usual = right(PHOTO_TEMPLATE)
     template = next(t for t in (*TEMPLATES, "{} texture.", "{}, a colour.") if right(t) != usual)
@@ -239,7 +244,7 @@ def test_zero_shot_takes_the_template_of_the_set_that_is_judged(bench: Workbench
 
 
 def test_the_ensemble_is_the_mean_of_eight_templates_of_length_one(tiny: Backbone) -> None:
-    features = ensemble_features(tiny, NAMES, "{} texture.")
+    features = ensemble_features(tiny, tuple(map(ClassName.from_label, NAMES)), "{} texture.")
     assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
     sentences = [[of_sentence(tiny, t.format(name)) for name in NAMES] for t in (*TEMPLATES, "{} texture.")]
     mean = np.mean(sentences, axis=0)

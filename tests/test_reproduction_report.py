@@ -81,7 +81,7 @@ def test_claims_name_known_methods_and_are_left_out_where_these_were_not_run() -
 # summaries
 
 
-def test_means_and_deviations_by_hand() -> None:
+def test_means_and_standard_deviations_by_hand() -> None:
     right = {"pets": (6, 8), "cars": (5, 3)}
     outcomes = [
         outcome("a", {BASE: bits(n, 10)}, source=source, seed=seed, payload=10 if source == "pets" else 30)
@@ -99,7 +99,7 @@ def test_means_and_deviations_by_hand() -> None:
     assert json.loads(json.dumps(summary.to_json()))["metrics"][BASE]["units"][0]["source"] == "cars"
 
 
-def test_one_seed_has_no_deviation() -> None:
+def test_one_seed_has_no_standard_deviation() -> None:
     (summary,) = summarise([outcome("a", {BASE: bits(6, 10)})])
     assert summary.metrics[BASE].overall == Statistic(0.6, None, 1)
 
@@ -137,7 +137,7 @@ def test_tables_hold_the_figures() -> None:
         r"- command: reproduce --set \*",
     ]
     assert r"| method | cars\|odd | pets | mean | bytes |" in lines
-    # base 80 and 90, new 80: H 80 and 2 * 0.9 * 0.8 / 1.7 = 84.7; deviations 10 / sqrt 2 and 4.7 / sqrt 2
+    # base 80 and 90, new 80: H 80 and 2 * 0.9 * 0.8 / 1.7 = 84.7; standard deviations 10 / sqrt 2 and 4.7 / sqrt 2
     both = "85.0 / 80.0 / 82.4"
     assert f"| QCoOp, 1 bit | {both} | {both} | 85.0 ± 7.1 / 80.0 ± 0.0 / 82.4 ± 3.3 | 68 |" in lines
     # a method that lacks a data set has no mean

@@ -25,14 +25,23 @@ def of_classes(*counts: int) -> LabelledPhotos:
 
 
 def test_shots_are_taken_per_class_and_small_classes_keep_all() -> None:
-    photos = of_classes(10, 2, 5)
-    taken = take_shots(photos, 4, seed=1)
-    assert np.bincount(taken.labels).tolist() == [4, 2, 4]
-    assert taken.paths == take_shots(photos, 4, seed=1).paths
-    assert taken.paths != take_shots(photos, 4, seed=2).paths
-    assert taken.paths == tuple(path for path in photos.paths if path in taken.paths)
-    assert len({take_shots(photos, 4, seed).paths for seed in range(30)}) > 20
-    assert "at least 1, got 0" in complaint(take_shots, photos, 0, 1)
+    labels = of_classes(10, 2, 5).labels
+    taken = take_shots(labels, 4, seed=1)
+    assert np.bincount(labels[taken]).tolist() == [4, 2, 4]
+    assert np.array_equal(taken, take_shots(labels, 4, seed=1))
+    assert not np.array_equal(taken, take_shots(labels, 4, seed=2))
+    assert np.array_equal(taken, np.unique(taken))
+    assert len({take_shots(labels, 4, seed).tobytes() for seed in range(30)}) > 20
+    assert "at least 1, got 0" in complaint(take_shots, labels, 0, 1)
+
+
+def test_shots_that_are_passed_over_make_room_for_the_next_ones() -> None:
+    labels = of_classes(10, 10).labels
+    taken = take_shots(labels, 4, seed=1)
+    other = take_shots(labels, 4, seed=1, without={int(taken[0])})
+    assert set(taken[1:]) < set(other)
+    assert np.bincount(labels[other]).tolist() == [4, 4]
+    assert taken[0] not in other
 
 
 @pytest.mark.parametrize(

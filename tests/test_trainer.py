@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate, settle
+from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate, resolve_learning_rate
 from qprompt_edge.tuning.quantizer import Clustering, quantize
 from qprompt_edge.tuning.trainer import TrainingState, advance, forward_weights, run, start, train
 
@@ -51,7 +51,7 @@ def test_without_warm_up_the_first_step_has_the_peak() -> None:
 
 def test_a_rate_that_is_given_is_kept() -> None:
     config = TrainingConfig(lr=0.02)
-    assert settle(config, weights(), 100.0) is config
+    assert resolve_learning_rate(config, weights(), 100.0) is config
 
 
 def test_the_default_rate_moves_the_prompts_of_every_backbone_alike() -> None:
@@ -64,7 +64,7 @@ def test_the_default_rate_moves_the_prompts_of_every_backbone_alike() -> None:
             return 0.0, {name: scale * gradient / size for name, gradient in gradients.items()}
 
         first = {name: size * array for name, array in weights().items()}
-        config = settle(
+        config = resolve_learning_rate(
             TrainingConfig(bits=32, epochs=3, weight_decay=0, warmup_epochs=0), first, 100 * scale
         )
         return run(start(first, config), normalised, LABELS, config).latent["a"] / size
@@ -81,7 +81,7 @@ def test_a_configuration_that_cannot_run(wrong: dict[str, int]) -> None:
 
 
 def test_without_a_rate_there_is_no_schedule() -> None:
-    with pytest.raises(ValueError, match="settle"):
+    with pytest.raises(ValueError, match="resolve_learning_rate"):
         learning_rate(0, 3, TrainingConfig())
 
 

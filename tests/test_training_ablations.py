@@ -1,4 +1,4 @@
-"""What the paper's comparisons switch off or add: noise, normalisation of the codebook, constrained renewal."""
+"""What the paper's comparisons switch off or add: noise, normalisation of the codebook, constrained reclustering."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 
 from qprompt_edge.adaptation.resume import WorkDir
 from qprompt_edge.tuning.config import TrainingConfig
-from qprompt_edge.tuning.quantizer import Clustering, cluster, normalise, quantize, renew
+from qprompt_edge.tuning.quantizer import Clustering, cluster, normalise, quantize, recluster
 from qprompt_edge.tuning.trainer import TrainingState, forward_weights, run, start, train
 
 LABELS = np.repeat(np.arange(2), 8)
@@ -59,7 +59,7 @@ def test_noise_has_the_deviation_that_was_asked_for_and_is_new_at_each_step_and_
             assert array.dtype == np.float32
             assert array.std() == pytest.approx(0.25, rel=0.03)
             assert array.mean() == pytest.approx(0, abs=0.01)
-            # two thirds within one deviation, as a normal distribution has it
+            # two thirds within one standard deviation, as a normal distribution has it
             assert (np.abs(array) < 0.25).mean() == pytest.approx(0.683, abs=0.015)
     arrays = [noise["a"].ravel() for noise in steps]
     arrays.append(np.resize(steps[0]["b"], arrays[0].shape))
@@ -89,7 +89,7 @@ def test_noise_goes_on_top_of_quantized_values_and_is_not_kept() -> None:
 
 
 def test_a_negative_noise_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^noise is -1, expected a deviation of at least 0$"):
+    with pytest.raises(ValueError, match=r"^noise is -1, expected a standard deviation of at least 0$"):
         TrainingConfig(noise=-1)
 
 
@@ -111,9 +111,9 @@ def test_a_codebook_without_normalisation_has_the_centroids_of_the_weights_thems
     assert book.centroids == pytest.approx(best_two(weights), rel=1e-5)
     assert book.counts.sum() == len(weights)
     assert quantize(weights, book).codebook == pytest.approx(book.centroids, rel=1e-3)  # half precision
-    values, mean, deviation = normalise(weights, apply=False)
+    values, mean, sigma = normalise(weights, apply=False)
     assert np.array_equal(values, weights)
-    assert (mean, deviation) == (0, 1)
+    assert (mean, sigma) == (0, 1)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -126,11 +126,11 @@ def test_only_a_normalised_codebook_follows_weights_that_move_and_spread(bits: i
     assert np.array_equal(np.unique(quantize(moved, raw).values), [quantize(weights, raw).values.max()])
 
 
-def test_a_renewal_keeps_whether_the_codebook_is_normalised() -> None:
+def test_reclustering_keeps_whether_the_codebook_is_normalised() -> None:
     weights = WEIGHTS["text-context"]
     for normalised in (True, False):
         book = cluster(weights, 2, 0, normalised=normalised)
-        fresh = renew(weights * 3, book, 5, Clustering(interval=1, divergence=-1.0))
+        fresh = recluster(weights * 3, book, 5, Clustering(interval=1, divergence=-1.0))
         assert (fresh.normalised, fresh.step) == (normalised, 5)
 
 
@@ -138,7 +138,7 @@ def test_a_renewal_keeps_whether_the_codebook_is_normalised() -> None:
 
 
 @pytest.mark.parametrize("normalised", [True, False])
-def test_a_negative_divergence_renews_the_codebook_at_every_step(normalised: bool) -> None:
+def test_a_negative_divergence_reclusters_at_every_step(normalised: bool) -> None:
     config = TrainingConfig(
         bits=2, epochs=4, batch_size=8, lr=0.05, clustering=replace(RAW, normalised=normalised)
     )

@@ -17,8 +17,8 @@ from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_r
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_exporters.prompted import prompted_features
-from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone
+from qprompt_runtime.prompt_file import COUPLED, FOLDED
 
 pytestmark = pytest.mark.export
 
@@ -62,7 +62,7 @@ def torch_trajectory(
     return states, losses
 
 
-@pytest.mark.parametrize("method", [FOLDED, qmaple.COUPLED])
+@pytest.mark.parametrize("method", [FOLDED, COUPLED])
 def test_everything_learned_follows_torch(method: str, small_bundle: Any, small_model: Any) -> None:
     backbone = DeepBackbone(small_bundle(MODEL, "fp32", 4), threads=1)
     pixels, labels = photos()
@@ -70,8 +70,12 @@ def test_everything_learned_follows_torch(method: str, small_bundle: Any, small_
     assert prompt.template == ("of a", ".")
     stems = backbone.encode_stem(pixels)
     objective = qmaple.DeepObjective(backbone, prompt.tokens, lambda rows, _epoch: stems[rows], labels)
-    coupling = qmaple.coupling(method)
-    steps = list(train(start(prompt.learned, CONFIG, coupling), objective, labels, CONFIG, coupling))
+    reparameterization = qmaple.reparameterization(method)
+    steps = list(
+        train(
+            start(prompt.learned, CONFIG, reparameterization), objective, labels, CONFIG, reparameterization
+        )
+    )
     batches = [batch for epoch in range(CONFIG.epochs) for batch in epoch_batches(labels, CONFIG, epoch)]
     rates = [learning_rate(step, len(batches) // CONFIG.epochs, CONFIG) for step in range(len(batches))]
     theirs, losses = torch_trajectory(

@@ -14,7 +14,7 @@ import onnx
 from qprompt_exporters import parity
 from qprompt_exporters.deep_image_graph import deep_image_graph
 from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8
-from qprompt_exporters.models import CLEANING, POOLING, SourceModel, load_source
+from qprompt_exporters.models import SourceModel, load_source
 from qprompt_exporters.storage import Weights, WeightsFile
 from qprompt_exporters.text_graph import text_gradient_graph, text_graph
 from qprompt_exporters.tokenizer import PAD_TOKEN, tokenizer_json
@@ -23,7 +23,15 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import MANIFEST, file_record
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError, OutputError
-from qprompt_runtime.manifest import FORMAT_VERSION, DeepPrompts, Graph, Manifest, TextLayout
+from qprompt_runtime.manifest import (
+    CLEANING,
+    FORMAT_VERSION,
+    POOLING,
+    DeepPrompts,
+    Graph,
+    Manifest,
+    TextLayout,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def export_bundle(
     checkpoint: Path | None = None,
     precision: str = "fp32",
     deep_prompts: int = 0,
-    calibration: Path | None = None,
+    parity_images: Path | None = None,
     licence: str | None = None,
     progress: Callable[[str], None] = lambda _step: None,
 ) -> Manifest:
@@ -70,7 +78,7 @@ def export_bundle(
         checkpoint: A local file of weights.
         precision: `fp32`, `fp16` or `int8`.
         deep_prompts: Blocks of each tower that shall take prompts of their own (MaPLe's depth J); 0: none.
-        calibration: A folder of real photos for the parity check.
+        parity_images: A folder of real photos for the parity check.
         licence: Licence of the weights, for the manifest; None takes what is known of the model.
         progress: Called with a phrase before each step.
 
@@ -103,7 +111,7 @@ def export_bundle(
         manifest = replace(manifest, licence=licence or source.licence, accuracy=source.accuracy)
         progress("comparing with torch")
         opened = DeepBackbone(staging) if deep_prompts else Backbone(staging)
-        measured = parity.measure(source, opened, calibration)
+        measured = parity.measure(source, opened, parity_images)
         parity.check(measured, precision)
         manifest = replace(manifest, parity=measured)
         (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

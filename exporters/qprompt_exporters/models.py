@@ -19,12 +19,10 @@ from qprompt_exporters.embedded.backbones import EMBEDDED
 from qprompt_exporters.tokenizer import check_tokenizer
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.images import ImageTransform
-from qprompt_runtime.manifest import FINGERPRINT_BYTES
+from qprompt_runtime.manifest import CLEANING, FINGERPRINT_BYTES, POOLING
 
 _RANDOM_SEED = 0
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
-CLEANING = "lower"
-POOLING = "end_token"
 
 
 @dataclass(frozen=True)

@@ -188,5 +188,5 @@ def _pixels(transform: ImageTransform, photos: Path | None) -> tuple[Array, bool
         if len(found) == _PHOTOS:
             break
     if not found:
-        raise BundleError(f"--calibration {photos} holds no readable photo")
+        raise BundleError(f"--parity-images {photos} holds no readable photo")
     return np.stack(found), True

@@ -17,24 +17,21 @@ from qprompt_edge.adaptation.options import AdaptOptions
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
 from qprompt_edge.cache import cache_folder
-from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
+from qprompt_edge.data.features import FeatureCache, feature_identity
 from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
+from qprompt_edge.evaluation.paired import Comparison, compare
+from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.tuning import qmaple
-from qprompt_edge.tuning.config import TrainingConfig, settle
-from qprompt_edge.tuning.methods import finished_prompt, make_tuning
-from qprompt_edge.tuning.problem import Tuning
-from qprompt_edge.tuning.trainer import Progress, start, train
+from qprompt_edge.tuning.methods import tune
+from qprompt_edge.tuning.trainer import Progress
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features, softmax
-from qprompt_runtime.deep_backbone import DeepBackbone
-from qprompt_runtime.prompt_file import PromptFile, write_prompt_file
+from qprompt_runtime.classifier import prompt_features, softmax
+from qprompt_runtime.folding import folded
+from qprompt_runtime.prompt_file import CONTEXT, PromptFile, write_prompt_file
 
-LEAST_HOLDOUT = 30
-"""Fewer photos than this are too few to say whether adaptation helped."""
 _CHECKPOINT_SECONDS = 2.0
 
 
@@ -47,19 +44,14 @@ class Holdout:
         adapted: The prompt that is written.
         probe: A linear probe on the same image features: what the backbone's features allow.
         missing: Classes without a photo to judge by.
+        change: What adaptation changed: top-1 of `adapted` beside that of `zero_shot`, photo by photo.
     """
 
     zero_shot: Scores
     adapted: Scores
     probe: Scores
     missing: tuple[str, ...]
-
-    @property
-    def helped(self) -> bool | None:
-        """Whether adaptation raised top-1; None with too few photos to say."""
-        if self.adapted.n < LEAST_HOLDOUT:
-            return None
-        return self.adapted.top1 > self.zero_shot.top1
+    change: Comparison
 
 
 @dataclass(frozen=True)
@@ -138,14 +130,14 @@ def adapt(
     begin = time.monotonic()
     options, reporter = options or AdaptOptions(), reporter or Reporter()
     if bits is not None:
-        options = replace(options, training=replace(options.schedule, bits=bits))
+        options = replace(options, training=replace(options.training, bits=bits))
     photos = find_labelled(Path(images), Path(labels) if labels is not None else None)
     tests = find_photos(Path(test_images), min_classes=1) if test_images is not None else None
-    kind = Backbone if options.method == "qcoop" else DeepBackbone
-    backbone = kind.load(options.backbone, options.provider, options.threads)
+    deep = options.method != CONTEXT
+    backbone = Backbone.load(options.backbone, options.provider, options.threads, deep=deep)
     cache = FeatureCache(
         _cache_path(Path(images), backbone, options),
-        feature_identity(backbone, options.views, options.schedule.seed),
+        feature_identity(backbone, options.views, options.training.seed),
     )
     names = Path(class_names) if class_names is not None else None
     data = prepare(photos, tests, names, backbone, options, cache, reporter)
@@ -155,8 +147,8 @@ def adapt(
 
     prompt, steps, work = _tune(data, backbone, options, work_dir, resume, reporter)
     trained = time.monotonic()
-    holdout = _judge(data, prompt, backbone, reporter) if len(data.test_labels) else None
-    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    holdout = _judge(data, prompt, backbone, reporter) if len(data.test.labels) else None
+    counts = np.bincount(data.train.labels, minlength=len(data.train.classes))
     end = time.monotonic()
     return AdaptResult(
         prompt=prompt,
@@ -165,7 +157,9 @@ def adapt(
         provider=backbone.provider,
         backbone_name=backbone.manifest.name,
         train_photos=len(data.train.paths),
-        single=tuple(name.label for name, count in zip(data.classes, counts, strict=True) if count == 1),
+        single=tuple(
+            name.label for name, count in zip(data.train.classes, counts, strict=True) if count == 1
+        ),
         skipped=data.skipped,
         steps=steps,
         seconds={"encode": encoded - begin, "train": trained - encoded, "total": end - begin},
@@ -178,7 +172,7 @@ def _cache_path(images: Path, backbone: Backbone, options: AdaptOptions) -> Path
     """One cache file for a folder, a backbone and the options that change features."""
     facts = {
         "folder": str(images.resolve()),
-        "identity": feature_identity(backbone, options.views, options.schedule.seed),
+        "identity": feature_identity(backbone, options.views, options.training.seed),
     }
     return cache_folder() / "features" / f"{task_id(facts)}.npz"
 
@@ -192,91 +186,78 @@ def _tune(
     reporter: Reporter,
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
-    tuning = _tuning(data, backbone, options)
     fit_activations(backbone, options.max_memory, tuning=True)
-    config = settle(
-        options.schedule, {tuning.leading: tuning.weights[tuning.leading]}, backbone.manifest.logit_scale
-    )
-    facts = _facts(data, backbone, options, config)
-    task = task_id(facts, data.train_features, data.train.labels)
+    facts = _facts(data, backbone, options)
+    task = task_id(facts, data.train.features, data.train.labels)
     work = WorkDir.open(Path(work_dir) if work_dir is not None else None, task, facts)
-    state = (work.load() if resume else None) or start(tuning.weights, config, tuning.coupling)
-    if state.step:
+    state, saved = work.load() if resume else None, time.monotonic()
+    if state is not None:
         reporter.note(f"resuming at step {state.step}")
-    saved, steps = time.monotonic(), state.step
+
+    def after_step(progress: Progress) -> None:
+        nonlocal state, saved
+        state = progress.state
+        check_limit(options.max_memory, "a training step")
+        reporter.stage("tuning the prompt", state.step, progress.steps)
+        if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            work.save(state)
+            saved = time.monotonic()
+
     try:
-        for progress in train(state, tuning.objective, data.train.labels, config, tuning.coupling):
-            state, steps = progress.state, progress.steps
-            _report(progress, options, reporter)
-            if time.monotonic() - saved > _CHECKPOINT_SECONDS:
-                work.save(state)
-                saved = time.monotonic()
+        prompt, state = tune(
+            options.method,
+            backbone,
+            data.train,
+            options.training,
+            context_init=options.context_init,
+            per_class=options.contexts == "per-class",
+            state=state,
+            after_step=after_step,
+        )
     except KeyboardInterrupt:
-        work.save(state)
+        if state is not None:
+            work.save(state)
         raise
     work.save(state)
     backbone.close_text_tower()
-    prompt = finished_prompt(tuning, state, config.bits, data.classes, backbone)
-    return prompt, steps, work
+    return prompt, state.step, work
 
 
-def _tuning(data: TaskData, backbone: Backbone, options: AdaptOptions) -> Tuning:
-    """The chosen method on this task."""
-    texts, seed = [name.text for name in data.classes], options.schedule.seed
-    return make_tuning(
-        options.method,
-        backbone,
-        texts,
-        data.train_features,
-        data.train.paths,
-        data.train.labels,
-        context_init=options.context_init,
-        per_class=options.contexts == "per-class",
-        seed=seed,
-    )
-
-
-def _report(progress: Progress, options: AdaptOptions, reporter: Reporter) -> None:
-    check_limit(options.max_memory, "a training step")
-    reporter.stage("tuning the prompt", progress.state.step, progress.steps)
-
-
-def _facts(
-    data: TaskData, backbone: Backbone, options: AdaptOptions, config: TrainingConfig
-) -> dict[str, Any]:
+def _facts(data: TaskData, backbone: Backbone, options: AdaptOptions) -> dict[str, Any]:
     """Everything but features and labels that decides the result."""
     return {
         "method": options.method,
         "backbone": backbone.manifest.name,
         "fingerprint": backbone.manifest.fingerprint,
         "graphs": {name: record.sha256 for name, record in backbone.manifest.files.items()},
-        "classes": [[name.label, name.text] for name in data.classes],
+        "classes": [[name.label, name.text] for name in data.train.classes],
         "contexts": options.contexts,
         "context_init": options.context_init,
-        "training": asdict(config),
+        "training": asdict(options.training),
     }
 
 
 def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Reporter) -> Holdout:
     """Zero-shot, adapted and probe on the photos kept away."""
     scale = backbone.manifest.logit_scale
-    zero_shot = class_features(backbone, [name.text for name in data.classes])
-    runnable = qmaple.folded(prompt)
+    zero_shot = class_features(backbone, data.train.classes)
+    runnable = folded(prompt)
     adapted = prompt_features(runnable, backbone, prompt.classes)
-    seen = data.test_features
-    if runnable.method == FOLDED:
-        seen = encode_photos(
-            backbone,
-            data.test_paths,
-            encode=lambda pixels: prompted_image_features(runnable, backbone, pixels),
-            progress=lambda done, total: reporter.stage("judging the prompt", done, total),
-        ).features[:, 0]
-    count = len(data.classes)
-    weight, bias = linear_probe(data.train_features[:, 0], data.train.labels, count)
-    present = set(data.test_labels.tolist())
+    seen = prompted_features(
+        runnable,
+        backbone,
+        data.test,
+        lambda done, total: reporter.stage("judging the prompt", done, total),
+    )
+    count = len(data.train.classes)
+    weight, bias = linear_probe(data.train.plain, data.train.labels, count)
+    present = set(data.test.labels.tolist())
+    before = score(class_probabilities(data.test.plain, zero_shot, scale), data.test.labels)
+    after = score(class_probabilities(seen, adapted, scale), data.test.labels)
     return Holdout(
-        zero_shot=score(class_probabilities(data.test_features, zero_shot, scale), data.test_labels),
-        adapted=score(class_probabilities(seen, adapted, scale), data.test_labels),
-        probe=score(softmax(data.test_features @ weight + bias), data.test_labels),
-        missing=tuple(name.label for i, name in enumerate(data.classes) if i not in present),
+        zero_shot=before,
+        adapted=after,
+        probe=score(softmax(data.test.plain @ weight + bias), data.test.labels),
+        missing=tuple(name.label for i, name in enumerate(data.train.classes) if i not in present),
+        change=compare(before.right, after.right),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from qprompt_edge.tuning import qcoop
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.methods import DEFAULT_TRAINING, METHODS
+from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
+from qprompt_runtime.prompt_file import CONTEXT
 
 SHARED = "shared"
 CONTEXTS = (SHARED, "per-class")
@@ -34,13 +35,13 @@ class AdaptOptions:
     """
 
     backbone: str | Path = DEFAULT_BACKBONE
-    method: str = qcoop.NAME
+    method: str = CONTEXT
     contexts: str = SHARED
-    context_init: str = qcoop.CONTEXT_INIT
+    context_init: str = CONTEXT_INIT
     shots: int | None = None
     holdout: float = 0.2
     views: int = 0
-    training: TrainingConfig | None = None
+    training: TrainingConfig = field(default=None)  # type: ignore[assignment]
     provider: str = "auto"
     threads: int = 0
     max_memory: float | None = None
@@ -48,14 +49,11 @@ class AdaptOptions:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, expected one of {', '.join(METHODS)}")
-        if self.method != "qcoop" and self.contexts != SHARED:
+        if self.method != CONTEXT and self.contexts != SHARED:
             raise ValueError(f"method {self.method!r} has shared contexts only, got {self.contexts!r}")
         if self.contexts not in CONTEXTS:
             raise ValueError(f"contexts is {self.contexts!r}, expected one of {CONTEXTS}")
         if self.views < 0 or (self.shots is not None and self.shots < 1):
             raise ValueError(f"views ({self.views}) must be at least 0, shots ({self.shots}) at least 1")
-
-    @property
-    def schedule(self) -> TrainingConfig:
-        """How the prompt is tuned."""
-        return self.training or DEFAULT_TRAINING[self.method]
+        if self.training is None:
+            object.__setattr__(self, "training", DEFAULT_TRAINING[self.method])

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qprompt_edge.adaptation.options import AdaptOptions
 from qprompt_edge.data.csv_files import read_class_names
-from qprompt_edge.data.features import EncodedPhotos, FeatureCache, encode_photos
+from qprompt_edge.data.features import Examples, FeatureCache, encode_photos
 from qprompt_edge.data.photos import LabelledPhotos, SkippedPhoto, drop_unreadable
 from qprompt_edge.data.splits import near_duplicate_groups, split_holdout, take_shots
 from qprompt_edge.reporter import Reporter
-from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.prompt_file import ClassName
@@ -25,21 +23,13 @@ class TaskData:
     """Encoded photos, split into those to train on and those to judge by.
 
     Attributes:
-        classes: The C classes.
-        train: N photos to train on.
-        train_features: float32 [N,V,E]; V views of each, the plain one first.
-        test_paths: M photos to judge by; M is 0 where nothing was held out.
-        test_features: float32 [M,E].
-        test_labels: int64 [M].
+        train: The photos to train on, each in all of its views.
+        test: The photos to judge by; none where nothing was held out.
         skipped: Files that were left out.
     """
 
-    classes: tuple[ClassName, ...]
-    train: LabelledPhotos
-    train_features: Array
-    test_paths: tuple[Path, ...]
-    test_features: Array
-    test_labels: NDArray[np.int64]
+    train: Examples
+    test: Examples
     skipped: tuple[SkippedPhoto, ...]
 
 
@@ -73,33 +63,31 @@ def prepare(
         backbone,
         paths,
         views=options.views,
-        seed=options.schedule.seed,
+        seed=options.training.seed,
         cache=cache,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
-    count = len(photos.paths)
-    kept = np.array([i for i in range(count) if i not in encoded.failures], np.int64)
-    readable = drop_unreadable(photos, {i: why for i, why in encoded.failures.items() if i < count})
-    skipped = readable.skipped
-    features, hashes = encoded.features[kept], encoded.hashes[kept]
+    count, seed = len(photos.paths), options.training.seed
+    skipped = drop_unreadable(photos, {i: why for i, why in encoded.failures.items() if i < count}).skipped
+    labels = photos.labels
+    if tests is not None:
+        unread = {i - count: why for i, why in encoded.failures.items() if i >= count}
+        skipped += drop_unreadable(tests, unread).skipped
+        to_trained = np.array([photos.classes.index(label) for label in tests.classes], np.int64)
+        labels = np.concatenate([labels, to_trained[tests.labels]])
+    readable = np.setdiff1d(np.arange(len(paths)), list(encoded.failures))
+    train, held = readable[readable < count], readable[readable >= count]
     if tests is None:
-        groups = near_duplicate_groups(hashes, readable.labels)
-        train, held = split_holdout(readable.labels, options.holdout, options.schedule.seed, groups)
-        test_paths = tuple(readable.paths[i] for i in held)
-        test_features, test_labels = features[held, 0], readable.labels[held]
-    else:
-        train = np.arange(len(readable.paths))
-        readable_tests, test_features, test_labels = _test_set(photos.classes, tests, encoded, count)
-        test_paths = readable_tests.paths
-        skipped += readable_tests.skipped
-    chosen = _shots(readable, train, options)
+        groups = near_duplicate_groups(encoded.hashes[train], labels[train])
+        train, held = (train[side] for side in split_holdout(labels[train], options.holdout, seed, groups))
+    if options.shots is not None:
+        train = train[take_shots(labels[train], options.shots, seed)]
     classes = tuple(
         ClassName(label, texts[label]) if label in texts else ClassName.from_label(label)
         for label in photos.classes
     )
-    return TaskData(
-        classes, readable.select(chosen), features[chosen], test_paths, test_features, test_labels, skipped
-    )
+    whole = Examples(classes, paths, labels, encoded.features)
+    return TaskData(whole.select(train), whole.select(held), skipped)
 
 
 def _check_known(photos: LabelledPhotos, tests: LabelledPhotos | None) -> None:
@@ -109,23 +97,3 @@ def _check_known(photos: LabelledPhotos, tests: LabelledPhotos | None) -> None:
             f"the test photos have the class {unknown[0]!r}, which was not trained; trained are "
             f"{', '.join(map(repr, photos.classes))}"
         )
-
-
-def _test_set(
-    classes: tuple[str, ...], tests: LabelledPhotos, encoded: EncodedPhotos, start_at: int
-) -> tuple[LabelledPhotos, Array, NDArray[np.int64]]:
-    """The readable test photos with their features, and their labels as trained."""
-    failures = {i - start_at: why for i, why in encoded.failures.items() if i >= start_at}
-    readable = drop_unreadable(tests, failures)
-    kept = np.array([i for i in range(len(tests.paths)) if i not in failures], np.int64)
-    to_trained = np.array([classes.index(label) for label in tests.classes], np.int64)
-    return readable, encoded.features[start_at + kept, 0], to_trained[readable.labels]
-
-
-def _shots(photos: LabelledPhotos, train: NDArray[np.int64], options: AdaptOptions) -> NDArray[np.int64]:
-    """Positions to train on: all of `train`, or some shots of each class."""
-    if options.shots is None:
-        return train
-    positions = {path: index for index, path in enumerate(photos.paths)}
-    taken = take_shots(photos.select(train), options.shots, options.schedule.seed)
-    return np.array([positions[path] for path in taken.paths], np.int64)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from qprompt_edge.adaptation.adapt import LEAST_HOLDOUT, AdaptResult, Holdout, adapt
+from qprompt_edge.adaptation.adapt import AdaptResult, Holdout, adapt
 from qprompt_edge.adaptation.options import SHARED, AdaptOptions
 from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, show, table
 from qprompt_edge.cli.parameters import (
@@ -175,7 +175,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
         "prompt": str(out),
         "bytes": len(result.prompt.to_bytes()),
         "method": result.prompt.method,
-        "bits": result.options.schedule.bits,
+        "bits": result.options.training.bits,
         "classes": [name.label for name in result.prompt.classes],
         "images": {
             "train": result.train_photos,
@@ -194,7 +194,10 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
                 ("probe", judged.probe),
             )
         },
-        "helped": judged.helped if judged else None,
+        "helped": judged.change.helped if judged else None,
+        "difference": judged.change.difference if judged else None,
+        "interval": judged.change.interval if judged else None,
+        "p": judged.change.p if judged else None,
         "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
         "steps": result.steps,
         "peak_rss_mb": round(result.peak_rss_mb, 1),
@@ -218,7 +221,7 @@ def _show(result: AdaptResult, out: Path, *, aside: bool) -> None:
         verdict(result.holdout, may_split=options.method == "qcoop" and options.contexts == SHARED),
         aside=aside,
     )
-    training = options.schedule
+    training = options.training
     say(
         f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
         f"{counted(training.bits, 'bit')} a weight, tuned on {result.train_photos} photos in "
@@ -251,19 +254,25 @@ def verdict(holdout: Holdout | None, *, may_split: bool) -> str:
         return (
             "Nothing was held out, so nothing says how good this is; give --test-images DIR or --holdout 0.2."
         )
-    change = f"{percent(holdout.zero_shot.top1)} before, {percent(holdout.adapted.top1)} after"
-    if holdout.helped is None:
-        return (
-            f"Too few photos to say whether it helped: {holdout.adapted.n} ({change}), at least {LEAST_HOLDOUT} are "
-            "needed; add photos or give --test-images DIR."
-        )
-    if holdout.helped:
+    change, n = holdout.change, counted(holdout.adapted.n, "photo")
+    low, high = (100 * bound for bound in change.interval)
+    found = (
+        f"{percent(holdout.zero_shot.top1)} before, {percent(holdout.adapted.top1)} after, a difference of "
+        f"{100 * change.difference:+.1f} points (95% interval {low:+.1f} to {high:+.1f}; p {change.p:.2g})"
+    )
+    if change.helped:
         probe = holdout.probe.top1
         far = may_split and probe - holdout.adapted.top1 > _FAR_FROM_PROBE
         closer = " --contexts per-class may come closer." if far else ""
-        return f"Adaptation helped: {change}; a linear probe on the same features reaches {percent(probe)}.{closer}"
+        return f"Adaptation helped: {found}; a linear probe on the same features reaches {percent(probe)}.{closer}"
     per_class = "--contexts per-class, " if may_split else ""
-    return (
-        f"Adaptation did not help here: {change}. What may: more photos of each class, words that describe the "
-        f"classes (--class-names), {per_class}more --bits, or a larger --backbone."
+    may_help = (
+        "What may help: more photos of each class, words that describe the classes (--class-names), "
+        f"{per_class}more --bits, or a larger --backbone."
     )
+    if change.helped is None:
+        return (
+            f"Too close to call with {n}: {found}. More photos to judge by, with --test-images DIR or a larger "
+            f"--holdout, would tell. {may_help}"
+        )
+    return f"Adaptation did not help, it made it worse: {found}. {may_help}"

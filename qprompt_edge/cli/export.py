@@ -26,7 +26,7 @@ def command(
     checkpoint: Annotated[
         Path | None, option(INPUT, "Local file of weights; nothing is then fetched.", metavar="FILE")
     ] = None,
-    calibration: Annotated[
+    parity_images: Annotated[
         Path | None, option(INPUT, "Folder of real photos for the comparison with torch.", metavar="FOLDER")
     ] = None,
     precision: Annotated[Literal["fp32", "fp16", "int8"], option(OUTPUT, "How weights are stored.")] = "fp32",
@@ -49,7 +49,7 @@ def command(
         checkpoint=checkpoint,
         precision=precision,
         deep_prompts=deep_prompts,
-        calibration=calibration,
+        parity_images=parity_images,
         licence=licence,
         progress=say,
     )

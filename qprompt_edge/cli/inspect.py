@@ -9,11 +9,10 @@ from typing import Annotated, Any
 from qprompt_edge.cli.output import counted, emit, percent, reported, say, section, show
 from qprompt_edge.cli.parameters import INPUT, JsonOption, argument, option
 from qprompt_runtime.bundle import MANIFEST, find_bundle, read_manifest, verify_hashes
-from qprompt_runtime.classifier import CONTEXT
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_envelope import FORMAT_VERSION
-from qprompt_runtime.prompt_file import PromptFile, read_prompt_file, rule_text
+from qprompt_runtime.prompt_file import CONTEXT, PromptFile, read_prompt_file, rule_text
 
 PROMPT_SUFFIX = ".qpt"
 _SHOWN_CLASSES = 40
@@ -114,13 +113,11 @@ def _show_prompt(file: Path, prompt: PromptFile, *, aside: bool) -> None:
         },
         aside=aside,
     )
-    threshold = prompt.calibration.threshold
     section(
         "What it runs on",
         {
             "backbone": f"{prompt.backbone_name}, fingerprint {prompt.fingerprint.hex()}",
             "logit scale": f"{prompt.calibration.logit_scale:.6g}",
-            "threshold": "" if threshold is None else f"{threshold:.6g}",
         },
         aside=aside,
     )

@@ -18,10 +18,9 @@ from qprompt_edge.tuning import qcoop, qmaple
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
-from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.errors import BackboneMismatchError, CheckpointError, PromptFileError
 from qprompt_runtime.manifest import Manifest
-from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.prompt_file import CONTEXT, FOLDED, Calibration, ClassName, PromptFile, read_prompt_file
 from qprompt_runtime.text import printable
 from qprompt_runtime.tokenizer import Tokenizer, class_tokens
 
@@ -132,7 +131,7 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     )
     bits = additions.bits or (MAPLE_BITS if maple else COOP_BITS)
     return PromptFile(
-        method=FOLDED if maple else qcoop.NAME,
+        method=FOLDED if maple else CONTEXT,
         groups=tuple(make_group(role, values, bits) for role, values in arrays),
         classes=names,
         template=template,
@@ -147,7 +146,7 @@ def _maple_arrays(state: State) -> tuple[list[tuple[str, Array]], tuple[str, str
 
     MaPLe learns the first n words of "a photo of a"; those that are left stay words of the sentence.
     """
-    shipped = qmaple.coupling(FOLDED).forward(read_maple(state))
+    shipped = qmaple.reparameterization(FOLDED).forward(read_maple(state))
     count = shipped[qmaple.TEXT].shape[1]
     return list(shipped.items()), (" ".join(qcoop.CONTEXT_INIT.split()[count:]), qcoop.TEMPLATE[1])
 
@@ -177,7 +176,7 @@ def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
                 f"{manifest.name!r} ({manifest.fingerprint[:8]}); leave --backbone out, or give the right one"
             )
     if additions.classes is not None:
-        if prompt.method == qcoop.NAME and len(prompt.groups[0].shape) == 3:
+        if prompt.method == CONTEXT and len(prompt.groups[0].shape) == 3:
             raise CheckpointError("a prompt with a context for each class works with its own classes only")
         names = (
             ClassName.from_label(label) if text is None else ClassName(label, text)

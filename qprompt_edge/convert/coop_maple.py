@@ -6,7 +6,7 @@ The names of their tensors (with the prefix `prompt_learner.` where the whole mo
     MaPLe   ctx [n,Dt], compound_prompts_text.k [n,Dt]                       text prompts of the layers 0 and k + 1
             proj, compound_prompt_projections.k: weight [Dv,Dt], bias [Dv]   their couplings to the image tower
 
-The image prompts of a tuned MaPLe are constants: the projections fold into them (`tuning.qmaple.fold`). A checkpoint does not say
+The image prompts of a tuned MaPLe are constants: the projections fold into them (`folding.fold` of the runtime). A checkpoint does not say
 where in the sentence the class stands; this reads all contexts as standing before it, as is CoOp's default.
 """
 

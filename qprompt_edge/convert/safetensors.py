@@ -40,9 +40,6 @@ _KEYS = {
 
 def to_safetensors(prompt: PromptFile) -> bytes:
     """The content of a safetensors file: dequantized weights, and what the prompt says beside them."""
-    calibration = {"logit_scale": float(prompt.calibration.logit_scale)}
-    if prompt.calibration.threshold is not None:
-        calibration["threshold"] = float(prompt.calibration.threshold)
     header = {
         "version": VERSION,
         "method": prompt.method,
@@ -51,7 +48,7 @@ def to_safetensors(prompt: PromptFile) -> bytes:
         "template": list(prompt.template),
         "backbone": prompt.backbone_name,
         "fingerprint": prompt.fingerprint.hex(),
-        "calibration": calibration,
+        "calibration": {"logit_scale": float(prompt.calibration.logit_scale)},
         "metadata": dict(sorted(prompt.metadata.items())),
     }
     tensors = {group.role: group.values() for group in prompt.groups}
@@ -110,10 +107,8 @@ def _prompt(header: str, state: State, bits: int | None) -> PromptFile:
     require(good, "the list of tensors", sorted(state.names)[:8], f"{roles[:8]}, as the header says")
     require(all(width in _BITS for width in widths), "the bits", widths[:8], f"numbers of {list(_BITS)}")
     calibration = typed(dict, said["calibration"], "the calibration")
-    good = "logit_scale" in calibration and set(calibration) <= {"logit_scale", "threshold"}
-    require(
-        good, "the calibration's keys", sorted(map(str, calibration))[:4], "logit_scale and perhaps threshold"
-    )
+    good = set(calibration) == {"logit_scale"}
+    require(good, "the calibration's keys", sorted(map(str, calibration))[:4], "logit_scale alone")
     before, after = _texts(said["template"], 2, "the template")
     metadata = typed(dict, said["metadata"], "the metadata")
     return PromptFile(
@@ -128,7 +123,7 @@ def _prompt(header: str, state: State, bits: int | None) -> PromptFile:
         template=(before, after),
         backbone_name=typed(str, said["backbone"], "the backbone's name"),
         fingerprint=_fingerprint(said["fingerprint"]),
-        calibration=Calibration(**{key: typed(float, value, key) for key, value in calibration.items()}),
+        calibration=Calibration(typed(float, calibration["logit_scale"], "the logit scale")),
         metadata={key: typed(str, value, "a metadata value") for key, value in metadata.items()},
     )
 

@@ -29,6 +29,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.files import write_atomic
 from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
+from qprompt_runtime.prompt_file import ClassName
 
 _SAVE_SECONDS = 20.0
 _KEY_BYTES = 16
@@ -44,12 +45,39 @@ class EncodedPhotos:
         features: float32 [N,V,E], rows of length 1; view 0 is the plain photo, the rest are augmented. Rows of
             photos that could not be read are zero.
         hashes: uint64 [N]; difference hashes, for finding near-identical photos.
-        failures: Position to reason, for photos that could not be read.
+        failures: Position to reason, without the path, for photos that could not be read.
     """
 
     features: Array
     hashes: NDArray[np.uint64]
     failures: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled photos with their features.
+
+    Attributes:
+        classes: The C classes.
+        paths: N photos.
+        labels: int64 [N], positions in `classes`.
+        features: float32 [N,V,E], as in `EncodedPhotos`.
+    """
+
+    classes: tuple[ClassName, ...]
+    paths: Sequence[Path]
+    labels: NDArray[np.int64]
+    features: Array
+
+    @property
+    def plain(self) -> Array:
+        """float32 [N,E]; features of the photos as they are."""
+        return self.features[:, 0]
+
+    def select(self, positions: NDArray[np.int64]) -> Examples:
+        """The photos at these positions, in this order; classes stay as they are."""
+        paths = tuple(self.paths[i] for i in positions)
+        return Examples(self.classes, paths, self.labels[positions], self.features[positions])
 
 
 @dataclass(frozen=True)
@@ -194,8 +222,10 @@ def _read(cache: FeatureCache, transform: ImageTransform, views: int, seed: int,
         if entry is not None:
             return _Photo(key, entry, _NO_PIXELS, entry.hash)
         image = read_image(content, transform)
-    except (OSError, ImageError) as error:
-        return _reason(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    except ImageError as error:
+        return error.reason
     rng = np.random.default_rng([seed, *key])
     pixels = [to_pixels(image, transform), *(augment(image, transform, rng) for _ in range(views))]
     return _Photo(key, None, np.stack(pixels), difference_hash(image))
@@ -216,9 +246,3 @@ def _ahead(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _reason(error: OSError | ImageError) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error)

@@ -169,7 +169,7 @@ def drop_unreadable(photos: LabelledPhotos, failures: Mapping[int, str]) -> Labe
 
     Args:
         photos: What was found.
-        failures: Position in `photos.paths` to reason (an `ImageError`'s text; the path before it is cut off).
+        failures: Position in `photos.paths` to reason, without the path.
 
     Raises:
         PhotosError: A class is left without a photo; the message names it and the first reason.
@@ -177,7 +177,7 @@ def drop_unreadable(photos: LabelledPhotos, failures: Mapping[int, str]) -> Labe
     skipped: dict[int, SkippedPhoto] = {}
     for index in sorted(failures):
         path = photos.paths[index]
-        skipped[index] = SkippedPhoto(path, failures[index].removeprefix(f"{printable(path)}: "))
+        skipped[index] = SkippedPhoto(path, failures[index])
     rest = photos.select([index for index in range(len(photos.paths)) if index not in skipped])
     left = set(rest.labels.tolist())
     for index, skip in skipped.items():

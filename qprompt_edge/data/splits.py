@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Container
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qprompt_edge.data.photos import LabelledPhotos
 from qprompt_runtime.errors import PhotosError
 
 MAX_DISTANCE = 6
@@ -91,18 +89,18 @@ def _chains(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def take_shots(
-    photos: LabelledPhotos, shots: int, seed: int, without: Container[Path] = ()
-) -> LabelledPhotos:
+    labels: NDArray[np.int64], shots: int, seed: int, without: Container[int] = ()
+) -> NDArray[np.int64]:
     """Choose photos of each class at random, as few-shot protocols do.
 
     Args:
-        photos: All of them.
+        labels: [N] int64 class of each photo.
         shots: How many of each class; a class with fewer keeps all.
         seed: 0 or more.
-        without: Photos that are never chosen; the next ones take their places, and nothing else changes.
+        without: Positions that are never chosen; the next ones take their places, and nothing else changes.
 
     Returns:
-        The chosen photos in their old order.
+        Sorted positions of the chosen photos, int64.
 
     Raises:
         PhotosError: `shots` is less than 1.
@@ -111,10 +109,10 @@ def take_shots(
         raise PhotosError(f"shots must be at least 1, got {shots}")
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
-    for index in range(len(photos.classes)):
-        order = rng.permutation(np.flatnonzero(photos.labels == index))
-        chosen += islice((i for i in order if photos.paths[i] not in without), shots)
-    return photos.select(sorted(chosen))
+    for label in np.unique(labels):
+        order = rng.permutation(np.flatnonzero(labels == label)).tolist()
+        chosen += islice((i for i in order if i not in without), shots)
+    return np.array(sorted(chosen), np.int64)
 
 
 def split_holdout(

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from qprompt_edge.data.features import encode_photos
+from qprompt_edge.data.features import Examples, encode_photos
 from qprompt_edge.data.photos import SkippedPhoto, drop_unreadable, find_labelled
 from qprompt_edge.evaluation.metrics import Labels, Scores, class_probabilities, score
+from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_edge.reporter import Reporter
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.classifier import FOLDED, PromptClassifier
+from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import PhotosError
 
 
@@ -81,30 +82,29 @@ def judge_prompt(
     _check_classes(photos.classes, classifier.labels)
     frozen = classifier.backbone
     fit_activations(frozen, max_memory, tuning=False)
-    by_hand = class_features(frozen, [name.text for name in classifier.prompt.classes])
+    by_hand = class_features(frozen, classifier.prompt.classes)
     _ = classifier.class_features  # classes first: so only one tower is in memory at a time
     encoded = encode_photos(
         frozen,
         photos.paths,
-        encode=classifier.encode_images,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
     check_limit(max_memory, "encoding the photos")
     readable = drop_unreadable(photos, encoded.failures)
     kept = np.array([i for i in range(len(photos.paths)) if i not in encoded.failures], np.int64)
-    features = plain = encoded.features[kept, 0]
-    if classifier.prompt.method == FOLDED:
-        plain = encode_photos(
-            frozen,
-            readable.paths,
-            progress=lambda done, total: reporter.stage("encoding photos for zero-shot", done, total),
-        ).features[:, 0]
     truth = np.array([classifier.labels.index(label) for label in photos.classes], np.int64)[readable.labels]
-    probabilities = classifier.probabilities(features)
+    examples = Examples(classifier.prompt.classes, readable.paths, truth, encoded.features[kept])
+    seen = prompted_features(
+        classifier.prompt,
+        frozen,
+        examples,
+        lambda done, total: reporter.stage("encoding photos with the prompt", done, total),
+    )
+    probabilities = classifier.probabilities(seen)
     return PromptReport(
         labels=classifier.labels,
         scores=score(probabilities, truth),
-        zero_shot=score(class_probabilities(plain, by_hand, frozen.manifest.logit_scale), truth),
+        zero_shot=score(class_probabilities(examples.plain, by_hand, frozen.manifest.logit_scale), truth),
         mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
     )

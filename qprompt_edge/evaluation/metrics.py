@@ -27,6 +27,7 @@ class Scores:
         per_class: float64 [C]; NaN for a class without photos.
         confusion: int64 [C,C]; rows are true classes, columns predicted ones.
         ece: Expected calibration error, 15 bins (Guo et al. 2017, equation 3).
+        right: bool [n]; which photos were right.
     """
 
     top1: float
@@ -35,6 +36,7 @@ class Scores:
     per_class: NDArray[np.float64]
     confusion: NDArray[np.int64]
     ece: float
+    right: NDArray[np.bool_]
 
 
 def score(probabilities: Array, labels: Labels) -> Scores:
@@ -59,6 +61,7 @@ def score(probabilities: Array, labels: Labels) -> Scores:
         per_class=per_class,
         confusion=confusion,
         ece=_calibration_error(probabilities.max(axis=1), right),
+        right=right,
     )
 
 
@@ -80,7 +83,7 @@ def class_probabilities(image_features: Array, class_features: Array, logit_scal
 def linear_probe(features: Array, labels: Labels, classes: int, penalty: float = 30.0) -> tuple[Array, Array]:
     """Multinomial logistic regression on image features, the usual yardstick of what a backbone sees.
 
-    Features are centred and scaled by their mean deviation, then 1/2 |W|^2 * penalty / N is added to the mean
+    Features are centred and scaled by their mean standard deviation, then 1/2 |W|^2 * penalty / N is added to the mean
     cross-entropy (each class weighing the same), minimised by Nesterov's accelerated gradient descent.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.prompt_file import ClassName
 
 PHOTO_TEMPLATE = "a photo of a {}."
 ENSEMBLE = (
@@ -22,12 +23,12 @@ ENSEMBLE = (
 """CLIP's seven best templates for ImageNet (CoOp: trainers/imagenet_templates.py); the data set's own joins them."""
 
 
-def class_features(backbone: Backbone, texts: Sequence[str], template: str = PHOTO_TEMPLATE) -> Array:
+def class_features(backbone: Backbone, classes: Sequence[ClassName], template: str = PHOTO_TEMPLATE) -> Array:
     """Class features of one hand-written prompt: float32 [C,E], rows of length 1.
 
     Args:
         backbone: The frozen model.
-        texts: Names of the C classes.
+        classes: The C classes.
         template: The prompt; `{}` stands for the name.
 
     Raises:
@@ -35,21 +36,24 @@ def class_features(backbone: Backbone, texts: Sequence[str], template: str = PHO
     """
     before, after = template.split("{}")
     context = backbone.embed_text(before.strip())[None]
+    texts = [name.text for name in classes]
     return backbone.encode_classes(context, backbone.tokenize(texts, ("", after), context.shape[1]))
 
 
-def ensemble_features(backbone: Backbone, texts: Sequence[str], template: str = PHOTO_TEMPLATE) -> Array:
+def ensemble_features(
+    backbone: Backbone, classes: Sequence[ClassName], template: str = PHOTO_TEMPLATE
+) -> Array:
     """The mean over `ENSEMBLE` and the data set's own template, of length 1 again: float32 [C,E].
 
     Args:
         backbone: The frozen model.
-        texts: Names of the C classes.
+        classes: The C classes.
         template: The data set's own template.
 
     Raises:
         TextError: A prompt is too long for the text tower.
     """
     templates = (*ENSEMBLE, template)
-    total = np.sum([class_features(backbone, texts, each) for each in templates], axis=0)
+    total = np.sum([class_features(backbone, classes, each) for each in templates], axis=0)
     mean: Array = total / np.linalg.norm(total, axis=1, keepdims=True)
     return mean

@@ -26,7 +26,6 @@ from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.workbench import Workbench
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
-from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import ProviderError, QPromptError
 
 Outcomes = Generator[Outcome, None, None]
@@ -60,8 +59,7 @@ class BackboneChoice:
         Raises:
             QPromptError: It is not as it should be, or does not fit the memory.
         """
-        kind = DeepBackbone if self.deep else Backbone
-        backbone = kind.load(self.backbone, self.provider, self.threads)
+        backbone = Backbone.load(self.backbone, self.provider, self.threads, deep=self.deep)
         fit_activations(backbone, self.max_memory, tuning=True)
         return backbone
 
@@ -126,7 +124,10 @@ _bench: Workbench | None = None  # of a worker process, which serves one experim
 def _open_worker(setup: WorkerSetup) -> None:
     global _bench
     # the parent tells the user; blocked until now, because a Python that starts would print where it was
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if (
+        signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+    ):  # as under nohup: then the parent goes on, and so do we
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     _bench = setup.open()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class Experiment:
         encoded = self._encoded(waiting, backbone, out, reporter)
         readable = {name: chosen.photos for name, chosen in encoded.items()}
         self._check_draws(readable)
+        store = Store.open(out, {**store.facts, **_judged(readable)})
         setup = WorkerSetup(self.choice, encoded, dict(self.training))
         del backbone
         outcomes = run_here(setup, waiting, processes) if ray is None else run_on_ray(setup, waiting, ray)
@@ -79,7 +80,7 @@ class Experiment:
     def _cost(self, job: Job) -> int:
         """Roughly how long a job takes; the longest start first, so that no core waits for them at the end."""
         deep = needs_deep([job.method])
-        return len(self.sets[job.source].texts) * job.shots * (4 if deep else 1)
+        return len(self.sets[job.source].classes) * job.shots * (4 if deep else 1)
 
     def _check_draws(self, sets: Mapping[str, ExperimentSet]) -> None:
         """Refuse to train on a set for testing only, and to judge by nothing."""
@@ -131,12 +132,26 @@ class Experiment:
 
 def _identity(photos: ExperimentSet) -> str:
     """A hash of a set's photos by name, their labels, and its words; a moved folder keeps it."""
-    digest = hashlib.sha256(repr((photos.template, photos.texts)).encode())
+    texts = tuple(name.text for name in photos.classes)
+    digest = hashlib.sha256(repr((photos.template, texts)).encode())
     for part in (photos.pool, photos.test):
         if part is not None:
             names = [f"{path.parent.name}/{path.name}" for path in part.paths]
             digest.update(repr((names, part.labels.tolist(), part.classes)).encode())
     return digest.hexdigest()[:32]
+
+
+def _judged(sets: Mapping[str, ExperimentSet]) -> dict[str, str]:
+    """Which photos sets are judged by.
+
+    One that was damaged or mended since earlier jobs would change what they are compared on, photo by photo.
+    """
+    return {
+        f"list of readable photos of data set {name}": _identity(
+            replace(chosen, pool=chosen.judged(None), test=None)
+        )
+        for name, chosen in sets.items()
+    }
 
 
 def needs_deep(methods: Sequence[str]) -> bool:

@@ -115,7 +115,7 @@ def _draw_sizes(axes: Axes, summaries: list[Summary]) -> None:
             axes.errorbar(
                 summary.payload_bytes,
                 100 * overall.mean,
-                yerr=100 * (overall.deviation or 0),
+                yerr=100 * (overall.standard_deviation or 0),
                 fmt=_WIDTH_MARKERS.get(width, "o"),
                 fillstyle="full" if filled else "none",
                 color=colour,
@@ -126,7 +126,7 @@ def _draw_sizes(axes: Axes, summaries: list[Summary]) -> None:
             axes.axhline(100 * overall.mean, color=colour, linestyle="--", label=label)
     axes.set_xscale("log")
     axes.set_xlabel("bytes stored")
-    axes.set_ylabel("H, %; bars: deviation over seeds")
+    axes.set_ylabel("H, %; bars: standard deviation over seeds")
     _finish(axes, len(families))
 
 
@@ -161,11 +161,11 @@ def _draw_shots(axes: Axes, summaries: list[Summary]) -> None:
         colour, marker = _COLOURS[shown % len(_COLOURS)], _MARKERS[shown % len(_MARKERS)]
         shown += 1
         means = [100 * overall.mean for overall in values.values()]
-        deviations = [100 * (overall.deviation or 0) for overall in values.values()]
+        errors = [100 * (overall.standard_deviation or 0) for overall in values.values()]
         axes.errorbar(
             list(values),
             means,
-            yerr=deviations,
+            yerr=errors,
             fmt=f"{marker}-",
             color=colour,
             capsize=2,
@@ -174,7 +174,7 @@ def _draw_shots(axes: Axes, summaries: list[Summary]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.set_xlabel("photos of each class")
-    axes.set_ylabel("accuracy, %; bars: deviation over seeds")
+    axes.set_ylabel("accuracy, %; bars: standard deviation over seeds")
     _finish(axes, shown)
 
 

@@ -19,7 +19,7 @@ PAPER_TRAINING: Mapping[str, TrainingConfig] = {
 }
 """How each learner is trained where methods are compared: for contexts CoOp's epochs and batches, not `adapt`'s fewer steps."""
 
-_ALWAYS = Clustering(interval=1, divergence=-1.0)  # a divergence is at least 0: renewed after every step
+_ALWAYS = Clustering(interval=1, divergence=-1.0)  # a divergence is at least 0: reclustered after every step
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Recipe:
             or `tip-adapter`.
         bits: Bits a weight while learning; 32: no quantizer.
         bits_after: Bits a weight to which the result is quantized after training (PTQ); None leaves it as learned.
-        noise: Deviation of Gaussian noise on the weights in the forward pass, in units of the initial weights' own.
-        clustering: When and how the codebook is renewed.
+        noise: Standard deviation of Gaussian noise on the weights in the forward pass, in units of the initial weights' own.
+        clustering: When and how the codebook is reclustered.
         per_class: Context vectors of each class's own.
         context_init: Words that the context starts from; one vector a token.
     """

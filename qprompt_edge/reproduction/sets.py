@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
+from qprompt_edge.data.features import Examples, FeatureCache, encode_photos, feature_identity
 from qprompt_edge.data.photos import LabelledPhotos, drop_unreadable, find_photos
 from qprompt_edge.data.splits import take_shots
 from qprompt_edge.evaluation.zero_shot import PHOTO_TEMPLATE
@@ -20,7 +21,7 @@ from qprompt_edge.reproduction.protocols import base_and_new
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
-from qprompt_runtime.prompt_file import rule_text
+from qprompt_runtime.prompt_file import ClassName
 from qprompt_runtime.text import printable
 
 Draw = tuple[int, int]
@@ -36,38 +37,41 @@ class ExperimentSet:
     Attributes:
         name: In tables.
         template: Hand-written prompt; `{}` stands for the class name.
-        texts: What stands for the C classes in a prompt.
+        classes: The C classes.
         pool: Photos to draw from for training; none in sets for testing only.
         test: Photos to judge by; None takes those of the pool that were not drawn.
-        unreadable: Photos of the pool that are passed over, and why. What is drawn depends on no others: draws are
-            the same, whichever were asked for before.
+        unreadable: Positions in the pool of photos that are passed over, and why. What is drawn depends on no others:
+            draws are the same, whichever were asked for before.
     """
 
     name: str
     template: str
-    texts: tuple[str, ...]
+    classes: tuple[ClassName, ...]
     pool: LabelledPhotos
     test: LabelledPhotos | None
-    unreadable: Mapping[Path, str] = field(default_factory=dict)
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+
+    def _taken(self, draw: Draw) -> NDArray[np.int64]:
+        return take_shots(self.pool.labels, *draw, without=self.unreadable)
 
     def drawn(self, draw: Draw) -> LabelledPhotos:
         """The photos to train on, of all classes: base and new classes are taken apart afterwards, as CoOp does."""
-        return take_shots(self.pool, *draw, without=self.unreadable)
+        return self.pool.select(self._taken(draw))
 
     def judged(self, draw: Draw | None) -> LabelledPhotos:
         """The photos to judge by, where training used `draw`; None: where it used another set."""
         if self.test is not None:
             return self.test
-        passed = self.unreadable.keys() | (set() if draw is None else set(self.drawn(draw).paths))
-        return self.pool.select([i for i, path in enumerate(self.pool.paths) if path not in passed])
+        passed = [*self.unreadable, *([] if draw is None else self._taken(draw))]
+        return self.pool.select(np.setdiff1d(np.arange(len(self.pool.paths)), passed))
 
-    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, tuple[str, ...]]:
-        """Some of the set's photos that belong to `base`, `new` or `all` classes, labelled from 0; the classes' names."""
+    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, tuple[ClassName, ...]]:
+        """Some of the set's photos that belong to `base`, `new` or `all` classes, labelled from 0; the part's classes."""
         if part == ALL:
-            return photos, self.texts
-        middle = (len(self.texts) + 1) // 2
+            return photos, self.classes
+        middle = (len(self.classes) + 1) // 2
         base, new = base_and_new(photos)
-        return {BASE: (base, self.texts[:middle]), NEW: (new, self.texts[middle:])}[part]
+        return {BASE: (base, self.classes[:middle]), NEW: (new, self.classes[middle:])}[part]
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class EncodedSet:
     rows: Mapping[Path, int]
     features: Array
 
-    def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, Array, tuple[str, ...]]:
+    def part(self, photos: LabelledPhotos, part: str) -> Examples:
         """Some of the set's photos that belong to a part of its classes.
 
         Args:
@@ -92,11 +96,11 @@ class EncodedSet:
             part: `base`, `new` or `all`.
 
         Returns:
-            The photos, labelled from 0; their features [M,E]; and the names of the part's classes.
+            The photos, labelled from 0, in one view.
         """
-        photos, texts = self.photos.part(photos, part)
+        photos, classes = self.photos.part(photos, part)
         chosen = np.array([self.rows[path] for path in photos.paths], np.int64)
-        return photos, self.features[chosen], texts
+        return Examples(classes, photos.paths, photos.labels, self.features[chosen][:, None])
 
 
 def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, ExperimentSet]:
@@ -143,7 +147,8 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
 
 def _published(name: str, data: Path) -> ExperimentSet:
     dataset = read_dataset(name, data)
-    return ExperimentSet(name, dataset.template, dataset.class_names, dataset.train, dataset.test)
+    classes = tuple(map(ClassName, dataset.test.classes, dataset.class_names))
+    return ExperimentSet(name, dataset.template, classes, dataset.train, dataset.test)
 
 
 def _own_folder(name: str, folder: Path) -> ExperimentSet:
@@ -157,7 +162,7 @@ def _own_folder(name: str, folder: Path) -> ExperimentSet:
             raise PhotosError(f"{printable(folder)}: class {printable(odd)} is in only one of train and test")
     else:
         pool = find_photos(folder)
-    return ExperimentSet(name, PHOTO_TEMPLATE, tuple(map(rule_text, pool.classes)), pool, test)
+    return ExperimentSet(name, PHOTO_TEMPLATE, tuple(map(ClassName.from_label, pool.classes)), pool, test)
 
 
 def encode_set(
@@ -191,9 +196,10 @@ def encode_set(
         failures = {paths[i]: why for i, why in encoded.failures.items()}
         for path, why in failures.items():
             reporter.note(f"left out {printable(path)}: {why}")
-        test = None if photos.test is None else _without(photos.test, failures)
-        photos = replace(photos, unreadable={**photos.unreadable, **failures}, test=test)
-        _without(photos.pool, photos.unreadable)  # no class without a photo
+        test = None if photos.test is None else drop_unreadable(photos.test, _among(photos.test, failures))
+        unreadable = {**photos.unreadable, **_among(photos.pool, failures)}
+        photos = replace(photos, unreadable=unreadable, test=test)
+        drop_unreadable(photos.pool, unreadable)  # no class without a photo
 
 
 def _needed(photos: ExperimentSet, draws: Sequence[Draw]) -> Iterable[Path]:
@@ -202,7 +208,6 @@ def _needed(photos: ExperimentSet, draws: Sequence[Draw]) -> Iterable[Path]:
     yield from photos.judged(None).paths
 
 
-def _without(photos: LabelledPhotos, failures: Mapping[Path, str]) -> LabelledPhotos:
-    return drop_unreadable(
-        photos, {i: failures[path] for i, path in enumerate(photos.paths) if path in failures}
-    )
+def _among(photos: LabelledPhotos, failures: Mapping[Path, str]) -> dict[int, str]:
+    """Failures by position in `photos`."""
+    return {i: failures[path] for i, path in enumerate(photos.paths) if path in failures}

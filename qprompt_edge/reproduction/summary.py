@@ -1,4 +1,4 @@
-"""Means and deviations of outcomes, as tables, plots and JSON show them."""
+"""Means and standard deviations of outcomes, as tables, plots and JSON show them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Statistic:
 
     Attributes:
         mean: The mean.
-        deviation: Sample deviation over seeds (n - 1); None of fewer than two.
-        seeds: How many seeds the deviation is over.
+        standard_deviation: Sample standard deviation over seeds (n - 1); None of fewer than two.
+        seeds: How many seeds the standard deviation is over.
     """
 
     mean: float
-    deviation: float | None
+    standard_deviation: float | None
     seeds: int
 
 
@@ -35,7 +35,7 @@ class Spread:
 
     Attributes:
         units: For each unit, over its seeds.
-        overall: Mean of the units' means; the deviation is that of the mean over units, over the seeds that all of
+        overall: Mean of the units' means; the standard deviation is that of the mean over units, over the seeds that all of
             them have. Where a protocol is about transfer, the source itself does not count. None if nothing counts.
     """
 
@@ -120,7 +120,7 @@ def _summary(protocol: str, shots: int, method: str, outcomes: list[Outcome]) ->
 
 
 def spread(outcomes: Iterable[Outcome], method: str, measure: Measure) -> Spread:
-    """Mean and deviation of a figure, for each unit and over them.
+    """Mean and standard deviation of a figure, for each unit and over them.
 
     Raises:
         ValueError: Two outcomes are of the same run.
@@ -138,8 +138,8 @@ def spread(outcomes: Iterable[Outcome], method: str, measure: Measure) -> Spread
         return Spread(units, None)
     common = set.intersection(*(set(values[unit]) for unit in counted))
     means = [fmean(values[unit][seed] for unit in counted) for seed in sorted(common)]
-    deviation = stdev(means) if len(means) > 1 else None
-    return Spread(units, Statistic(fmean(units[unit].mean for unit in counted), deviation, len(means)))
+    spread = stdev(means) if len(means) > 1 else None
+    return Spread(units, Statistic(fmean(units[unit].mean for unit in counted), spread, len(means)))
 
 
 def _statistic(values: Sequence[float]) -> Statistic:

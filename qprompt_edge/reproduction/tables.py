@@ -1,7 +1,7 @@
 """What outcomes say, as one Markdown document.
 
 Accuracies are per cent with one decimal, differences are in points. A mean stands only where a method has every
-data set that the table has; deviations are over seeds.
+data set that the table has; standard deviations are over seeds.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ def points(difference: float) -> str:
 
 
 def spread_text(statistic: Statistic | None) -> str:
-    """Mean and, where there is one, deviation."""
+    """Mean and, where there is one, standard deviation."""
     if statistic is None:
         return _NOTHING
-    if statistic.deviation is None:
+    if statistic.standard_deviation is None:
         return percent(statistic.mean)
-    return f"{percent(statistic.mean)} ± {percent(statistic.deviation)}"
+    return f"{percent(statistic.mean)} ± {percent(statistic.standard_deviation)}"
 
 
 def complete(spread: Spread | None, units: Iterable[Unit]) -> Statistic | None:
@@ -115,7 +115,7 @@ def _base_to_new(summaries: list[Summary]) -> list[str]:
     return [
         f"## {TITLES[BASE_TO_NEW]}, {_shots(summaries[0].shots)}",
         "Accuracy on base classes / on new classes / H, their harmonic mean, in per cent. H is taken for each seed of each "
-        "data set, then averaged; ± is the deviation, over seeds, of the mean over data sets. Bytes are what was learned, "
+        "data set, then averaged; ± is the standard deviation, over seeds, of the mean over data sets. Bytes are what was learned, "
         "as it is stored.",
         _table(["method", *(unit.source for unit in units), "mean", "bytes"], rows),
     ]
@@ -139,7 +139,7 @@ def _few_shot(summaries: list[Summary]) -> list[str]:
     }
     blocks = [
         f"## {TITLES[FEW_SHOT]}",
-        "Accuracy in per cent; ± is the deviation over seeds, in the first table that of the mean over data sets.",
+        "Accuracy in per cent; ± is the standard deviation over seeds, in the first table that of the mean over data sets.",
         "### Mean over data sets",
         table(means),
     ]
@@ -170,7 +170,7 @@ def _transfer(summaries: list[Summary]) -> list[str]:
     return [
         f"## {TITLES.get(protocol, _text(protocol))}, {_shots(summaries[0].shots)}",
         f"Tuned on {', '.join(map(_text, sources))}. Accuracy on each target in per cent; the mean is over targets that are "
-        "not the source, ± its deviation over seeds.",
+        "not the source, ± its standard deviation over seeds.",
         _table(["method", *names, "mean", "bytes"], rows),
     ]
 

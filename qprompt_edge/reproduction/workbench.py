@@ -10,37 +10,31 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.data.photos import LabelledPhotos
+from qprompt_edge.data.features import Examples
 from qprompt_edge.evaluation.metrics import linear_probe
+from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features, ensemble_features
 from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.tip_adapter import tip_adapter
-from qprompt_edge.tuning import qmaple
-from qprompt_edge.tuning.config import settle
-from qprompt_edge.tuning.methods import METHODS, finished_prompt, make_tuning
+from qprompt_edge.tuning.methods import METHODS, tune
 from qprompt_edge.tuning.ptq import make_group
-from qprompt_edge.tuning.trainer import run, start
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import FOLDED, prompt_features, prompted_image_features
-from qprompt_runtime.images import load_pixels
+from qprompt_runtime.classifier import prompt_features
+from qprompt_runtime.folding import folded
 from qprompt_runtime.prompt_file import ClassName, PromptFile
-
-_BATCH = 32
 
 
 class Judge(Protocol):
     """Scores classes for photos."""
 
-    def __call__(self, photos: LabelledPhotos, features: Array, texts: Sequence[str], template: str) -> Array:
+    def __call__(self, photos: Examples, template: str) -> Array:
         """Score classes; the highest is the guess.
 
         Args:
-            photos: M photos.
-            features: float32 [M,E], their features without prompts.
-            texts: Names of the C classes.
+            photos: M photos, with the C classes that are scored, and features without prompts.
             template: The data set's hand-written prompt.
 
         Returns:
@@ -87,67 +81,53 @@ class Workbench:
         """
         began = time.monotonic()
         source, draw = self.sets[job.source], (job.shots, job.seed)
-        photos, features, texts = source.part(source.photos.drawn(draw), job.part)
+        photos = source.part(source.photos.drawn(draw), job.part)
         recipe = RECIPES[job.method]
-        learned = self._learn(recipe, photos, features, texts, job)
+        learned = self._learn(recipe, photos, job)
         right: dict[Target, NDArray[np.bool_]] = {}
         for target in job.targets:
             chosen = self.sets[target.dataset]
             judged = chosen.photos.judged(draw if target.dataset == job.source else None)
-            tests, seen, names = chosen.part(judged, target.part)
-            if recipe.knows_new_classes or names == texts:
-                scores = learned.judge(tests, seen, names, chosen.photos.template)
+            tests = chosen.part(judged, target.part)
+            if recipe.knows_new_classes or _texts(tests.classes) == _texts(photos.classes):
+                scores = learned.judge(tests, chosen.photos.template)
                 right[target] = scores.argmax(axis=1) == tests.labels
         seconds = time.monotonic() - began
         return Outcome(job, right, learned.payload_bytes, learned.file_bytes, learned.steps, seconds)
 
-    def _learn(
-        self, recipe: Recipe, photos: LabelledPhotos, features: Array, texts: Sequence[str], job: Job
-    ) -> Learned:
-        """What the recipe makes of photos with features [N,E] and labels from 0 to C-1."""
+    def _learn(self, recipe: Recipe, photos: Examples, job: Job) -> Learned:
+        """What the recipe makes of a job's photos."""
         if recipe.learner in METHODS:
-            return self._tune(recipe, photos, features, texts, job.seed)
+            return self._tune(recipe, photos, job.seed)
+        frozen = self.backbone
         if recipe.learner == "probe":
-            weight, bias = linear_probe(features, photos.labels, len(texts))
-            return Learned(lambda _p, seen, _t, _m: seen @ weight + bias, weight.nbytes + bias.nbytes)
+            weight, bias = linear_probe(photos.plain, photos.labels, len(photos.classes))
+            return Learned(lambda tests, _template: tests.plain @ weight + bias, weight.nbytes + bias.nbytes)
         if recipe.learner == "tip-adapter":
-            frozen = self.backbone
-            by_hand = class_features(frozen, texts, self.sets[job.source].photos.template)
-            cache = tip_adapter(by_hand, features, photos.labels, frozen.manifest.logit_scale)
+            by_hand = class_features(frozen, photos.classes, self.sets[job.source].photos.template)
+            cache = tip_adapter(by_hand, photos.plain, photos.labels, frozen.manifest.logit_scale)
             stored = cache.keys.nbytes + photos.labels.astype(np.uint16).nbytes
-            return Learned(lambda _p, seen, _t, _m: cache.logits(seen), stored)
+            return Learned(lambda tests, _template: cache.logits(tests.plain), stored)
         make = {"zero-shot": class_features, "ensemble": ensemble_features}[recipe.learner]
-        return Learned(lambda _p, seen, names, template: seen @ make(self.backbone, names, template).T)
+        return Learned(lambda tests, template: tests.plain @ make(frozen, tests.classes, template).T)
 
-    def _tune(
-        self, recipe: Recipe, photos: LabelledPhotos, features: Array, texts: Sequence[str], seed: int
-    ) -> Learned:
+    def _tune(self, recipe: Recipe, photos: Examples, seed: int) -> Learned:
         """Tune a prompt; it is judged as a file would hold it."""
-        backbone = self.backbone
-        tuning = make_tuning(
+        own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed}
+        config = replace(PAPER_TRAINING[recipe.learner], **own | dict(self.training))
+        prompt, state = tune(
             recipe.learner,
-            backbone,
-            texts,
-            features[:, None],
-            photos.paths,
-            photos.labels,
+            self.backbone,
+            photos,
+            config,
             context_init=recipe.context_init,
             per_class=recipe.per_class,
-            seed=seed,
+            relative_noise=recipe.noise,
         )
-        first = tuning.weights[tuning.leading]
-        own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed}
-        own["noise"] = recipe.noise * float(first.std())
-        config = replace(PAPER_TRAINING[recipe.learner], **own | dict(self.training))
-        config = settle(config, {tuning.leading: first}, backbone.manifest.logit_scale)
-        state = start(tuning.weights, config, tuning.coupling)
-        state = run(state, tuning.objective, photos.labels, config, coupling=tuning.coupling)
-        classes = tuple(ClassName(label, text) for label, text in zip(photos.classes, texts, strict=True))
-        prompt = finished_prompt(tuning, state, config.bits, classes, backbone)
         if recipe.bits_after is not None:
             groups = tuple(make_group(g.role, g.values(), recipe.bits_after) for g in prompt.groups)
             prompt = replace(prompt, groups=groups)
-        judge = PromptJudge(qmaple.folded(prompt), backbone)
+        judge = PromptJudge(folded(prompt), self.backbone)
         return Learned(judge, prompt.payload_bytes, len(prompt.to_bytes()), state.step)
 
 
@@ -158,20 +138,15 @@ class PromptJudge:
     prompt: PromptFile
     backbone: Backbone
 
-    def __call__(self, photos: LabelledPhotos, features: Array, texts: Sequence[str], template: str) -> Array:
+    def __call__(self, photos: Examples, template: str) -> Array:
         """See `Judge`."""
-        own = tuple(name.text for name in self.prompt.classes) == tuple(texts)
-        names = self.prompt.classes if own else tuple(ClassName(text, text) for text in texts)
-        if self.prompt.method == FOLDED:
-            features = self._prompted(photos)
-        scores: Array = features @ prompt_features(self.prompt, self.backbone, names).T
+        own = _texts(self.prompt.classes) == _texts(photos.classes)
+        names = self.prompt.classes if own else photos.classes
+        seen = prompted_features(self.prompt, self.backbone, photos)
+        scores: Array = seen @ prompt_features(self.prompt, self.backbone, names).T
         return scores
 
-    def _prompted(self, photos: LabelledPhotos) -> Array:
-        """Features [M,E] of photos as the prompt sees them."""
-        transform = self.backbone.manifest.image_transform
-        parts = []
-        for first in range(0, len(photos.paths), _BATCH):
-            pixels = [load_pixels(path, transform) for path in photos.paths[first : first + _BATCH]]
-            parts.append(prompted_image_features(self.prompt, self.backbone, np.stack(pixels)))
-        return np.concatenate(parts)
+
+def _texts(classes: Sequence[ClassName]) -> list[str]:
+    """What classes of two data sets are compared by; their labels may be spelled differently."""
+    return [name.text for name in classes]

@@ -24,14 +24,14 @@ class TrainingConfig:
         epochs: Passes over the photos.
         batch_size: Photos a step; batches of one epoch are within one photo of each other. None takes all photos at
             once, so that an epoch is a step: with cached image features photos cost next to nothing, classes do.
-        lr: Peak learning rate; None lets `settle` choose it for the weights and the backbone at hand.
-        relative_rate: What `settle` goes by, in units of sigma^2 / s.
+        lr: Peak learning rate; None lets `resolve_learning_rate` choose it for the weights and the backbone at hand.
+        relative_rate: What `resolve_learning_rate` goes by, in units of sigma^2 / s.
         momentum: Of SGD; at 1 bit more than about 0.6 keeps the prompt from settling (`docs/defaults.md`).
         weight_decay: L2 pull on the latent weights.
         warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`; CoOp has one.
         warmup_lr: Learning rate of the warm-up.
         seed: Of everything that is drawn.
-        clustering: When a codebook is renewed.
+        clustering: When a codebook is reclustered.
         noise: Standard deviation of Gaussian noise that the forward pass adds to the weights, drawn anew at each step;
             QPrompt's section 3 starts from it. Nothing of it is shipped.
     """
@@ -55,14 +55,16 @@ class TrainingConfig:
         if self.epochs < 1 or (self.batch_size is not None and self.batch_size < 1) or self.seed < 0:
             raise ValueError("epochs and batch_size must be at least 1, the seed at least 0")
         if self.noise < 0:
-            raise ValueError(f"noise is {self.noise}, expected a deviation of at least 0")
+            raise ValueError(f"noise is {self.noise}, expected a standard deviation of at least 0")
 
 
-def settle(config: TrainingConfig, weights: Mapping[str, Array], logit_scale: float) -> TrainingConfig:
+def resolve_learning_rate(
+    config: TrainingConfig, weights: Mapping[str, Array], logit_scale: float
+) -> TrainingConfig:
     """Choose the learning rate where the configuration leaves it open.
 
     The loss sees weights through a layer normalisation and times s = `logit_scale`: its gradient grows as
-    s / sigma for initial weights of deviation sigma, and what a step changes is its size over sigma. So
+    s / sigma for initial weights of standard deviation sigma, and what a step changes is its size over sigma. So
     lr = relative_rate * sigma^2 / s moves the prompts of any backbone by the same share; it is why CoOp's
     0.002 (for CLIP: s = 100, sigma about 0.01 to 0.02) suits no backbone with other embeddings.
 
@@ -109,7 +111,7 @@ def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> fl
     """
     warmup = config.warmup_epochs * steps_per_epoch
     if config.lr is None:
-        raise ValueError("the configuration has no learning rate yet; settle it first")
+        raise ValueError("the configuration has no learning rate yet; call resolve_learning_rate first")
     if step < warmup:
         return min(config.warmup_lr, config.lr)
     total = config.epochs * steps_per_epoch - warmup

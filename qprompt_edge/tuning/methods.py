@@ -1,38 +1,33 @@
-"""The methods that can be asked for by name: how each is set up on a task, trained by default, and written to a file."""
+"""The methods that can be asked for by name: how each is set up on a task, trained by default, and tuned to a prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from qprompt_edge.data.features import Examples
 from qprompt_edge.data.photo_stems import PhotoStems
 from qprompt_edge.tuning import qcoop, qmaple
-from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.config import TrainingConfig, resolve_learning_rate
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
-from qprompt_edge.tuning.trainer import TrainingState
-from qprompt_runtime.arrays import Array
+from qprompt_edge.tuning.trainer import Progress, TrainingState, run, start
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone
-from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile
+from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, Calibration, PromptFile
 
-METHODS: Mapping[str, str] = {"qcoop": qcoop.NAME, "qmaple": FOLDED, "qmaple-coupled": qmaple.COUPLED}
-"""What can be asked for, and its name in a prompt file."""
+METHODS = (CONTEXT, FOLDED, COUPLED)
+"""What can be asked for, by the names that a prompt file has."""
 
 _DEEP = TrainingConfig(
     epochs=10, batch_size=8, relative_rate=650.0, warmup_epochs=1
 )  # few passes and small batches, as in MaPLe
 
 DEFAULT_TRAINING: Mapping[str, TrainingConfig] = {
-    "qcoop": TrainingConfig(),
-    "qmaple": _DEEP,
-    "qmaple-coupled": _DEEP,
+    CONTEXT: TrainingConfig(),
+    FOLDED: _DEEP,
+    COUPLED: _DEEP,
 }
 """How each is trained unless something else is asked for; chosen by measurement (`docs/defaults.md`)."""
 
@@ -41,7 +36,7 @@ def default_training(method: str, **given: object) -> TrainingConfig:
     """A method's defaults with some settings replaced.
 
     Args:
-        method: A key of `METHODS`.
+        method: One of `METHODS`.
         given: Fields of `TrainingConfig`; those that are None keep the default.
     """
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -51,10 +46,7 @@ def default_training(method: str, **given: object) -> TrainingConfig:
 def make_tuning(
     method: str,
     backbone: Backbone,
-    texts: Sequence[str],
-    features: Array,
-    photos: Sequence[Path],
-    labels: NDArray[np.int64],
+    photos: Examples,
     *,
     context_init: str = CONTEXT_INIT,
     per_class: bool = False,
@@ -63,13 +55,10 @@ def make_tuning(
     """Set a method up on a task.
 
     Args:
-        method: A key of `METHODS`; the deep ones need a `DeepBackbone`.
+        method: One of `METHODS`; the deep ones need a `DeepBackbone`.
         backbone: The frozen model.
-        texts: Prompt texts of the C classes.
-        features: float32 [N,V,E]; V views of each training photo, the plain one first. The deep methods take from them
-            only how many views there are, as their features change with the prompt.
-        photos: The N training photos; only the deep methods read them.
-        labels: int64 [N].
+        photos: What is tuned on. The deep methods take from its features only how many views there are, as their own
+            change with the prompt; the others do not read its photos.
         context_init: Words whose token embeddings become the context vectors.
         per_class: Give each class context vectors of its own; `qcoop` only.
         seed: Of everything that is drawn.
@@ -78,36 +67,70 @@ def make_tuning(
         TextError: The words hold no token, or a prompt is too long for the text tower.
         TypeError: A deep method got a backbone without deep prompts.
     """
-    if method == "qcoop":
+    texts, labels = [name.text for name in photos.classes], photos.labels
+    if method == CONTEXT:
         return qcoop.tuning(
-            backbone, texts, features, labels, context_init=context_init, per_class=per_class, seed=seed
+            backbone,
+            texts,
+            photos.features,
+            labels,
+            context_init=context_init,
+            per_class=per_class,
+            seed=seed,
         )
     if not isinstance(backbone, DeepBackbone):
         raise TypeError(f"method {method!r} needs a DeepBackbone, got a {type(backbone).__name__}")
-    stems = PhotoStems(photos, backbone, features.shape[1] - 1, seed)
-    return qmaple.tuning(
-        METHODS[method], backbone, texts, stems, labels, context_init=context_init, seed=seed
-    )
+    stems = PhotoStems(photos.paths, backbone, photos.features.shape[1] - 1, seed)
+    return qmaple.tuning(method, backbone, texts, stems, labels, context_init=context_init, seed=seed)
 
 
-def finished_prompt(
-    tuning: Tuning, state: TrainingState, bits: int, classes: Sequence[ClassName], backbone: Backbone
-) -> PromptFile:
-    """What is shipped of a finished training.
+def tune(
+    method: str,
+    backbone: Backbone,
+    photos: Examples,
+    config: TrainingConfig,
+    *,
+    context_init: str = CONTEXT_INIT,
+    per_class: bool = False,
+    relative_noise: float = 0.0,
+    state: TrainingState | None = None,
+    after_step: Callable[[Progress], None] = lambda _progress: None,
+) -> tuple[PromptFile, TrainingState]:
+    """Tune a prompt from start to end.
 
     Args:
-        tuning: The method on its task.
-        state: After the last step.
-        bits: Bits a weight of the training.
-        classes: The C classes.
+        method: One of `METHODS`; the deep ones need a `DeepBackbone`.
         backbone: The frozen model.
+        photos: What is tuned on.
+        config: How; an open learning rate is resolved here.
+        context_init: Words whose token embeddings become the context vectors.
+        per_class: Give each class context vectors of its own; `qcoop` only.
+        relative_noise: `config.noise` in units of the initial weights' standard deviation, in its place.
+        state: Where an earlier run of the same task stopped; None starts anew.
+        after_step: Told after every step.
+
+    Returns:
+        The prompt as it is shipped, and the state after the last step.
+
+    Raises:
+        QPromptError: The words or the names do not fit the text tower, or a photo can no longer be read.
     """
-    return PromptFile(
+    tuning = make_tuning(
+        method, backbone, photos, context_init=context_init, per_class=per_class, seed=config.seed
+    )
+    first, scale = tuning.weights[tuning.leading], backbone.manifest.logit_scale
+    if relative_noise:
+        config = replace(config, noise=relative_noise * float(first.std()))
+    config = resolve_learning_rate(config, {tuning.leading: first}, scale)
+    state = state or start(tuning.weights, config, tuning.reparameterization)
+    state = run(state, tuning.objective, photos.labels, config, after_step, tuning.reparameterization)
+    prompt = PromptFile(
         method=tuning.method,
-        groups=tuning.groups(state, bits),
-        classes=tuple(classes),
+        groups=tuning.groups(state, config.bits),
+        classes=photos.classes,
         template=tuning.template,
         backbone_name=backbone.manifest.name,
         fingerprint=backbone.fingerprint,
-        calibration=Calibration(backbone.manifest.logit_scale),
+        calibration=Calibration(scale),
     )
+    return prompt, state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qprompt_edge.tuning.trainer import Coupling, Objective, TrainingState
+from qprompt_edge.tuning.trainer import Objective, Reparameterization, TrainingState, codes_of
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.prompt_group import PromptGroup
 
@@ -18,16 +18,28 @@ class Tuning:
         method: Its name in a prompt file.
         weights: What is learned, at its start; float32 by group name.
         leading: The group whose spread the default learning rate follows.
-        coupling: How shipped weights follow from learned ones.
+        reparameterization: How shipped weights follow from learned ones.
         objective: What is minimised.
         template: What stands between context and class name, and behind it.
-        groups: From the final state and the bits a weight to the groups of a prompt file.
+        stored: How a shipped array stands in a prompt file.
     """
 
     method: str
     weights: dict[str, Array]
     leading: str
-    coupling: Coupling
+    reparameterization: Reparameterization
     objective: Objective
     template: tuple[str, str]
-    groups: Callable[[TrainingState, int], tuple[PromptGroup, ...]]
+    stored: Callable[[Array], Array] = lambda array: array
+
+    def groups(self, state: TrainingState, bits: int) -> tuple[PromptGroup, ...]:
+        """What a prompt file holds of the final state, at the bits a weight of the training."""
+        codes, found = codes_of(state, self.reparameterization), []
+        for role, array in self.reparameterization.forward(state.latent).items():
+            weights = self.stored(array)
+            if role in codes:
+                indices = codes[role].indices.reshape(weights.shape)
+                found.append(PromptGroup.quantized(role, codes[role].codebook, indices, bits))
+            else:
+                found.append(PromptGroup.plain(role, weights))
+        return tuple(found)

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.tuning.problem import Tuning
-from qprompt_edge.tuning.trainer import UNCOUPLED, TrainingState, codes_of
+from qprompt_edge.tuning.trainer import AS_LEARNED
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import TextError
-from qprompt_runtime.prompt_group import PromptGroup
+from qprompt_runtime.prompt_file import CONTEXT
 from qprompt_runtime.tokenizer import ClassTokens
 
-NAME = "qcoop"
 ROLE = "text-context"
 CONTEXT_INIT = "a photo of a"
 TEMPLATE = ("", ".")
@@ -97,16 +96,6 @@ class ContextObjective:
         return loss, {ROLE: gradient}
 
 
-def groups(state: TrainingState, bits: int) -> tuple[PromptGroup, ...]:
-    """The tuned context as a prompt file stores it: [n,D] where it is shared, else [C,n,D]."""
-    latent = state.latent[ROLE]
-    shape = latent.shape[1:] if len(latent) == 1 else latent.shape
-    codes = codes_of(state).get(ROLE)
-    if codes is None:
-        return (PromptGroup.plain(ROLE, latent.reshape(shape)),)
-    return (PromptGroup.quantized(ROLE, codes.codebook, codes.indices.reshape(shape), bits),)
-
-
 def tuning(
     backbone: Backbone,
     texts: Sequence[str],
@@ -133,11 +122,11 @@ def tuning(
     """
     initial = initial_prompt(backbone, texts, context_init, per_class=per_class)
     return Tuning(
-        method=NAME,
+        method=CONTEXT,
         weights={ROLE: initial.context},
         leading=ROLE,
-        coupling=UNCOUPLED,
+        reparameterization=AS_LEARNED,
         objective=ContextObjective(backbone, initial.tokens, features, labels, seed),
         template=TEMPLATE,
-        groups=groups,
+        stored=lambda context: context[0] if len(context) == 1 else context,  # [n,D] where it is shared
     )

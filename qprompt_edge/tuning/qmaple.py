@@ -13,44 +13,27 @@ made of them. At 32 bits this is MaPLe.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
-from qprompt_edge.tuning.trainer import UNCOUPLED, Coupling, TrainingState, codes_of
+from qprompt_edge.tuning.trainer import AS_LEARNED, Reparameterization
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.classifier import FOLDED
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import TextError
-from qprompt_runtime.prompt_file import PromptFile
-from qprompt_runtime.prompt_group import PromptGroup
+from qprompt_runtime.folding import fold
+from qprompt_runtime.prompt_file import COUPLED
 from qprompt_runtime.tokenizer import ClassTokens
 
-COUPLED = "qmaple-coupled"
 TEXT, IMAGE, PROJECTIONS = "text-context", "image-prompts", "projections"
 CONTEXT_VECTORS = 2
 
 
-def fold(text: Array, projections: Array) -> Array:
-    """Image prompts of text prompts: V_k = P_k W_k^T + b_k (Khattak et al., CVPR 2023, section 3.2).
-
-    Args:
-        text: float32 [J,n,D].
-        projections: float32 [J,V,D+1]; the last column is the bias.
-
-    Returns:
-        float32 [J,n,V].
-    """
-    weights, biases = projections[..., :-1], projections[..., -1]
-    prompts: Array = text @ weights.transpose(0, 2, 1) + biases[:, None]
-    return prompts
-
-
 def fold_backward(learned: Mapping[str, Array], d_text: Array, d_image: Array) -> dict[str, Array]:
-    """Gradients at what is learned, from those at the prompts of both towers; shapes as in `fold`."""
+    """Gradients at what is learned, from those at the prompts of both towers; shapes as in `folding.fold`."""
     turned = d_image.transpose(0, 2, 1)
     d_weights, d_biases = turned @ learned[TEXT], turned.sum(axis=2, keepdims=True)
     return {
@@ -59,11 +42,11 @@ def fold_backward(learned: Mapping[str, Array], d_text: Array, d_image: Array) -
     }
 
 
-def coupling(method: str) -> Coupling:
-    """What is shipped: both towers' prompts (`qmaple-folded`), or all that is learned (`qmaple-coupled`)."""
+def reparameterization(method: str) -> Reparameterization:
+    """What is shipped: both towers' prompts (`qmaple`), or all that is learned (`qmaple-coupled`)."""
     if method == COUPLED:
-        return UNCOUPLED
-    return Coupling(
+        return AS_LEARNED
+    return Reparameterization(
         forward=lambda learned: {TEXT: learned[TEXT], IMAGE: fold(learned[TEXT], learned[PROJECTIONS])},
         backward=lambda learned, gradients: fold_backward(learned, gradients[TEXT], gradients[IMAGE]),
     )
@@ -89,8 +72,8 @@ def initial_prompt(
 ) -> DeepPrompt:
     """MaPLe's start: the first words of a hand-written prompt are learned, the others stay words of the sentence.
 
-    Deeper prompts are drawn with the deviation of the first ones; projections start as torch's `Linear` does, uniform up
-    to 1 / sqrt(D), the same in every block.
+    Deeper prompts are drawn with the standard deviation of the first ones; projections start as torch's `Linear` does,
+    uniform up to 1 / sqrt(D), the same in every block.
 
     Args:
         backbone: The frozen model.
@@ -159,15 +142,6 @@ class DeepObjective:
         return loss, fold_backward(weights, d_text, d_image)
 
 
-def folded(prompt: PromptFile) -> PromptFile:
-    """A coupled prompt with its image prompts projected, which is what runs; any other as it is."""
-    if prompt.method != COUPLED:
-        return prompt
-    text, projections = (group.values() for group in prompt.groups)
-    image = PromptGroup.plain(IMAGE, fold(text, projections))
-    return replace(prompt, method=FOLDED, groups=(prompt.groups[0], image))
-
-
 def tuning(
     method: str,
     backbone: DeepBackbone,
@@ -182,7 +156,7 @@ def tuning(
     """QMaPLe on a task.
 
     Args:
-        method: `qmaple-folded` or `qmaple-coupled`.
+        method: `qmaple` or `qmaple-coupled`.
         backbone: The frozen model.
         texts: Prompt texts of the C classes.
         stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,D].
@@ -195,23 +169,11 @@ def tuning(
         TextError: The words have fewer tokens, or a prompt is too long for the text tower.
     """
     initial = initial_prompt(backbone, texts, context_init, vectors, seed)
-    shipping = coupling(method)
-
-    def groups(state: TrainingState, bits: int) -> tuple[PromptGroup, ...]:
-        codes = codes_of(state, shipping)
-        return tuple(
-            PromptGroup.quantized(role, codes[role].codebook, codes[role].indices.reshape(array.shape), bits)
-            if role in codes
-            else PromptGroup.plain(role, array)
-            for role, array in shipping.forward(state.latent).items()
-        )
-
     return Tuning(
         method=method,
         weights=initial.learned,
         leading=TEXT,
-        coupling=shipping,
+        reparameterization=reparameterization(method),
         objective=DeepObjective(backbone, initial.tokens, stems, labels),
         template=initial.template,
-        groups=groups,
     )

@@ -8,7 +8,7 @@ For the array W of a group's weights (QPrompt, ECCV 2024, section 3):
 
 The gradient passes straight through: dL/dW = dL/dW_q, so the latent W keeps moving by steps smaller than the
 distance between two centroids. mu and sigma follow W at every step, the codebook c does not: constrained
-adaptive clustering (CAC) renews it only when enough steps have passed and the share of weights in its cells
+adaptive clustering (CAC) reclusters only when enough steps have passed and the share of weights in its cells
 has moved by more than a Kullback-Leibler threshold. A file folds mu and sigma into the codebook.
 
 One-dimensional k-means needs no general library: a cell of the sorted weights is a run of neighbours, so
@@ -35,12 +35,12 @@ _SMOOTHING = 0.5  # added to each cell's count, so that an empty cell has a fini
 
 @dataclass(frozen=True)
 class Clustering:
-    """When the codebook is renewed.
+    """When the codebook is reclustered.
 
     Attributes:
-        interval: Fewest steps t between two renewals.
-        divergence: T_KL, in nats; KL(now || cached) of the cells' shares above it calls for a renewal. Below zero
-            every step that `interval` allows renews it: k-means without CAC, for comparison.
+        interval: Fewest steps t between two reclusterings.
+        divergence: T_KL, in nats; KL(now || cached) of the cells' shares above it calls for one. Below zero
+            every step that `interval` allows reclusters: k-means without CAC, for comparison.
         normalised: Whether centroids are those of normalised weights; not, for comparison only.
     """
 
@@ -94,8 +94,8 @@ def normalise(weights: Array, *, apply: bool = True) -> tuple[Array, np.float32,
     if not apply:
         return weights.ravel().astype(np.float32), np.float32(0), np.float32(1)
     mean = np.float32(weights.mean(dtype=np.float64))
-    deviation = np.float32(max(weights.std(dtype=np.float64), _LEAST_SIGMA))
-    return ((weights - mean) / deviation).ravel().astype(np.float32), mean, deviation
+    sigma = np.float32(max(weights.std(dtype=np.float64), _LEAST_SIGMA))
+    return ((weights - mean) / sigma).ravel().astype(np.float32), mean, sigma
 
 
 def kmeans(values: Array, clusters: int) -> Array:
@@ -189,7 +189,7 @@ def divergence(weights: Array, codebook: Codebook) -> float:
     return float((now * np.log(now / cached)).sum())
 
 
-def renew(weights: Array, codebook: Codebook, step: int, when: Clustering) -> Codebook:
+def recluster(weights: Array, codebook: Codebook, step: int, when: Clustering) -> Codebook:
     """Constrained adaptive clustering: the cached codebook, or a fresh one if both conditions hold.
 
     Args:
@@ -214,7 +214,7 @@ def quantize(weights: Array, codebook: Codebook) -> Quantized:
     Returns:
         Values, indices and folded codebook; the values are exactly what a reader of the file gets.
     """
-    normalised, mean, deviation = normalise(weights, apply=codebook.normalised)
-    folded = (deviation * codebook.centroids + mean).astype(np.float16)
+    normalised, mean, sigma = normalise(weights, apply=codebook.normalised)
+    folded = (sigma * codebook.centroids + mean).astype(np.float16)
     indices = nearest(normalised, codebook.centroids)
     return Quantized(folded.astype(np.float32)[indices].reshape(weights.shape), indices, folded)

@@ -2,10 +2,10 @@
 
 One step (QPrompt, section 3; schedule and optimizer as in CoOp):
 
-    S         = coupling.forward(W)           what is shipped; W itself unless a method says otherwise
-    S_q       = quantize(S) + noise           codebook renewed by CAC when due; S itself at 32 bits; noise if asked for
+    S         = forward(W)                    what is shipped; W itself unless a method reparameterizes it
+    S_q       = quantize(S) + noise           reclustered by CAC when due; S itself at 32 bits; noise if asked for
     loss, g   = objective(S_q, batch)         g is the gradient at S_q, which passes straight through to S
-    v         = momentum * v + coupling.backward(W, g) + decay * W
+    v         = momentum * v + backward(W, g) + decay * W
     W         = W - lr(step) * v
 
 The state is a value: the same state, data and configuration give the same next state, bit for bit, so a run
@@ -29,13 +29,13 @@ from qprompt_edge.tuning.quantizer import (
     Quantized,
     cluster,
     quantize,
-    renew,
+    recluster,
 )
 from qprompt_runtime.arrays import Array
 
 
 @dataclass(frozen=True)
-class Coupling:
+class Reparameterization:
     """How the weights that are shipped follow from those that are learned; by default they are the same.
 
     Attributes:
@@ -49,7 +49,7 @@ class Coupling:
     )
 
 
-UNCOUPLED = Coupling()
+AS_LEARNED = Reparameterization()
 """For methods that ship what they learn."""
 
 
@@ -89,18 +89,18 @@ class Objective(Protocol):
 
 
 def start(
-    weights: Mapping[str, Array], config: TrainingConfig, coupling: Coupling = UNCOUPLED
+    weights: Mapping[str, Array], config: TrainingConfig, reparameterization: Reparameterization = AS_LEARNED
 ) -> TrainingState:
     """The state before the first step.
 
     Args:
         weights: Initial weights by group name; they become float32.
         config: How they will be tuned.
-        coupling: How shipped weights follow from them.
+        reparameterization: How shipped weights follow from them.
     """
     latent = {name: np.array(array, np.float32) for name, array in weights.items()}
     quantized = config.bits < UNQUANTIZED_BITS
-    shipped = coupling.forward(latent) if quantized else {}
+    shipped = reparameterization.forward(latent) if quantized else {}
     books = {
         name: cluster(array, config.bits, 0, normalised=config.clustering.normalised)
         for name, array in shipped.items()
@@ -108,9 +108,11 @@ def start(
     return TrainingState(0, latent, {name: np.zeros_like(array) for name, array in latent.items()}, books)
 
 
-def forward_weights(state: TrainingState, coupling: Coupling = UNCOUPLED) -> dict[str, Array]:
+def forward_weights(
+    state: TrainingState, reparameterization: Reparameterization = AS_LEARNED
+) -> dict[str, Array]:
     """What the forward pass sees: quantized values, or the shipped weights where there is no codebook."""
-    shipped = coupling.forward(state.latent)
+    shipped = reparameterization.forward(state.latent)
     return {
         name: quantize(array, state.codebooks[name]).values if name in state.codebooks else array
         for name, array in shipped.items()
@@ -128,9 +130,11 @@ def _disturbed(weights: dict[str, Array], step: int, config: TrainingConfig) -> 
     }
 
 
-def codes_of(state: TrainingState, coupling: Coupling = UNCOUPLED) -> dict[str, Quantized]:
+def codes_of(
+    state: TrainingState, reparameterization: Reparameterization = AS_LEARNED
+) -> dict[str, Quantized]:
     """The quantized groups as a prompt file stores them; empty at 32 bits."""
-    shipped = coupling.forward(state.latent) if state.codebooks else {}
+    shipped = reparameterization.forward(state.latent) if state.codebooks else {}
     return {name: quantize(shipped[name], book) for name, book in state.codebooks.items()}
 
 
@@ -139,18 +143,18 @@ def advance(
     gradients: Mapping[str, Array],
     lr: float,
     config: TrainingConfig,
-    coupling: Coupling = UNCOUPLED,
+    reparameterization: Reparameterization = AS_LEARNED,
 ) -> TrainingState:
-    """One step of SGD, then a renewal of the codebooks that are due.
+    """One step of SGD, then a reclustering of the groups that are due.
 
     Args:
         state: The present state.
         gradients: Gradient at the forward weights, by group name.
         lr: Learning rate of this step.
         config: Momentum, decay and clustering.
-        coupling: How shipped weights follow from the learned ones.
+        reparameterization: How shipped weights follow from the learned ones.
     """
-    gradients = coupling.backward(state.latent, gradients)
+    gradients = reparameterization.backward(state.latent, gradients)
     decay, momentum, rate = np.float32(config.weight_decay), np.float32(config.momentum), np.float32(lr)
     velocity: dict[str, Array] = {
         name: momentum * state.velocity[name] + gradients[name] + decay * array
@@ -158,9 +162,10 @@ def advance(
     }
     latent: dict[str, Array] = {name: array - rate * velocity[name] for name, array in state.latent.items()}
     step = state.step + 1
-    shipped = coupling.forward(latent) if state.codebooks else {}
+    shipped = reparameterization.forward(latent) if state.codebooks else {}
     books = {
-        name: renew(shipped[name], book, step, config.clustering) for name, book in state.codebooks.items()
+        name: recluster(shipped[name], book, step, config.clustering)
+        for name, book in state.codebooks.items()
     }
     return TrainingState(step, latent, velocity, books)
 
@@ -185,7 +190,7 @@ def train(
     objective: Objective,
     labels: NDArray[np.int64],
     config: TrainingConfig,
-    coupling: Coupling = UNCOUPLED,
+    reparameterization: Reparameterization = AS_LEARNED,
 ) -> Iterator[Progress]:
     """Run from a state to the end of the schedule, yielding after every step.
 
@@ -194,17 +199,17 @@ def train(
         objective: What to minimise.
         labels: int64 [N], classes of the photos.
         config: How.
-        coupling: How shipped weights follow from the learned ones.
+        reparameterization: How shipped weights follow from the learned ones.
     """
     per_epoch = len(epoch_batches(labels, config, 0))
     steps = per_epoch * config.epochs
     while state.step < steps:
         epoch, first = divmod(state.step, per_epoch)
         for photos in epoch_batches(labels, config, epoch)[first:]:
-            weights = _disturbed(forward_weights(state, coupling), state.step, config)
+            weights = _disturbed(forward_weights(state, reparameterization), state.step, config)
             loss, gradients = objective(weights, photos, epoch)
             rate = learning_rate(state.step, per_epoch, config)
-            state = advance(state, gradients, rate, config, coupling)
+            state = advance(state, gradients, rate, config, reparameterization)
             yield Progress(state, steps, loss)
 
 
@@ -214,10 +219,10 @@ def run(
     labels: NDArray[np.int64],
     config: TrainingConfig,
     after_step: Callable[[Progress], None] = lambda _progress: None,
-    coupling: Coupling = UNCOUPLED,
+    reparameterization: Reparameterization = AS_LEARNED,
 ) -> TrainingState:
     """`train` to the end; the final state."""
-    for progress in train(state, objective, labels, config, coupling):
+    for progress in train(state, objective, labels, config, reparameterization):
         after_step(progress)
         state = progress.state
     return state

@@ -56,14 +56,22 @@ class Backbone:
         self.spare_memory = False
 
     @classmethod
-    def load(cls, name: str | Path, provider: str = "auto", threads: int = 0) -> Backbone:
+    def load(cls, name: str | Path, provider: str = "auto", threads: int = 0, deep: bool = False) -> Backbone:
         """Load a backbone by name (`tiny`, or one that was added) or by its folder.
 
+        Args:
+            name: Name or folder.
+            provider: As for the class.
+            threads: As for the class.
+            deep: Whether deep prompts will be run or tuned; it is then a `DeepBackbone`.
+
         Raises:
-            BundleError: There is no such backbone, or it is damaged.
+            BundleError: There is no such backbone, it is damaged, or deep prompts are asked for that it does not have.
             ProviderError: The provider is not available.
         """
-        return cls(find_bundle(name), provider, threads)
+        from qprompt_runtime.deep_backbone import DeepBackbone
+
+        return (DeepBackbone if deep else cls)(find_bundle(name), provider, threads)
 
     @property
     def fingerprint(self) -> bytes:

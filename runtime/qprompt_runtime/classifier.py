@@ -18,11 +18,9 @@ from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.decode import Source
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BackboneMismatchError, PromptFileError
+from qprompt_runtime.folding import folded
 from qprompt_runtime.images import load_pixels
-from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file
-
-CONTEXT, FOLDED = "qcoop", "qmaple-folded"
-"""The methods whose prompts this runtime runs."""
+from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, ClassName, PromptFile, read_prompt_file
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,14 @@ class PromptClassifier:
     """Classify photos by the classes of a prompt, or by other names in the same context.
 
     Args:
-        prompt: The tuned prompt.
+        prompt: The tuned prompt; a coupled one is folded here, once.
         backbone: The backbone it was tuned for.
         classes: Names that replace the prompt's own (open vocabulary); not for class-specific contexts.
         cache: Folder that keeps the features of classes from run to run; None keeps nothing.
 
     Raises:
         BackboneMismatchError: The prompt was tuned for another backbone.
-        PromptFileError: The prompt's method or shape does not fit this runtime or these classes.
+        PromptFileError: The prompt's shape does not fit the backbone or these classes.
     """
 
     def __init__(
@@ -71,7 +69,7 @@ class PromptClassifier:
     ) -> None:
         check_backbone(prompt, backbone)
         self.cache = cache
-        self.prompt = prompt
+        self.prompt = folded(prompt)
         self.backbone = backbone
         names = prompt.classes if classes is None else tuple(ClassName.from_label(name) for name in classes)
         self.names = names
@@ -128,8 +126,8 @@ class PromptClassifier:
             QPromptError: The file, the backbone or the provider is not as it should be.
         """
         prompt = read_prompt_file(Path(path))
-        kind = DeepBackbone if prompt.method == FOLDED else Backbone
-        found = kind.load(backbone or prompt.backbone_name, provider, threads)
+        deep = prompt.method != CONTEXT
+        found = Backbone.load(backbone or prompt.backbone_name, provider, threads, deep=deep)
         return cls(prompt, found, classes, cache)
 
     def predict(self, image: Source, top_k: int = 1) -> Prediction:
@@ -191,10 +189,10 @@ def prompt_features(prompt: PromptFile, backbone: Backbone, names: Sequence[Clas
     """Class features [C,E] of a prompt for some class names.
 
     Raises:
-        PromptFileError: The method is not supported here, or the prompt does not fit the backbone or the names.
+        PromptFileError: The prompt is not folded yet, or does not fit the backbone or the names.
         TextError: A name does not fit the text tower.
     """
-    check_method(prompt, backbone)
+    check_fit(prompt, backbone)
     context = prompt.groups[0].values()
     texts = [name.text for name in names]
     if isinstance(backbone, DeepBackbone) and prompt.method == FOLDED:
@@ -211,30 +209,28 @@ def prompted_image_features(prompt: PromptFile, backbone: Backbone, pixels: Arra
     """Image features [B,E] of photos [B,3,H,W]; a folded prompt has a part in them, a context has none.
 
     Raises:
-        PromptFileError: The method is not supported here, or the prompt does not fit the backbone.
+        PromptFileError: The prompt is not folded yet, or does not fit the backbone.
     """
-    check_method(prompt, backbone)
+    check_fit(prompt, backbone)
     if isinstance(backbone, DeepBackbone) and prompt.method == FOLDED:
         return backbone.encode_prompted_images(pixels, prompt.groups[1].values())
     return backbone.encode_images(pixels)
 
 
-def check_method(prompt: PromptFile, backbone: Backbone) -> None:
-    """Refuse a prompt that this runtime or this backbone cannot run.
+def check_fit(prompt: PromptFile, backbone: Backbone) -> None:
+    """Refuse a prompt that this backbone cannot run.
 
     Raises:
         PromptFileError: Says what came and what was expected.
     """
-    if prompt.method not in (CONTEXT, FOLDED):
-        raise PromptFileError(
-            f"this version runs prompts of the methods {CONTEXT!r} and {FOLDED!r}, not {prompt.method!r}"
-        )
+    if prompt.method == COUPLED:
+        raise PromptFileError("a coupled prompt runs as a folded one; `folding.folded` makes it")
     expected = {"context": backbone.manifest.text.width}
     found = {"context": prompt.groups[0].shape[-1]}
     if prompt.method == FOLDED:
         if not isinstance(backbone, DeepBackbone):
             raise PromptFileError(
-                "a folded prompt needs a backbone with deep prompts: load it as a DeepBackbone"
+                "a folded prompt needs a backbone with deep prompts: load it with deep=True"
             )
         expected |= {"depth": backbone.deep.depth, "image prompt": backbone.deep.image_width}
         found |= {"depth": prompt.groups[0].shape[0], "image prompt": prompt.groups[1].shape[-1]}

@@ -93,12 +93,12 @@ def decode(source: Source, needed: Needed | None = None) -> Image.Image:
             image.load()
             return _upright_rgb(image)
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
+        raise ImageError(error.reason, name) from error
     except MemoryError as error:
-        raise ImageError(f"{name}: too large to decode in the memory there is; shrink it first") from error
+        raise ImageError("too large to decode in the memory there is; shrink it first", name) from error
     # Decoders answer damage with nearly any type of exception, and one bad photo must not stop a run.
     except Exception as error:
-        raise ImageError(f"{name}: damaged or incomplete ({_one_line(error)})") from error
+        raise ImageError(f"damaged or incomplete ({_one_line(error)})", name) from error
 
 
 def _one_line(error: Exception) -> str:

@@ -22,7 +22,16 @@ class BackboneMismatchError(QPromptError):
 
 
 class ImageError(QPromptError):
-    """An image file cannot be read, or is refused."""
+    """An image file cannot be read, or is refused.
+
+    Args:
+        reason: What is wrong with it.
+        name: Which one it is, for the message: `name: reason`.
+    """
+
+    def __init__(self, reason: str, name: str | None = None) -> None:
+        super().__init__(reason if name is None else f"{name}: {reason}")
+        self.reason = reason
 
 
 class PhotosError(QPromptError):

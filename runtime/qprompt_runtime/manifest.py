@@ -19,6 +19,9 @@ FORMAT_VERSION = 4
 _WITHOUT_STEM = 3  # the version before: deep image graphs had their stem inside
 FINGERPRINT_BYTES = 16
 
+CLEANING, POOLING = "lower", "end_token"
+"""How text is cleaned, and which row becomes its feature: what `TextLayout` may say."""
+
 _T = TypeVar("_T")
 
 
@@ -31,11 +34,14 @@ class TextLayout:
         layers: Blocks of the text tower; with the width they say what a training step holds in memory.
         context_length: Most tokens in a prompt, start and end token included.
         causal: Whether padding behind the end token is invisible, so that rows may be cut there.
-        cleaning: open_clip's cleaning mode: `lower`, `whitespace` or `canonicalize`.
+        cleaning: open_clip's cleaning mode; always `lower`, which is what `tokenizer.clean` does.
         start_token: Id that opens a prompt.
         end_token: Id that closes a prompt; its row is the class's feature.
         pad_token: Id that fills the rest.
-        pooling: Which row becomes the feature; always `end_token` in this version.
+        pooling: Which row becomes the feature; always `end_token`.
+
+    Raises:
+        BundleError: Another cleaning or pooling, which this version does not do.
     """
 
     width: int
@@ -47,6 +53,13 @@ class TextLayout:
     end_token: int
     pad_token: int
     pooling: str
+
+    def __post_init__(self) -> None:
+        for name, known in (("cleaning", CLEANING), ("pooling", POOLING)):
+            if (found := getattr(self, name)) != known:
+                raise BundleError(
+                    f"text layout: {name} is {found!r:.80}, this version does {known!r} only; update qprompt-edge"
+                )
 
 
 @dataclass(frozen=True)

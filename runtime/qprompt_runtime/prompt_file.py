@@ -42,8 +42,9 @@ __all__ = [
     "write_prompt_file",
 ]
 
-METHODS = {1: "qcoop", 2: "qmaple-folded", 3: "qmaple-coupled"}
-_SECOND_ROLES = {"qmaple-folded": ROLES[1], "qmaple-coupled": ROLES[2]}
+CONTEXT, FOLDED, COUPLED = "qcoop", "qmaple", "qmaple-coupled"
+METHODS = {1: CONTEXT, 2: FOLDED, 3: COUPLED}
+_SECOND_ROLES = {FOLDED: ROLES[1], COUPLED: ROLES[2]}
 
 MAX_GROUPS = 8
 MAX_CLASSES = 100_000
@@ -77,16 +78,13 @@ def rule_text(label: str) -> str:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Probabilities are softmax(logit_scale * cosine); `threshold` is that of "none of these", if there is one."""
+    """Probabilities are softmax(logit_scale * cosine)."""
 
     logit_scale: float
-    threshold: float | None = None
 
     def __post_init__(self) -> None:
         good = 0 < self.logit_scale <= MAX_CALIBRATION
         require(good, "the logit scale", self.logit_scale, f"above 0 and up to {MAX_CALIBRATION:g}")
-        good = self.threshold is None or -MAX_CALIBRATION <= self.threshold <= MAX_CALIBRATION
-        require(good, "the threshold", self.threshold, f"from {-MAX_CALIBRATION:g} to {MAX_CALIBRATION:g}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class PromptFile:
         template: The text before and after the class's prompt text, for instance ("", ".").
         backbone_name: For people.
         fingerprint: 16 bytes that identify the backbone.
-        calibration: Logit scale and threshold.
+        calibration: The logit scale.
         metadata: Free text by name, usually empty.
 
     Raises:
@@ -140,7 +138,7 @@ class PromptFile:
         for key, value in self.metadata.items():
             _check_text("a metadata key", key)
             _check_text("a metadata value", value, least=0)
-        if self.method == "qcoop":
+        if self.method == CONTEXT:
             _check_qcoop(self.groups, count)
         if self.method in _SECOND_ROLES:
             _check_deep(self.method, self.groups)
@@ -164,8 +162,6 @@ class PromptFile:
             5: [self.backbone_name, self.fingerprint],
             6: {0: float(self.calibration.logit_scale)},
         }
-        if self.calibration.threshold is not None:
-            fields[6][1] = float(self.calibration.threshold)
         if self.metadata:
             fields[7] = dict(self.metadata)
         return encode_fields(fields)
@@ -220,9 +216,12 @@ def _decode(fields: dict[Any, Any]) -> PromptFile:
     name, fingerprint = parts(fields[5], 2, "the backbone")
     calibration = typed(dict, fields[6], "the calibration")
     require(0 in calibration, "the logit scale", "missing", "a float")
-    good = all(type(key) is int and key in (0, 1) for key in calibration)
-    require(good, "the calibration's keys", list(calibration), "0 and perhaps 1")
-    numbers = [typed(float, calibration[key], "a calibration value") for key in sorted(calibration)]
+    if 1 in calibration:
+        raise PromptFileError(
+            'the file has a threshold for "none of these", which this version does not apply; update qprompt-edge, '
+            "or have the prompt written without it"
+        )
+    require(list(calibration) == [0], "the calibration's keys", list(calibration), "0 alone")
     metadata = typed(dict, fields.get(7, {}), "the metadata")
     return PromptFile(
         name_of(METHODS, fields[1], "the method"),
@@ -231,7 +230,7 @@ def _decode(fields: dict[Any, Any]) -> PromptFile:
         (typed(str, before, "the template"), typed(str, after, "the template")),
         typed(str, name, "the backbone's name"),
         typed(bytes, fingerprint, "the fingerprint"),
-        Calibration(*numbers),
+        Calibration(typed(float, calibration[0], "the logit scale")),
         {typed(str, k, "a metadata key"): typed(str, v, "a metadata value") for k, v in metadata.items()},
     )
 
@@ -256,7 +255,7 @@ def _check_deep(method: str, groups: tuple[PromptGroup, ...]) -> None:
     require(roles == expected, f"the list of roles of a {method} prompt", roles, f"{expected}")
     shapes = text, second = [group.shape for group in groups]
     good = len(text) == len(second) == 3 and text[0] == second[0]
-    if method == "qmaple-folded":
+    if method == FOLDED:
         good, wanted = good and text[1] == second[1], "[J, n, D] and [J, n, V]"
     else:
         good, wanted = good and text[2] + 1 == second[2], "[J, n, D] and [J, V, D + 1]"

@@ -22,7 +22,7 @@ def augment(images: torch.Tensor, size: int, generator: torch.Generator) -> torc
         generator: the source of all randomness.
 
     Returns:
-        [B, 3, size, size] float32, by the mean and deviation of `PREPROCESS`.
+        [B, 3, size, size] float32, by the mean and standard deviation of `PREPROCESS`.
     """
     batch = len(images)
 
@@ -54,7 +54,7 @@ def augment(images: torch.Tensor, size: int, generator: torch.Generator) -> torc
 
 
 def normalise(x: torch.Tensor) -> torch.Tensor:
-    """Shifts and scales [B, 3, H, W] in [0, 1] by the model's mean and deviation (each the same in all channels)."""
+    """Shifts and scales [B, 3, H, W] in [0, 1] by the model's mean and standard deviation (each the same in all channels)."""
     return (x - PREPROCESS["mean"][0]) / PREPROCESS["std"][0]
 
 
