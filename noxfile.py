@@ -1,10 +1,10 @@
 """Every check of the project, each in a fresh environment of its own: `nox` runs them all.
 
-    nox                   everything, the whole test suite last
+    nox                   everything; no test runs twice but with the oldest dependencies
     nox -s lint           formatter, linter, types, import contracts
     nox -s device         the device side without torch, newest dependencies
     nox -s device_oldest  the same with the oldest dependencies, on Python 3.10 where there is one
-    nox -s tests          the whole suite, exporters included (installs torch)
+    nox -s tests          what needs the exporters, and what is slow (installs torch)
 
 Arguments behind `--` go to pytest: `nox -s device -- -k prompt_file`.
 """
@@ -21,7 +21,8 @@ import nox
 
 nox.options.sessions = ["lint", "device", "device_oldest", "tests"]
 
-TEST_TOOLS = ("pytest", "hypothesis", "scikit-learn")
+TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "scikit-learn")
+SIDE_BY_SIDE = ("-n", "auto")
 OLDEST = (
     "numpy==1.26.*",
     "onnxruntime==1.19.*",
@@ -49,15 +50,15 @@ def _python_3_10() -> str | None:
 PYTHON_3_10 = _python_3_10()
 
 
-def _test_without_torch(session: nox.Session, *pins: str) -> None:
+def _test_without_torch(session: nox.Session, package: str, *pins: str) -> None:
     """Install the wheel as a device would, and run the tests that need no exporter."""
-    session.install("--quiet", ".", *TEST_TOOLS, *pins)
+    session.install("--quiet", package, *TEST_TOOLS, *pins)
     session.run(
         "python",
         "-c",
         "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed'",
     )
-    session.run("pytest", "-m", "not export and not slow", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "-m", "not export and not slow", *session.posargs)
 
 
 @nox.session
@@ -72,8 +73,8 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies."""
-    _test_without_torch(session)
+    """The device side, newest dependencies, plots included."""
+    _test_without_torch(session, ".[plots]")
 
 
 @nox.session(python=PYTHON_3_10)
@@ -83,11 +84,11 @@ def device_oldest(session: nox.Session) -> None:
         if sys.version_info >= (3, 13):
             session.skip("the oldest dependencies need Python 3.10 to 3.12, and there is no python3.10 here")
         session.warn("there is no python3.10 here; using the Python that runs nox")
-    _test_without_torch(session, *OLDEST)
+    _test_without_torch(session, ".", *OLDEST)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite. Editable, because the embedded backbone's training weights are not in the wheel."""
-    session.install("--quiet", "-e", ".[dev,export,plots,cluster]")
-    session.run("pytest", *session.posargs)
+    """The exporters, and slow tests. Editable: the embedded backbones' training weights are not in the wheel."""
+    session.install("--quiet", "-e", ".[dev,export,cluster]")
+    session.run("pytest", *SIDE_BY_SIDE, "-m", "export or slow", *session.posargs)

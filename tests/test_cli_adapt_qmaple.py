@@ -20,7 +20,7 @@ def test_a_folded_prompt_is_tuned_judged_and_used(run, photos, tmp_path, bits):
     prompt = read_prompt_file(out)
     assert prompt.template == ("of a", ".")
     described = [(group.role, group.shape, group.bits) for group in prompt.groups]
-    assert described == [("text-context", (3, 2, 192), bits), ("image-prompts", (3, 2, 192), bits)]
+    assert described == [("text-context", (2, 2, 192), bits), ("image-prompts", (2, 2, 256), bits)]
     report = run("eval", "--images", photos, "--prompt", out, "--json")
     assert report.code == 0, report.err
     assert report.json["n"] == 18

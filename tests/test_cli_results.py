@@ -68,7 +68,7 @@ def test_a_name_with_a_tab_stays_one_cell(run, tmp_path):
 def test_adapt_puts_its_verdict_on_stdout_and_the_file_on_stderr(run, photos, tmp_path):
     result = run("adapt", photos, "--out", tmp_path / "p.qpt", "--epochs", 1)
     assert "zero-shot" in result.out
-    assert "Too few photos to say" in result.out
+    assert "Too close to call with 3 photos" in result.out
     assert result.err.startswith("wrote ")
 
 

@@ -103,7 +103,7 @@ def test_a_folded_file_classifies_as_its_prompts_do(
 ) -> None:
     path = tmp_path / "deep.qpt"
     write_prompt_file(path, folded_file(deep, start_point, 32))
-    classifier = PromptClassifier.load(path, threads=1)
+    classifier = PromptClassifier.load(path, backbone=TINY_FOLDER, threads=1)
     assert isinstance(classifier.backbone, DeepBackbone)
     pixels = some_pixels(3)
     shipped = qmaple.reparameterization(FOLDED).forward(start_point.learned)

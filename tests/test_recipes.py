@@ -25,9 +25,9 @@ from qprompt_runtime.prompt_file import ClassName, PromptFile
 from qprompt_runtime.tokenizer import ClassTokens
 
 SHOTS, EPOCHS = 2, 3
-CONTEXT = 4 * 192  # "a photo of a", in the width of `tiny`
-DEPTH, IMAGE_WIDTH = 3, 192
-DEEP = DEPTH * 2 * 192
+CONTEXT = 4 * 192  # "a photo of a", in the width of `small`'s text tower
+DEPTH, IMAGE_WIDTH = 2, 256
+DEEP, DEEP_IMAGE = DEPTH * 2 * 192, DEPTH * 2 * IMAGE_WIDTH
 PROJECTIONS = DEPTH * IMAGE_WIDTH * (192 + 1)
 WIDEST_HEAD = 150  # of a prompt file, in bytes
 
@@ -91,15 +91,15 @@ def stored(name: str) -> int:
         "qcoop-per-class": (2 * CONTEXT,),
         "maple": (DEEP, PROJECTIONS),
         "qmaple-coupled": (DEEP, PROJECTIONS),
-        "maple-folded": (DEEP, DEEP),
-        "qmaple": (DEEP, DEEP),
+        "maple-folded": (DEEP, DEEP_IMAGE),
+        "qmaple": (DEEP, DEEP_IMAGE),
     }.get(family, (CONTEXT,))
     return sum(4 * size if width is None else size * width // 8 + 2 * 2**width for size in sizes)
 
 
 def test_sizes_by_hand() -> None:
     assert (stored("qcoop-1"), stored("ptq-1"), stored("coop")) == (100, 100, 3072)
-    assert stored("maple") == 4 * (1152 + 111168)
+    assert stored("maple") == 4 * (768 + 98816)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -150,7 +150,11 @@ def test_the_blocks_learn_and_the_linear_map_stays() -> None:
     before = {name: tensor.clone() for name, tensor in model.visual.state_dict().items()}
     wanted = nn.functional.one_hot(torch.arange(16), 1000).half()
     grids = Grids(
-        torch.randn(16, 320, 7, 7).half(), torch.rand(16, 1280).half(), wanted, torch.arange(16) < 4
+        torch.randn(16, 320, 7, 7).half(),
+        torch.rand(16, 1280).half(),
+        wanted,
+        torch.arange(16) >= 8,
+        torch.arange(16) < 4,
     )
     names = nn.functional.normalize(torch.randn(1000, 256), dim=1)
     train_head(model, grids, names, HeadConfig(steps=3, batch_size=8))

@@ -44,7 +44,7 @@ class ImageConfig:
         seed: of order and views.
     """
 
-    steps: int = 4000
+    steps: int = 1700
     first_stage: int = 2
     photos: int = 12
     thumbnails: int = 20

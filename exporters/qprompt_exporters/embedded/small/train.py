@@ -33,8 +33,11 @@ from qprompt_exporters.embedded.small.text_stage import TextStage, start_from_ti
 from qprompt_exporters.embedded.small.trunk import Trunk, load_imagenet
 from qprompt_exporters.embedded.small.views import batch_of, centre, crop, read_photos, worsen
 from qprompt_exporters.embedded.wordnet import Noun, Synset
+from qprompt_exporters.storage import quantize_rows
 
 STAGES = ("text", "image", "head")
+TRAINED_SHARE = 0.6
+"""Of the trained trunk in the mean with the published one (WiSE-FT, Wortsman et al. 2022): keeps what sharp photos need."""
 PHOTO_VIEWS = 5
 """Stored views of each photograph for the head, the first of them plain."""
 THUMBNAILS = 9000
@@ -133,6 +136,7 @@ def store_grids(trunk: Trunk, data: ImageData, config: ImageConfig, seed: int) -
     for model in (trunk, teacher):
         model.eval().to(memory_format=torch.channels_last)
     parts, wanted, held = [], [], []
+    plain = PHOTO_VIEWS * len(data.photos)
     for number in range(PHOTO_VIEWS):
         sharp = [crop(photo, 0.25, rng) if number else centre(photo) for photo in data.photos]
         views = [worsen(x, 24, 160, rng) if number else x for x in sharp]
@@ -149,15 +153,22 @@ def store_grids(trunk: Trunk, data: ImageData, config: ImageConfig, seed: int) -
     wanted.append(torch.nn.functional.one_hot(truth, len(weight)).half())
     held.append(torch.from_numpy(data.labels[rows] % config.hold_out == 0))
     grid, pooled = (torch.cat([part[i] for part in parts]) for i in range(2))
-    return Grids(grid, pooled, torch.cat(wanted), torch.cat(held))
+    labelled = torch.arange(len(grid)) >= plain
+    return Grids(grid, pooled, torch.cat(wanted), labelled, torch.cat(held))
 
 
 def train_head(model: CLIP, synsets: dict[str, Synset], data: Path, out: Path, config: HeadConfig) -> None:
     """Runs the head stage on the other stages' results, and writes the weights."""
     text = torch.load(out / "text.pt", weights_only=True)["text"]
     model.load_state_dict(text, strict=False)
+    # as the bundle stores it, so that the model and its bundle are the same to float16
+    codes, scales = quantize_rows(model.token_embedding.weight.detach().numpy())
+    model.token_embedding.weight.data.copy_(torch.from_numpy(codes * scales))
     trunk = model.visual.conv1
-    trunk.load_state_dict(torch.load(out / "trunk.pt", weights_only=True))
+    published, trained = load_imagenet()[0].state_dict(), torch.load(out / "trunk.pt", weights_only=True)
+    trunk.load_state_dict(
+        {name: torch.lerp(published[name], trained[name], TRAINED_SHARE) for name in published}
+    )
     model.eval()
     if not (out / "grids.pt").exists():
         grids = store_grids(trunk, read_image_data(data, out), ImageConfig(), config.seed)
@@ -185,7 +196,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="takes caches, checkpoints and weights")
     parser.add_argument("--stage", choices=STAGES, help="run this stage alone")
-    parser.add_argument("--text-steps", type=int, default=2000)
+    parser.add_argument("--text-steps", type=int, default=2800)
     parser.add_argument("--image-steps", type=int, default=ImageConfig.steps)
     parser.add_argument("--head-steps", type=int, default=HeadConfig.steps)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
