@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy --set cifar10=FOLDER --set pacs=FOLDER
 
-QCoOp at 1 bit on the embedded backbone, 16 photos of each class, tested on the rest (or on the set's `test` folder); top-1, mean over
+QCoOp at 1 bit on `tiny`, 16 photos of each class, tested on the rest (or on the set's `test` folder); top-1, mean over
 the seeds. A set is what `qprompt-edge reproduce --set` takes.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from benchmarks.processes import ROOT
 from benchmarks.tables import text_table
 
 METHOD, SHOTS, STEPS = "qcoop-1", 16, 250
@@ -57,7 +58,9 @@ def measure(specifications: Sequence[str]) -> dict[str, Any]:
         found[name] = {}
         for schedule, training in schedules(len(chosen.classes)).items():
             with tempfile.TemporaryDirectory(prefix="qprompt-edge-accuracy-") as folder:
-                store = Experiment(jobs, {name: chosen}, BackboneChoice(), training).run(Path(folder))
+                store = Experiment(
+                    jobs, {name: chosen}, BackboneChoice(ROOT / "exporters" / "backbones" / "tiny"), training
+                ).run(Path(folder))
                 outcomes = list(store.outcomes())
             scores = [float(next(iter(outcome.right.values())).mean()) for outcome in outcomes]
             found[name][schedule] = {

@@ -38,11 +38,11 @@ WORDS = {
 
 def measure(threads: int, bundles: Path, repeats: int) -> dict[str, Any]:
     """Medians by what was started."""
-    small = bundle(bundles, "small", "as shipped")
+    tiny = bundle(bundles, "tiny", "as shipped")
     with tempfile.TemporaryDirectory(prefix="qprompt-edge-start-") as name:
         folder = Path(name)
         prompt = write_prompt(
-            small, make(folder / "photos", classes=2, shots=2), folder / "prompt.qpt", threads
+            tiny, make(folder / "photos", classes=2, shots=2), folder / "prompt.qpt", threads
         )
         seconds: dict[str, list[float]] = {what: [] for what in WORDS}
         peaks = []
@@ -50,7 +50,7 @@ def measure(threads: int, bundles: Path, repeats: int) -> dict[str, Any]:
             for what, code in BEGINNINGS.items():
                 seconds[what].append(run([sys.executable, "-c", code], threads=threads).seconds)
             for what, cache in (("predict", None), ("again", folder / "cache")):
-                child = predict(small, prompt, one_photo(), threads, cache=cache)
+                child = predict(tiny, prompt, one_photo(), threads, cache=cache)
                 seconds[what].append(child.seconds)
                 peaks.append(child.peak_mb)
     return {"seconds": {what: median(values[1:]) for what, values in seconds.items()}, "peak_mb": max(peaks)}
@@ -59,7 +59,7 @@ def measure(threads: int, bundles: Path, repeats: int) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows for people."""
     rows = [[what, duration(result["seconds"][key])] for key, what in WORDS.items()]
-    return ["from the start of the process, small", "time"], [
+    return ["from the start of the process, tiny", "time"], [
         *rows,
         ["its peak memory", megabytes(result["peak_mb"])],
     ]

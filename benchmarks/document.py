@@ -213,7 +213,7 @@ def _installed(figures: Figures) -> str:
 
 def _accuracy(figures: Figures) -> str:
     text = (
-        "QCoOp at 1 bit on `small`, 16 photos a class, ten draws, photos that were not trained on. The rate of either schedule was chosen on "
+        "QCoOp at 1 bit on `tiny`, 16 photos a class, ten draws, photos that were not trained on. The rate of either schedule was chosen on "
         "the first two sets ([defaults.md](defaults.md))."
     )
     return _section("Accuracy at that speed", accuracy.table(figures["accuracy"]), text)
@@ -222,7 +222,7 @@ def _accuracy(figures: Figures) -> str:
 def _aarch64(figures: Figures) -> str:
     """The device side in an emulator, beside this machine."""
     found = figures["aarch64"]
-    header = ["`small` on examples/photos, 512 MB", "adapted", "zero-shot", "seconds", "peak memory"]
+    header = ["`tiny` on examples/photos, 512 MB", "adapted", "zero-shot", "seconds", "peak memory"]
     rows = [
         [
             f"{name}, onnxruntime {side['versions']['onnxruntime']}, Python {side['versions']['python']}",

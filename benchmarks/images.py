@@ -22,7 +22,7 @@ from benchmarks.tables import duration, median, megabytes, ratio, text_table, ti
 MODELS: dict[str, tuple[str, ...]] = {
     "ViT-B-16": ("fp32", "int8"),
     "ViT-B-32": ("fp32", "int8"),
-    "small": ("as shipped",),
+    "tiny": ("as shipped",),
 }
 BATCHES = (1, 32)
 _PHOTOS = 8

@@ -27,7 +27,7 @@ MANY = (1000, 10000)
 MOST_REPEATS = 3
 _SHORT = ("--epochs", 1, "--shots", 2)
 CASES = {
-    "small_adapt_large": "small: adapt, 160 photos, 20 of them of 12 megapixels",
+    "tiny_adapt_large": "tiny: adapt, 160 photos, 20 of them of 12 megapixels",
     "vit_b_32_int8_adapt": "ViT-B/32, int8 images: adapt, 160 photos, 10 classes",
     "vit_b_32_fp32_adapt": "ViT-B/32, fp32: adapt, 160 photos, 10 classes",
     "vit_b_16_int8_predict": "ViT-B/16, int8 images: predict one photo",
@@ -88,7 +88,7 @@ def _measure(folder: Path, threads: int, bundles: Path, repeats: int) -> dict[st
         return lambda: predict(at[16, kind], prompts[16, kind], one_photo(), threads).peak_mb
 
     cases: dict[str, Callable[[], float]] = {
-        "small_adapt_large": adapting("small", large),
+        "tiny_adapt_large": adapting("tiny", large),
         "vit_b_32_int8_adapt": adapting(at[32, "int8"], plain),
         "vit_b_32_fp32_adapt": adapting(at[32, "fp32"], plain),
         "vit_b_16_int8_predict": predicting("int8"),

@@ -99,6 +99,8 @@ def load_source(name: str, pretrained: str | None = None, checkpoint: Path | Non
     if checkpoint and not checkpoint.is_file():
         raise BundleError(f"no such checkpoint: {checkpoint}")
     if name in EMBEDDED:
+        if pretrained:
+            raise BundleError(f"{name} has weights of its own; leave --pretrained {pretrained!r} out")
         return _load_embedded(name, checkpoint)
     model = _load_open_clip(name, pretrained, checkpoint).float().eval()
     return SourceModel(
@@ -113,6 +115,8 @@ def load_source(name: str, pretrained: str | None = None, checkpoint: Path | Non
 def _load_embedded(name: str, checkpoint: Path | None) -> SourceModel:
     """An embedded backbone; only its own weights have figures."""
     embedded = EMBEDDED[name]
+    if checkpoint is None and not embedded.weights.is_file():
+        raise BundleError(f"the weights of {name} are in a checkout of the project only; export it there")
     try:
         model: Any = embedded.load(checkpoint)
     except Exception as error:  # torch and safetensors raise what they like

@@ -37,7 +37,7 @@ def command(
 
     Times loading, encoding, a tuning step and predicting, and estimates what adapt would take.
 
-    Example: qprompt-edge bench --backbone tiny --class-count 10
+    Example: qprompt-edge bench --class-count 10
     """
     with progress_reporter() as reporter:
         result = bench(

@@ -29,10 +29,11 @@ def check_replaceable(
         return
     try:
         existing = [name.label for name in read(out).classes]
-    except QPromptError:
+    except QPromptError as error:
         raise OutputError(
-            f"{printable(out)} exists and is no prompt file; choose another --out, or replace it with --force"
-        ) from None
+            f"{printable(out)} exists and is no prompt file that can be read ({error}); choose another --out, "
+            "or replace it with --force"
+        ) from error
     if set(existing) != set(labels()):
         more = f" and {len(existing) - _NAMED} more" if len(existing) > _NAMED else ""
         raise OutputError(

@@ -1,6 +1,6 @@
 """Checkpoints of torch, read without torch and without running anything.
 
-`torch.save` writes a zip archive: `<name>/data.pkl` describes the tensors (see `unpickling`), `<name>/data/<key>`
+`torch.save` writes a zip archive: `<name>/data.pkl` describes the tensors (see `torch_pickle`), `<name>/data/<key>`
 holds the numbers of each storage, uncompressed and little-endian. Only the tensors that a prompt needs are read,
 each after its bounds are checked, so a checkpoint with a whole CLIP in it costs no more than its prompt.
 """

