@@ -10,7 +10,6 @@ The first stages, edges and textures, stay as they were.
 """
 
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from qprompt_exporters.embedded.small.trunk import Trunk, save_trunk
+from qprompt_exporters.embedded.checkpoint import load_optimizer, save_checkpoint
+from qprompt_exporters.embedded.small.trunk import Trunk
 from qprompt_exporters.embedded.small.views import batch_of, centre, coarse, crop, worsen
 
 EMA_DECAY = 0.995
@@ -184,22 +184,15 @@ class ImageStage:
             "trunk": self.trunk.state_dict(), "average": self.average.state_dict(), "step": self.step,
             "optimizer": self.optimizer.state_dict(), "means": self.means.tolist(),
         }  # fmt: skip
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            os.fsync(file.fileno())
-        partial.replace(path)
-        save_trunk(self.average.module.state_dict(), path.with_name("trunk.pt"))
+        save_checkpoint(state, path)
+        save_checkpoint(self.average.module.state_dict(), path.with_name("trunk.pt"))
 
     def load(self, path: Path) -> None:
         """Takes up a checkpoint; the rates come from this run's own settings."""
         state = torch.load(path, weights_only=True)
         self.trunk.load_state_dict(state["trunk"])
         self.average.load_state_dict(state["average"])
-        peaks = [group["peak"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
-            group["peak"] = peak
+        load_optimizer(self.optimizer, state["optimizer"])
         self.step, self.means = state["step"], np.array(state["means"])
 
     def run(self, out: Path, measure_every: int = 500) -> None:

@@ -12,7 +12,7 @@ from open_clip import CLIP, set_model_preprocess_cfg
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
-from qprompt_exporters.embedded.small.trunk import POOLED_WIDTH, SIZE, STAGE_WIDTH, Trunk
+from qprompt_exporters.embedded.small.trunk import MEAN, POOLED_WIDTH, SIZE, STAGE_WIDTH, STD, Trunk
 
 EMBED_DIM = 256
 WIDTH = 256
@@ -32,8 +32,8 @@ CONFIG: dict[str, Any] = {
 PREPROCESS: dict[str, Any] = {
     "size": (SIZE, SIZE),
     "mode": "RGB",
-    "mean": (127 / 255,) * 3,
-    "std": (128 / 255,) * 3,
+    "mean": (MEAN,) * 3,
+    "std": (STD,) * 3,
     "interpolation": "bicubic",
     "resize_mode": "shortest",
     "fill_color": 0,

@@ -4,7 +4,6 @@ It starts as `tiny`'s, which learned a sentence encoder's idea of the same nouns
 land among their kind.
 """
 
-import os
 import random
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.optim import AdamW
 
 from qprompt_exporters.embedded.backbones import EMBEDDED
 from qprompt_exporters.embedded.captions import encode_captions, noun_caption
+from qprompt_exporters.embedded.checkpoint import save_checkpoint
 from qprompt_exporters.embedded.text_tower import distill_loss, text_parameters
 from qprompt_exporters.embedded.wordnet import Noun
 
@@ -110,11 +110,7 @@ class TextStage:
             "text": {n: t for n, t in self.model.state_dict().items() if n.startswith(_TEXT)},
             "optimizer": self.optimizer.state_dict(), "step": self.step,
         }  # fmt: skip
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            os.fsync(file.fileno())
-        partial.replace(path)
+        save_checkpoint(state, path)
 
     def load(self, path: Path) -> None:
         """Takes up a checkpoint."""

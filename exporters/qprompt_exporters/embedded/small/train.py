@@ -28,12 +28,13 @@ from qprompt_exporters.embedded.small import head_stage, targets
 from qprompt_exporters.embedded.small.head_stage import Grids, HeadConfig
 from qprompt_exporters.embedded.small.image_stage import ImageConfig, ImageData, ImageStage
 from qprompt_exporters.embedded.small.model import build_small
-from qprompt_exporters.embedded.small.targets import Array, NounViews, Prototypes, Tree
+from qprompt_exporters.embedded.small.targets import NounViews, Prototypes, Tree
 from qprompt_exporters.embedded.small.text_stage import TextStage, start_from_tiny
 from qprompt_exporters.embedded.small.trunk import Trunk, load_imagenet
 from qprompt_exporters.embedded.small.views import batch_of, centre, crop, read_photos, worsen
 from qprompt_exporters.embedded.wordnet import Noun, Synset
 from qprompt_exporters.storage import quantize_rows
+from qprompt_runtime.arrays import Array
 
 STAGES = ("text", "image", "head")
 TRAINED_SHARE = 0.6

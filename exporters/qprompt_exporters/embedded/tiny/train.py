@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from qprompt_exporters.embedded.backbones import save_weights
+from qprompt_exporters.embedded.checkpoint import load_optimizer, save_checkpoint
 from qprompt_exporters.embedded.data import cache_training_images, read_class_names
 from qprompt_exporters.embedded.text_tower import text_parameters
 from qprompt_exporters.embedded.tiny import image_stage
@@ -77,11 +78,7 @@ class Run:
             "bank": self.bank.features, "rng": self.rng.getstate(), "noise": self.noise.get_state(),
             "config": asdict(self.config),
         }  # fmt: skip
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            os.fsync(file.fileno())
-        partial.replace(path)
+        save_checkpoint(state, path)
         save_weights(self.average.module.state_dict(), path.with_name("weights.safetensors"))
 
     def load(self, path: Path) -> None:
@@ -90,10 +87,7 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            peaks = [group["peak"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(saved)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["peak"] = peak
+            load_optimizer(optimizer, saved)
         self.bank.features = state["bank"]
         version, words, gauss = state["rng"]
         self.rng.setstate((version, tuple(words), gauss))
