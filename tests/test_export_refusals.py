@@ -16,6 +16,8 @@ import torch
 
 from qprompt_exporters import bundle_writer, parity
 from qprompt_exporters.bundle_writer import export_bundle
+from qprompt_exporters.embedded.backbones import EmbeddedModel
+from qprompt_exporters.models import load_source
 from qprompt_exporters.towers import read_text_tower
 from qprompt_runtime.errors import BundleError, OutputError
 
@@ -196,3 +198,16 @@ def test_parity_images_without_a_photo(small_model: Any, tmp_path: Path) -> None
             "small-causal", tmp_path / "out", checkpoint=checkpoint, parity_images=tmp_path / "photos"
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_an_embedded_backbone_takes_no_tag() -> None:
+    with pytest.raises(BundleError, match="small has weights of its own; leave --pretrained 'openai' out"):
+        load_source("small", pretrained="openai")
+
+
+def test_an_embedded_backbone_whose_weights_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EmbeddedModel, "weights", property(lambda _model: tmp_path / "weights.safetensors"))
+    with pytest.raises(BundleError, match="the weights of tiny are in a checkout of the project only"):
+        load_source("tiny")

@@ -7,12 +7,15 @@ from open_clip import CLIP
 RELATION_SCALE = 16.0  # inverse temperature of the relations between nouns in a batch
 
 
+TOKEN_TABLE = "token_embedding."
+TEXT_PARTS = ("transformer.", "positional_embedding", "ln_final.", "text_projection", TOKEN_TABLE)
+"""How the names of the text tower's tensors begin in an `open_clip.CLIP`."""
+
+
 def text_parameters(model: CLIP, table: bool) -> list[torch.nn.Parameter]:
     """Lists the text tower's parameters, with or without the token table."""
-    names = ["transformer.", "positional_embedding", "ln_final.", "text_projection"]
-    if table:
-        names.append("token_embedding.")
-    return [p for name, p in model.named_parameters() if name.startswith(tuple(names))]
+    parts = TEXT_PARTS if table else tuple(part for part in TEXT_PARTS if part != TOKEN_TABLE)
+    return [p for name, p in model.named_parameters() if name.startswith(parts)]
 
 
 def distill_loss(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

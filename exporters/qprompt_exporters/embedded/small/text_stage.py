@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from qprompt_exporters.embedded.backbones import EMBEDDED
 from qprompt_exporters.embedded.captions import encode_captions, noun_caption
 from qprompt_exporters.embedded.checkpoint import save_checkpoint
-from qprompt_exporters.embedded.text_tower import distill_loss, text_parameters
+from qprompt_exporters.embedded.text_tower import TEXT_PARTS, distill_loss, text_parameters
 from qprompt_exporters.embedded.wordnet import Noun
 
 BATCH = 256
@@ -24,7 +24,6 @@ KNOWN_SHARE = 0.4
 """Of a batch: names of prototypes, whose places are measured; the others' are guessed."""
 PEAK_RATE = 1.5e-3
 SAVE_SECONDS = 120.0
-_TEXT = ("transformer.", "positional_embedding", "ln_final.", "text_projection", "token_embedding.")
 
 
 def start_from_tiny(model: CLIP) -> None:
@@ -32,10 +31,10 @@ def start_from_tiny(model: CLIP) -> None:
     state = {
         name: tensor
         for name, tensor in EMBEDDED["tiny"].load().state_dict().items()
-        if name.startswith(_TEXT)
+        if name.startswith(TEXT_PARTS)
     }
     missing, unexpected = model.load_state_dict(state, strict=False)
-    if unexpected or any(name.startswith(_TEXT) for name in missing):
+    if unexpected or any(name.startswith(TEXT_PARTS) for name in missing):
         raise ValueError(f"the text towers differ: missing {missing}, unexpected {unexpected}")
 
 
@@ -107,7 +106,7 @@ class TextStage:
     def save(self, path: Path) -> None:
         """Writes the checkpoint; a kill at any moment leaves the old one or the new one."""
         state = {
-            "text": {n: t for n, t in self.model.state_dict().items() if n.startswith(_TEXT)},
+            "text": {n: t for n, t in self.model.state_dict().items() if n.startswith(TEXT_PARTS)},
             "optimizer": self.optimizer.state_dict(), "step": self.step,
         }  # fmt: skip
         save_checkpoint(state, path)
