@@ -6,22 +6,54 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qprompt_edge.adaptation.adapt import AdaptResult, adapt
-    from qprompt_edge.adaptation.options import AdaptOptions
-    from qprompt_edge.tuning.config import TrainingConfig
-
-__all__ = ["AdaptOptions", "AdaptResult", "TrainingConfig", "adapt"]
+    from qprompt_edge.adaptation.adapt import adapt
+    from qprompt_edge.adaptation.result import AdaptResult, Holdout
+    from qprompt_edge.data.photos import SkippedPhoto
+    from qprompt_edge.evaluation.metrics import Scores
+    from qprompt_edge.evaluation.paired import Comparison
+    from qprompt_edge.reporter import Reporter
+    from qprompt_runtime import Backbone, ImageError, Prediction, PromptClassifier, PromptFile, QPromptError
 
 _MODULES = {
-    "AdaptOptions": "adaptation.options",
-    "AdaptResult": "adaptation.adapt",
-    "TrainingConfig": "tuning.config",
-    "adapt": "adaptation.adapt",
+    "adapt": "qprompt_edge.adaptation.adapt",
+    "AdaptResult": "qprompt_edge.adaptation.result",
+    "Holdout": "qprompt_edge.adaptation.result",
+    "Scores": "qprompt_edge.evaluation.metrics",
+    "Comparison": "qprompt_edge.evaluation.paired",
+    "SkippedPhoto": "qprompt_edge.data.photos",
+    "Reporter": "qprompt_edge.reporter",
+    "PromptClassifier": "qprompt_runtime",
+    "Prediction": "qprompt_runtime",
+    "Backbone": "qprompt_runtime",
+    "PromptFile": "qprompt_runtime",
+    "QPromptError": "qprompt_runtime",
+    "ImageError": "qprompt_runtime",
 }
+
+__all__ = [
+    "AdaptResult",
+    "Backbone",
+    "Comparison",
+    "Holdout",
+    "ImageError",
+    "Prediction",
+    "PromptClassifier",
+    "PromptFile",
+    "QPromptError",
+    "Reporter",
+    "Scores",
+    "SkippedPhoto",
+    "adapt",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for (PEP 562): `predict` starts without what `adapt` needs."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, imported or not, beside what the module holds."""
+    return sorted({*globals(), *__all__})

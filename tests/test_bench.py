@@ -8,7 +8,7 @@ from PIL import Image
 from qprompt_edge import bench as bench_module
 from qprompt_edge.bench import KINDS, BenchResult, Machine, Timing, bench
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.methods import default_training
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import BundleError, MemoryLimitError, ProviderError
 
@@ -49,7 +49,7 @@ def test_progress_counts_the_warm_up(measured):
 def test_the_estimate_is_loading_and_photos_and_steps(measured):
     result, _ = measured
     assert result.photos == 48
-    assert result.steps == TrainingConfig().epochs  # all photos at once
+    assert result.steps == default_training("qcoop").epochs  # all photos at once
     median = {kind: timing.median for kind, timing in result.milliseconds.items()}
     expected = (
         median["load"] + 48 * (median["decode_12mp"] + median["encode"]) + result.steps * median["step"]
@@ -92,7 +92,7 @@ def test_the_steps_are_those_of_training(tiny, monkeypatch):
     monkeypatch.setattr(Backbone, "loss_and_gradient", counting)
     stopwatch = bench_module._Stopwatch(110, None, Reporter())
     steps = bench_module._time_tuning(stopwatch, tiny, ["thing number 0", "thing number 1"])
-    assert steps == TrainingConfig().epochs < 110
+    assert steps == default_training("qcoop").epochs < 110
     embed, width = tiny.manifest.embed_dim, tiny.manifest.text.width
     assert calls == [((1, 4, width), (32, embed), (32, 2))] * 112
 

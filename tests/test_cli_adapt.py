@@ -1,14 +1,14 @@
 """`adapt` as people and scripts meet it: what it prints, which photos it takes, what it refuses."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from command_line import assert_refused
 from scenes import CLASSES, write_photo, write_photos
 
-from qprompt_edge.adaptation.adapt import Holdout
-from qprompt_edge.cli.adapt import verdict
+from qprompt_edge.adaptation.result import Holdout, verdict
 from qprompt_edge.evaluation.metrics import score
 from qprompt_edge.evaluation.paired import compare
 from qprompt_runtime.prompt_file import read_prompt_file
@@ -101,7 +101,8 @@ def test_the_words_of_the_verdict(gained, lost, words):
         for right in (before, after)
     )
     holdout = Holdout(zero_shot, adapted, adapted, (), compare(zero_shot.right, adapted.right))
-    assert verdict(holdout, may_split=True).startswith(words)
+    options = SimpleNamespace(method="qcoop", contexts="shared")
+    assert verdict(SimpleNamespace(holdout=holdout, options=options)).startswith(words)
 
 
 def test_bad_photos_are_skipped_and_listed(run, photos, tmp_path):

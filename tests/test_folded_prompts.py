@@ -10,7 +10,7 @@ from conftest import TINY_FOLDER
 from prompts import TINY
 
 from qprompt_edge.tuning import qmaple
-from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import start, train
@@ -83,7 +83,7 @@ def test_learning_lowers_the_loss(
     labels = np.arange(8) % len(NAMES)
     stems = deep.encode_stem(some_pixels(8))
     objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)
-    config = TrainingConfig(bits=bits, epochs=12, batch_size=8, lr=0.02, warmup_epochs=0)
+    config = default_training("qcoop", bits=bits, epochs=12, batch_size=8, lr=0.02, warmup_epochs=0)
     reparameterization = qmaple.reparameterization(method)
     losses = [
         progress.loss

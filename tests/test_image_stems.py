@@ -17,9 +17,8 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
-from qprompt_edge import AdaptOptions, adapt
+from qprompt_edge import adapt
 from qprompt_edge.data.photo_stems import PhotoStems
-from qprompt_edge.tuning.methods import default_training
 from qprompt_exporters import bundle_writer, parity
 from qprompt_exporters.models import load_source
 from qprompt_exporters.towers import ImageStem
@@ -101,14 +100,7 @@ def test_a_whole_adaptation_runs_the_stem_once_a_photo(
 ) -> None:
     folder = small_bundle("small-deep", "fp32", 4)
     stem_runs.clear()  # of what the export compared with torch
-    options = AdaptOptions(
-        backbone=folder,
-        method="qmaple",
-        views=views,
-        training=default_training("qmaple", epochs=4, batch_size=5),
-        threads=1,
-    )
-    result = adapt(photos, options=options)
+    result = adapt(photos, backbone=folder, method="qmaple", views=views, epochs=4, batch_size=5, threads=1)
     assert result.holdout is not None
     assert result.holdout.adapted.n == 3
     assert set(stem_runs.values()) == {1}

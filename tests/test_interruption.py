@@ -8,18 +8,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scenes import write_photos
 
-from qprompt_edge import AdaptOptions, TrainingConfig, adapt
+from qprompt_edge import adapt
 from qprompt_runtime import files
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.prompt_file import read_prompt_file
 
 KILLS = 30
-OPTIONS = AdaptOptions(training=TrainingConfig(epochs=3), threads=1)
+OPTIONS: dict[str, Any] = {"epochs": 3, "threads": 1}
 
 
 class Died(BaseException):
@@ -85,7 +86,7 @@ def test_death_at_every_write_sync_and_rename(tmp_path, monkeypatch):
     photos = write_photos(tmp_path / "photos", count=3)
     out = tmp_path / "prompt.qpt"
     monkeypatch.setattr("qprompt_edge.adaptation.adapt._CHECKPOINT_SECONDS", 0)
-    adapt(photos, options=OPTIONS).save(tmp_path / "whole.qpt")
+    adapt(photos, **OPTIONS).save(tmp_path / "whole.qpt")
     whole = (tmp_path / "whole.qpt").read_bytes()
 
     def run(folder: Path, die_at: int | None) -> Faults:
@@ -93,7 +94,7 @@ def test_death_at_every_write_sync_and_rename(tmp_path, monkeypatch):
             patch.setenv("QPE_CACHE", str(folder))
             faults = Faults(patch, die_at)
             try:
-                adapt(photos, options=OPTIONS, work_dir=folder / "work", resume=True).save(out)
+                adapt(photos, **OPTIONS, work_dir=folder / "work", resume=True).save(out)
             except Died:
                 assert die_at is not None
             return faults
@@ -113,7 +114,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     photos = write_photos(tmp_path / "photos", count=3)
     out = tmp_path / "prompt.qpt"
     out.write_bytes(b"old")
-    result = adapt(photos, options=OPTIONS, work_dir=tmp_path / "work")
+    result = adapt(photos, **OPTIONS, work_dir=tmp_path / "work")
     with monkeypatch.context() as patch:
         patch.setattr(
             files.os, "fsync", lambda _file: (_ for _ in ()).throw(OSError(28, "No space left on device"))
@@ -122,7 +123,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
             result.save(out)
     assert out.read_bytes() == b"old"
     assert not list(tmp_path.glob(".prompt*"))
-    again = adapt(photos, options=OPTIONS, work_dir=tmp_path / "work", resume=True)
+    again = adapt(photos, **OPTIONS, work_dir=tmp_path / "work", resume=True)
     assert again.prompt == result.prompt
 
 
@@ -154,8 +155,7 @@ def test_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path):
     _, errors = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, errors
     assert (f"resuming at step {step}" in errors) == (step > 0)
-    options = AdaptOptions(training=TrainingConfig(epochs=1000), threads=1)
-    assert out.read_bytes() == adapt(photos, options=options).prompt.to_bytes()
+    assert out.read_bytes() == adapt(photos, epochs=1000, threads=1).prompt.to_bytes()
 
 
 @pytest.mark.slow
@@ -163,8 +163,7 @@ def test_killed_at_random_moments(tmp_path):
     photos = write_photos(tmp_path / "photos")
     out, work = tmp_path / "prompt.qpt", tmp_path / "work"
     epochs = 4000
-    options = AdaptOptions(training=TrainingConfig(epochs=epochs), threads=1)
-    whole = adapt(photos, options=options).prompt.to_bytes()
+    whole = adapt(photos, epochs=epochs, threads=1).prompt.to_bytes()
     rng = random.Random(0)
     kills = 0
     while kills < KILLS:

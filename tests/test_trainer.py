@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate, resolve_learning_rate
+from qprompt_edge.tuning.config import epoch_batches, learning_rate, resolve_learning_rate
+from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.quantizer import Clustering, quantize
 from qprompt_edge.tuning.trainer import TrainingState, advance, forward_weights, run, start, train
 
@@ -32,7 +33,7 @@ def quadratic(
 
 
 def test_learning_rate_warms_up_then_follows_a_cosine_to_zero() -> None:
-    config = TrainingConfig(epochs=5, lr=0.1, warmup_epochs=1, warmup_lr=1e-5)
+    config = default_training("qcoop", epochs=5, lr=0.1, warmup_epochs=1, warmup_lr=1e-5)
     rates = [learning_rate(step, 4, config) for step in range(20)]
     assert rates[:4] == [1e-5] * 4
     assert rates[4:] == pytest.approx([0.05 * (1 + math.cos(math.pi * k / 16)) for k in range(16)])
@@ -41,16 +42,16 @@ def test_learning_rate_warms_up_then_follows_a_cosine_to_zero() -> None:
 
 
 def test_a_run_of_nothing_but_warm_up() -> None:
-    config = TrainingConfig(epochs=1, lr=0.1, warmup_epochs=1)
+    config = default_training("qcoop", epochs=1, lr=0.1, warmup_epochs=1)
     assert [learning_rate(step, 3, config) for step in range(3)] == [config.warmup_lr] * 3
 
 
 def test_without_warm_up_the_first_step_has_the_peak() -> None:
-    assert learning_rate(0, 3, TrainingConfig(warmup_epochs=0, lr=0.02)) == 0.02
+    assert learning_rate(0, 3, default_training("qcoop", warmup_epochs=0, lr=0.02)) == 0.02
 
 
 def test_a_rate_that_is_given_is_kept() -> None:
-    config = TrainingConfig(lr=0.02)
+    config = default_training("qcoop", lr=0.02)
     assert resolve_learning_rate(config, weights(), 100.0) is config
 
 
@@ -65,7 +66,7 @@ def test_the_default_rate_moves_the_prompts_of_every_backbone_alike() -> None:
 
         first = {name: size * array for name, array in weights().items()}
         config = resolve_learning_rate(
-            TrainingConfig(bits=32, epochs=3, weight_decay=0, warmup_epochs=0), first, 100 * scale
+            default_training("qcoop", bits=32, epochs=3, weight_decay=0, warmup_epochs=0), first, 100 * scale
         )
         return run(start(first, config), normalised, LABELS, config).latent["a"] / size
 
@@ -77,25 +78,25 @@ def test_the_default_rate_moves_the_prompts_of_every_backbone_alike() -> None:
 @pytest.mark.parametrize("wrong", [{"bits": 5}, {"bits": 0}, {"epochs": 0}, {"batch_size": 0}, {"seed": -1}])
 def test_a_configuration_that_cannot_run(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        TrainingConfig(**wrong)
+        default_training("qcoop", **wrong)
 
 
 def test_without_a_rate_there_is_no_schedule() -> None:
     with pytest.raises(ValueError, match="resolve_learning_rate"):
-        learning_rate(0, 3, TrainingConfig())
+        learning_rate(0, 3, default_training("qcoop"))
 
 
 # ---------------------------------------------------------------------- batches
 
 
 def test_equal_classes_give_each_photo_once() -> None:
-    batches = epoch_batches(LABELS, TrainingConfig(batch_size=5), 0)
+    batches = epoch_batches(LABELS, default_training("qcoop", batch_size=5), 0)
     assert sorted(np.concatenate(batches).tolist()) == list(range(24))
 
 
 def test_unequal_classes_come_equally_often() -> None:
     labels = np.repeat([0, 1, 2], [1, 7, 10])
-    drawn = np.concatenate(epoch_batches(labels, TrainingConfig(batch_size=4), 0))
+    drawn = np.concatenate(epoch_batches(labels, default_training("qcoop", batch_size=4), 0))
     assert np.bincount(labels[drawn]).tolist() == [10, 10, 10]
     assert set(drawn.tolist()) == set(range(18)), "every photo is used"
     repeats = np.bincount(drawn)[labels == 1]
@@ -104,14 +105,16 @@ def test_unequal_classes_come_equally_often() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 5, 7, 24, 100])
 def test_batches_of_an_epoch_are_about_equally_large(batch_size: int) -> None:
-    sizes = [len(batch) for batch in epoch_batches(LABELS, TrainingConfig(batch_size=batch_size), 0)]
+    sizes = [
+        len(batch) for batch in epoch_batches(LABELS, default_training("qcoop", batch_size=batch_size), 0)
+    ]
     assert sum(sizes) == 24
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_order_depends_on_seed_and_epoch_only() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return np.concatenate(epoch_batches(LABELS, TrainingConfig(seed=seed), epoch)).tolist()
+        return np.concatenate(epoch_batches(LABELS, default_training("qcoop", seed=seed), epoch)).tolist()
 
     assert order(1, 0) == order(1, 0)
     assert order(1, 0) != order(1, 1)
@@ -122,8 +125,8 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 
 def test_unquantized_steps_equal_a_loop_by_hand() -> None:
-    config = TrainingConfig(
-        bits=32, epochs=4, batch_size=6, lr=0.1, momentum=0.9, weight_decay=0.01, warmup_epochs=1
+    config = default_training(
+        "qcoop", bits=32, epochs=4, batch_size=6, lr=0.1, momentum=0.9, weight_decay=0.01, warmup_epochs=1
     )
     result = run(start(weights(), config), quadratic, LABELS, config)
 
@@ -148,7 +151,7 @@ def test_unquantized_steps_equal_a_loop_by_hand() -> None:
 @pytest.mark.export
 def test_sgd_equals_torch() -> None:
     torch = pytest.importorskip("torch")
-    config = TrainingConfig(bits=32, momentum=0.9, weight_decay=5e-4)
+    config = default_training("qcoop", bits=32, momentum=0.9, weight_decay=5e-4)
     state = start({"a": weights()["a"]}, config)
     parameter = torch.tensor(weights()["a"], requires_grad=True)
     optimizer = torch.optim.SGD([parameter], lr=1.0, momentum=0.9, weight_decay=5e-4)
@@ -165,7 +168,7 @@ def test_sgd_equals_torch() -> None:
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_the_forward_pass_sees_quantized_values(bits: int) -> None:
-    config = TrainingConfig(bits=bits)
+    config = default_training("qcoop", bits=bits)
     state = start(weights(), config)
     for name, seen in forward_weights(state).items():
         assert seen.shape == weights()[name].shape
@@ -174,7 +177,7 @@ def test_the_forward_pass_sees_quantized_values(bits: int) -> None:
 
 
 def test_without_a_quantizer_the_forward_pass_sees_the_weights() -> None:
-    state = start(weights(), TrainingConfig(bits=32))
+    state = start(weights(), default_training("qcoop", bits=32))
     assert not state.codebooks
     for name, seen in forward_weights(state).items():
         assert np.array_equal(seen, weights()[name])
@@ -182,7 +185,7 @@ def test_without_a_quantizer_the_forward_pass_sees_the_weights() -> None:
 
 def test_the_gradient_passes_straight_through() -> None:
     """One step moves the latent weights by the gradient at their quantized values."""
-    config = TrainingConfig(bits=1, momentum=0.9, weight_decay=0.0)
+    config = default_training("qcoop", bits=1, momentum=0.9, weight_decay=0.0)
     before = start(weights(), config)
     batch = np.arange(4)
     _, gradient = quadratic(forward_weights(before), batch, 0)
@@ -191,7 +194,7 @@ def test_the_gradient_passes_straight_through() -> None:
 
 
 def test_advancing_leaves_the_old_state_alone() -> None:
-    config = TrainingConfig(bits=2)
+    config = default_training("qcoop", bits=2)
     state = start(weights(), config)
     advance(state, {name: np.ones_like(array) for name, array in weights().items()}, 0.1, config)
     assert state.step == 0
@@ -199,7 +202,7 @@ def test_advancing_leaves_the_old_state_alone() -> None:
 
 
 def test_training_lowers_the_loss() -> None:
-    config = TrainingConfig(bits=32, epochs=10, lr=0.05)
+    config = default_training("qcoop", bits=32, epochs=10, lr=0.05)
     losses = [progress.loss for progress in train(start(weights(), config), quadratic, LABELS, config)]
     assert losses[-1] < 0.7 * losses[0], losses
 
@@ -222,7 +225,7 @@ def assert_same(one: TrainingState, other: TrainingState) -> None:
 @pytest.mark.parametrize("bits", [1, 32])
 def test_resuming_from_any_state_ends_in_the_same_bytes(bits: int) -> None:
     often = Clustering(interval=3, divergence=0.001)
-    config = TrainingConfig(bits=bits, epochs=3, batch_size=6, lr=0.3, clustering=often)
+    config = default_training("qcoop", bits=bits, epochs=3, batch_size=6, lr=0.3, clustering=often)
     first = start(weights(), config)
     states = [first, *(progress.state for progress in train(first, quadratic, LABELS, config))]
     assert len(states) == 13
@@ -231,6 +234,6 @@ def test_resuming_from_any_state_ends_in_the_same_bytes(bits: int) -> None:
 
 
 def test_a_finished_run_takes_no_more_steps() -> None:
-    config = TrainingConfig(bits=1, epochs=2, lr=0.1)
+    config = default_training("qcoop", bits=1, epochs=2, lr=0.1)
     done = run(start(weights(), config), quadratic, LABELS, config)
     assert list(train(done, quadratic, LABELS, config)) == []

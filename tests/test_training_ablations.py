@@ -10,6 +10,7 @@ import pytest
 
 from qprompt_edge.adaptation.resume import WorkDir
 from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.quantizer import Clustering, cluster, normalise, quantize, recluster
 from qprompt_edge.tuning.trainer import TrainingState, forward_weights, run, start, train
 
@@ -51,7 +52,7 @@ def noise_of(config: TrainingConfig) -> list[dict[str, np.ndarray]]:
 
 
 def test_noise_has_the_deviation_that_was_asked_for_and_is_new_at_each_step_and_in_each_group() -> None:
-    config = TrainingConfig(bits=32, epochs=3, batch_size=8, noise=0.25)
+    config = default_training("qcoop", bits=32, epochs=3, batch_size=8, noise=0.25)
     steps = noise_of(config)
     assert len(steps) == 6
     for noise in steps:
@@ -68,14 +69,14 @@ def test_noise_has_the_deviation_that_was_asked_for_and_is_new_at_each_step_and_
 
 
 def test_noise_follows_the_seed_and_the_step_alone() -> None:
-    config = TrainingConfig(bits=32, epochs=2, noise=0.25)
+    config = default_training("qcoop", bits=32, epochs=2, noise=0.25)
     first, again, other = (noise_of(replace(config, seed=seed)) for seed in (1, 1, 2))
     assert all(np.array_equal(one["a"], two["a"]) for one, two in zip(first, again, strict=True))
     assert not np.array_equal(first[0]["a"], other[0]["a"])
 
 
 def test_noise_goes_on_top_of_quantized_values_and_is_not_kept() -> None:
-    config = TrainingConfig(bits=2, epochs=2, lr=0.01, noise=0.5)
+    config = default_training("qcoop", bits=2, epochs=2, lr=0.01, noise=0.5)
     noisy, plain = Pull(WEIGHTS), Pull(WEIGHTS)
     state = start(WEIGHTS, config)
     final = run(state, noisy, LABELS, config)
@@ -90,7 +91,7 @@ def test_noise_goes_on_top_of_quantized_values_and_is_not_kept() -> None:
 
 def test_a_negative_noise_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^noise is -1, expected a standard deviation of at least 0$"):
-        TrainingConfig(noise=-1)
+        default_training("qcoop", noise=-1)
 
 
 # ---------------------------------------------------------------------- codebooks of bare weights
@@ -139,8 +140,8 @@ def test_reclustering_keeps_whether_the_codebook_is_normalised() -> None:
 
 @pytest.mark.parametrize("normalised", [True, False])
 def test_a_negative_divergence_reclusters_at_every_step(normalised: bool) -> None:
-    config = TrainingConfig(
-        bits=2, epochs=4, batch_size=8, lr=0.05, clustering=replace(RAW, normalised=normalised)
+    config = default_training(
+        "qcoop", bits=2, epochs=4, batch_size=8, lr=0.05, clustering=replace(RAW, normalised=normalised)
     )
     states = states_of(config)
     assert len(states) == 9
@@ -158,7 +159,9 @@ def test_a_negative_divergence_reclusters_at_every_step(normalised: bool) -> Non
 
 
 def test_a_negative_divergence_still_waits_for_the_interval() -> None:
-    config = TrainingConfig(bits=1, epochs=4, batch_size=8, lr=0.05, clustering=Clustering(3, -1.0))
+    config = default_training(
+        "qcoop", bits=1, epochs=4, batch_size=8, lr=0.05, clustering=Clustering(3, -1.0)
+    )
     assert [state.codebooks["text-context"].step for state in states_of(config)] == [
         0,
         0,
@@ -178,7 +181,9 @@ def test_a_negative_divergence_still_waits_for_the_interval() -> None:
 @pytest.mark.parametrize("normalised", [True, False])
 def test_a_checkpoint_keeps_whether_the_codebook_is_normalised(tmp_path: Path, normalised: bool) -> None:
     clustering = Clustering(interval=2, divergence=0.0, normalised=normalised)
-    config = TrainingConfig(bits=2, epochs=4, batch_size=8, lr=0.05, clustering=clustering, noise=0.01)
+    config = default_training(
+        "qcoop", bits=2, epochs=4, batch_size=8, lr=0.05, clustering=clustering, noise=0.01
+    )
     work = WorkDir.open(tmp_path / "work", "task", {})
     states = states_of(config)
     work.save(states[3])

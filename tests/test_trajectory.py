@@ -17,7 +17,8 @@ pytest.importorskip("onnx")
 import open_clip
 import torch
 
-from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate
+from qprompt_edge.tuning.config import epoch_batches, learning_rate
+from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.qcoop import ROLE, ContextObjective, initial_prompt
 from qprompt_edge.tuning.trainer import start, train
 
@@ -26,8 +27,16 @@ pytestmark = pytest.mark.export
 NAMES = ["cat", "fire engine", "grand piano", "snow leopard", "T-shirt", "bicycle built for two"]
 SHOTS = 5
 STEPS = 50
-CONFIG = TrainingConfig(
-    bits=32, epochs=10, batch_size=6, lr=0.05, momentum=0.9, weight_decay=5e-4, warmup_epochs=1, seed=3
+CONFIG = default_training(
+    "qcoop",
+    bits=32,
+    epochs=10,
+    batch_size=6,
+    lr=0.05,
+    momentum=0.9,
+    weight_decay=5e-4,
+    warmup_epochs=1,
+    seed=3,
 )
 
 

@@ -13,7 +13,8 @@ import open_clip
 import torch
 
 from qprompt_edge.tuning import qmaple
-from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate
+from qprompt_edge.tuning.config import epoch_batches, learning_rate
+from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_exporters.prompted import prompted_features
@@ -24,8 +25,16 @@ pytestmark = pytest.mark.export
 
 MODEL = "small-deep"
 NAMES = ["cat", "fire engine", "grand piano", "snow leopard", "T-shirt"]
-CONFIG = TrainingConfig(
-    bits=32, epochs=5, batch_size=5, lr=0.05, momentum=0.9, weight_decay=5e-4, warmup_epochs=1, seed=3
+CONFIG = default_training(
+    "qcoop",
+    bits=32,
+    epochs=5,
+    batch_size=5,
+    lr=0.05,
+    momentum=0.9,
+    weight_decay=5e-4,
+    warmup_epochs=1,
+    seed=3,
 )
 STEPS = 20
 LEARNED = (qmaple.TEXT, qmaple.PROJECTIONS)

@@ -7,118 +7,87 @@ and compare zero-shot, the tuned prompt and a linear probe on the photos kept aw
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qprompt_edge.adaptation.options import AdaptOptions
+from qprompt_edge.adaptation.options import SHARED, AdaptOptions
+from qprompt_edge.adaptation.result import AdaptResult, Holdout
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
 from qprompt_edge.cache import cache_folder
 from qprompt_edge.data.features import FeatureCache, feature_identity
-from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
-from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
-from qprompt_edge.evaluation.paired import Comparison, compare
+from qprompt_edge.data.photos import find_labelled, find_photos
+from qprompt_edge.evaluation.metrics import class_probabilities, linear_probe, score
+from qprompt_edge.evaluation.paired import compare
 from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.tuning.methods import tune
+from qprompt_edge.tuning.methods import default_training, tune
+from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import Progress
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.classifier import prompt_features, softmax
 from qprompt_runtime.folding import folded
-from qprompt_runtime.prompt_file import CONTEXT, PromptFile, write_prompt_file
+from qprompt_runtime.prompt_file import CONTEXT, PromptFile
 
 _CHECKPOINT_SECONDS = 2.0
 
 
-@dataclass(frozen=True)
-class Holdout:
-    """Scores on photos that were not trained on.
-
-    Attributes:
-        zero_shot: The hand-written prompt.
-        adapted: The prompt that is written.
-        probe: A linear probe on the same image features: what the backbone's features allow.
-        missing: Classes without a photo to judge by.
-        change: What adaptation changed: top-1 of `adapted` beside that of `zero_shot`, photo by photo.
-    """
-
-    zero_shot: Scores
-    adapted: Scores
-    probe: Scores
-    missing: tuple[str, ...]
-    change: Comparison
-
-
-@dataclass(frozen=True)
-class AdaptResult:
-    """What `adapt` gives back.
-
-    Attributes:
-        prompt: The tuned prompt.
-        holdout: The verdict, or None if nothing was held out.
-        options: What ran.
-        provider: Execution provider that ran it.
-        backbone_name: The backbone's model name.
-        train_photos: Photos trained on.
-        single: Classes with only one photo to train on.
-        skipped: Files that were left out.
-        steps: Training steps in the whole schedule.
-        seconds: `encode`, `train` and `total`.
-        peak_rss_mb: Peak resident memory.
-        work: The work directory, which holds the finished training until the prompt is saved.
-    """
-
-    prompt: PromptFile
-    holdout: Holdout | None
-    options: AdaptOptions
-    provider: str
-    backbone_name: str
-    train_photos: int
-    single: tuple[str, ...]
-    skipped: tuple[SkippedPhoto, ...]
-    steps: int
-    seconds: dict[str, float]
-    peak_rss_mb: float
-    work: WorkDir
-
-    def save(self, path: str | Path) -> None:
-        """Write the prompt file; only then the work directory may go.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
-        write_prompt_file(Path(path), self.prompt)
-        self.work.finish()
-
-
 def adapt(
-    images: str | Path,
+    photos: str | Path,
     *,
     labels: str | Path | None = None,
     test_images: str | Path | None = None,
     class_names: str | Path | None = None,
-    bits: int | None = None,
-    options: AdaptOptions | None = None,
-    work_dir: str | Path | None = None,
+    backbone: str | Path = DEFAULT_BACKBONE,
+    method: str = CONTEXT,
+    bits: int = 1,
+    contexts: str = SHARED,
+    context_init: str = CONTEXT_INIT,
+    shots: int | None = None,
+    holdout: float = 0.2,
+    views: int = 0,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    seed: int = 1,
     resume: bool = False,
+    work_dir: str | Path | None = None,
+    provider: str = "auto",
+    threads: int = 0,
+    max_memory: float | None = None,
     reporter: Reporter | None = None,
 ) -> AdaptResult:
-    """Tune a prompt on labelled photos.
+    """Tune a prompt on labelled photos. The command line's options have the same names and defaults.
 
     Args:
-        images: A folder with one sub-folder of photos per class; with `labels`, where its paths start.
+        photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start.
         labels: A CSV file with the columns `path,label`, instead of sub-folders.
-        test_images: Photos to judge by, laid out as `images`; then nothing is held out.
+        test_images: Photos to judge by, laid out as `photos`; then nothing is held out.
         class_names: A CSV file with the columns `label,text`: words for labels that say nothing.
-        bits: Bits a weight; short for the option of that name.
-        options: Everything else.
-        work_dir: Where checkpoints go; by default in the user's cache.
+        backbone: Name or folder of the frozen model.
+        method: `qcoop` (context vectors); `qmaple` (deep prompts of both towers, image prompts projected before they are
+            shipped); or `qmaple-coupled`, which ships the projections instead, as the paper does.
+        bits: Bits a weight: 1 to 8; 32 tunes without a quantizer.
+        contexts: `shared`, or `per-class` for context vectors of each class's own (`qcoop` only).
+        context_init: Words that the context vectors start from.
+        shots: Photos of each class to train on; None takes all that are not held out.
+        holdout: Share of each class's photos to judge by, from 0 to 0.9.
+        views: Augmented views of each training photo beside the plain one.
+        epochs: Passes over the photos; None takes what suits the method.
+        lr: Peak learning rate; None lets it follow from the backbone.
+        batch_size: Photos a step; None takes what suits the method.
+        seed: Of everything that is drawn, at least 0.
         resume: Continue this very task if the work directory holds its checkpoint.
+        work_dir: Folder for checkpoints; None takes one in the user's cache.
+        provider: `auto`, or an execution provider's short name.
+        threads: Threads within an operator; 0 takes one for each core.
+        max_memory: Most resident memory of the process in MB of 10^6 bytes; None sets no limit.
         reporter: Told how far it is.
 
     Returns:
@@ -126,26 +95,49 @@ def adapt(
 
     Raises:
         QPromptError: The input cannot be adapted to; the message says why and what to do.
+        ValueError: An argument is out of its range.
     """
+    options = AdaptOptions(
+        photos=Path(photos),
+        labels=_path(labels),
+        test_images=_path(test_images),
+        class_names=_path(class_names),
+        backbone=backbone,
+        method=method,
+        contexts=contexts,
+        context_init=context_init,
+        shots=shots,
+        holdout=holdout,
+        views=views,
+        training=default_training(method, bits=bits, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed),
+        resume=resume,
+        work_dir=_path(work_dir),
+        provider=provider,
+        threads=threads,
+        max_memory=max_memory,
+    )
+    return _adapt(options, reporter or Reporter())
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
+    """`adapt`, from its checked arguments on."""
     begin = time.monotonic()
-    options, reporter = options or AdaptOptions(), reporter or Reporter()
-    if bits is not None:
-        options = replace(options, training=replace(options.training, bits=bits))
-    photos = find_labelled(Path(images), Path(labels) if labels is not None else None)
-    tests = find_photos(Path(test_images), min_classes=1) if test_images is not None else None
+    photos = find_labelled(options.photos, options.labels)
+    tests = find_photos(options.test_images, min_classes=1) if options.test_images is not None else None
     deep = options.method != CONTEXT
     backbone = Backbone.load(options.backbone, options.provider, options.threads, deep=deep)
-    cache = FeatureCache(
-        _cache_path(Path(images), backbone, options),
-        feature_identity(backbone, options.views, options.training.seed),
-    )
-    names = Path(class_names) if class_names is not None else None
-    data = prepare(photos, tests, names, backbone, options, cache, reporter)
+    identity = feature_identity(backbone, options.views, options.training.seed)
+    cache = FeatureCache(_cache_path(options.photos, identity), identity)
+    data = prepare(photos, tests, options.class_names, backbone, options, cache, reporter)
     backbone.close_image_tower()
     check_limit(options.max_memory, "encoding the photos")
     encoded = time.monotonic()
 
-    prompt, steps, work = _tune(data, backbone, options, work_dir, resume, reporter)
+    prompt, steps, work = _tune(data, backbone, options, reporter)
     trained = time.monotonic()
     holdout = _judge(data, prompt, backbone, reporter) if len(data.test.labels) else None
     counts = np.bincount(data.train.labels, minlength=len(data.train.classes))
@@ -168,29 +160,21 @@ def adapt(
     )
 
 
-def _cache_path(images: Path, backbone: Backbone, options: AdaptOptions) -> Path:
-    """One cache file for a folder, a backbone and the options that change features."""
-    facts = {
-        "folder": str(images.resolve()),
-        "identity": feature_identity(backbone, options.views, options.training.seed),
-    }
+def _cache_path(images: Path, identity: str) -> Path:
+    """One cache file for a folder and all that its features depend on besides."""
+    facts = {"folder": str(images.resolve()), "identity": identity}
     return cache_folder() / "features" / f"{task_id(facts)}.npz"
 
 
 def _tune(
-    data: TaskData,
-    backbone: Backbone,
-    options: AdaptOptions,
-    work_dir: str | Path | None,
-    resume: bool,
-    reporter: Reporter,
+    data: TaskData, backbone: Backbone, options: AdaptOptions, reporter: Reporter
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
     fit_activations(backbone, options.max_memory, tuning=True)
     facts = _facts(data, backbone, options)
     task = task_id(facts, data.train.features, data.train.labels)
-    work = WorkDir.open(Path(work_dir) if work_dir is not None else None, task, facts)
-    state, saved = work.load() if resume else None, time.monotonic()
+    work = WorkDir.open(options.work_dir, task, facts)
+    state, saved = work.load() if options.resume else None, time.monotonic()
     if state is not None:
         reporter.note(f"resuming at step {state.step}")
 
@@ -210,7 +194,7 @@ def _tune(
             data.train,
             options.training,
             context_init=options.context_init,
-            per_class=options.contexts == "per-class",
+            per_class=options.contexts != SHARED,
             state=state,
             after_step=after_step,
         )

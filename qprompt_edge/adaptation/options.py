@@ -1,59 +1,69 @@
-"""What `adapt` can be told."""
+"""What `adapt` was told, checked before anything is read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from qprompt_edge.tuning.config import TrainingConfig
-from qprompt_edge.tuning.methods import DEFAULT_TRAINING, METHODS
-from qprompt_edge.tuning.qcoop import CONTEXT_INIT
-from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.prompt_file import CONTEXT
 
 SHARED = "shared"
 CONTEXTS = (SHARED, "per-class")
+MOST_HELD_OUT = 0.9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdaptOptions:
-    """What `adapt` does with the photos; the command line's options have these names.
+    """What `adapt` does with the photos; it makes this of its arguments, where the defaults stand too.
 
     Attributes:
+        photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start.
+        labels: A CSV file with the columns `path,label`, or None.
+        test_images: Photos to judge by, or None.
+        class_names: A CSV file with words for labels, or None.
         backbone: Name or folder.
-        method: `qcoop`; `qmaple` (deep prompts of both towers, image prompts projected before they are shipped); or
-            `qmaple-coupled`, which ships the projections instead, as the paper does.
-        contexts: `shared`, or `per-class` for context vectors of each class's own.
+        method: One of `tuning.methods.METHODS`.
+        contexts: One of `CONTEXTS`.
         context_init: Words that the context vectors start from.
         shots: Photos of each class to train on; None takes all that are not held out.
         holdout: Share of each class's photos to judge by.
         views: Augmented views of each training photo beside the plain one.
-        training: How the prompt is tuned; None takes the method's own defaults.
+        training: How the prompt is tuned.
+        resume: Continue this very task if the work directory holds its checkpoint.
+        work_dir: Folder for checkpoints; None takes one in the user's cache.
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
         max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
+
+    Raises:
+        ValueError: A value is out of its range, or does not suit the method.
     """
 
-    backbone: str | Path = DEFAULT_BACKBONE
-    method: str = CONTEXT
-    contexts: str = SHARED
-    context_init: str = CONTEXT_INIT
-    shots: int | None = None
-    holdout: float = 0.2
-    views: int = 0
-    training: TrainingConfig = field(default=None)  # type: ignore[assignment]
-    provider: str = "auto"
-    threads: int = 0
-    max_memory: float | None = None
+    photos: Path
+    labels: Path | None
+    test_images: Path | None
+    class_names: Path | None
+    backbone: str | Path
+    method: str
+    contexts: str
+    context_init: str
+    shots: int | None
+    holdout: float
+    views: int
+    training: TrainingConfig
+    resume: bool
+    work_dir: Path | None
+    provider: str
+    threads: int
+    max_memory: float | None
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method is {self.method!r}, expected one of {', '.join(METHODS)}")
+        if self.contexts not in CONTEXTS:
+            raise ValueError(f"contexts is {self.contexts!r}, expected one of {', '.join(CONTEXTS)}")
         if self.method != CONTEXT and self.contexts != SHARED:
             raise ValueError(f"method {self.method!r} has shared contexts only, got {self.contexts!r}")
-        if self.contexts not in CONTEXTS:
-            raise ValueError(f"contexts is {self.contexts!r}, expected one of {CONTEXTS}")
         if self.views < 0 or (self.shots is not None and self.shots < 1):
             raise ValueError(f"views ({self.views}) must be at least 0, shots ({self.shots}) at least 1")
-        if self.training is None:
-            object.__setattr__(self, "training", DEFAULT_TRAINING[self.method])
+        if not 0 <= self.holdout <= MOST_HELD_OUT:
+            raise ValueError(f"holdout is {self.holdout}, expected a share from 0 to {MOST_HELD_OUT}")

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from qprompt_edge.adaptation.adapt import AdaptResult, Holdout, adapt
-from qprompt_edge.adaptation.options import SHARED, AdaptOptions
-from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, show, table
+from qprompt_edge.adaptation.adapt import adapt
+from qprompt_edge.adaptation.options import MOST_HELD_OUT, SHARED
+from qprompt_edge.adaptation.result import AdaptResult, facts, notes, score_lines, verdict
+from qprompt_edge.cli.output import emit, progress_reporter, reported, say, show
 from qprompt_edge.cli.parameters import (
     INPUT,
     MACHINE,
@@ -29,7 +30,6 @@ from qprompt_edge.cli.parameters import (
 )
 from qprompt_edge.cli.replacing import check_replaceable
 from qprompt_edge.data.photos import find_labelled
-from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.errors import OutputError
@@ -40,9 +40,6 @@ Method = Literal["qcoop", "qmaple", "qmaple-coupled"]
 """As `tuning.methods.METHODS`."""
 Contexts = Literal["shared", "per-class"]
 """As `options.CONTEXTS`."""
-
-_SHOWN_SKIPPED = 10
-_FAR_FROM_PROBE = 0.1
 
 
 @reported
@@ -72,7 +69,7 @@ def command(
         int | None, number(TRAINING, "Photos of each class to train on; all by default.", 1)
     ] = None,
     holdout: Annotated[
-        float, number(TRAINING, "Share of each class's photos to judge by.", 0, max=0.9)
+        float, number(TRAINING, "Share of each class's photos to judge by.", 0, max=MOST_HELD_OUT)
     ] = 0.2,
     views: Annotated[int, number(TRAINING, "Augmented views cached for each photo.", 0)] = 0,
     epochs: Annotated[
@@ -117,21 +114,6 @@ def command(
     check_writable(out)
     if not force:
         check_replaceable(out, lambda: find_labelled(folder, labels).classes, read_prompt_file)
-    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    training = default_training(method, bits=int(bits), seed=seed, **given)
-    options = AdaptOptions(
-        backbone=backbone,
-        method=method,
-        contexts=contexts,
-        context_init=context_init,
-        shots=shots,
-        holdout=holdout,
-        views=views,
-        training=training,
-        provider=provider,
-        threads=threads,
-        max_memory=max_memory,
-    )
     try:
         with progress_reporter() as reporter:
             result = adapt(
@@ -139,9 +121,23 @@ def command(
                 labels=labels,
                 test_images=test_images,
                 class_names=class_names,
-                options=options,
-                work_dir=work_dir,
+                backbone=backbone,
+                method=method,
+                bits=int(bits),
+                contexts=contexts,
+                context_init=context_init,
+                shots=shots,
+                holdout=holdout,
+                views=views,
+                epochs=epochs,
+                lr=lr,
+                batch_size=batch_size,
+                seed=seed,
                 resume=resume,
+                work_dir=work_dir,
+                provider=provider,
+                threads=threads,
+                max_memory=max_memory,
                 reporter=reporter,
             )
     except KeyboardInterrupt:
@@ -207,72 +203,9 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
 
 
 def _show(result: AdaptResult, out: Path, *, aside: bool) -> None:
-    """The result as people read it."""
-    for skip in result.skipped[:_SHOWN_SKIPPED]:
-        say(f"skipped {skip.path}: {skip.reason}")
-    if len(result.skipped) > _SHOWN_SKIPPED:
-        say(f"... and {len(result.skipped) - _SHOWN_SKIPPED} more files; --json lists all")
-    if result.single:
-        say(f"trained on a single photo: {', '.join(result.single)}")
-    if result.holdout is not None:
-        _show_holdout(result.holdout, aside=aside)
-    options = result.options
-    show(
-        verdict(result.holdout, may_split=options.method == "qcoop" and options.contexts == SHARED),
-        aside=aside,
-    )
-    training = options.training
-    say(
-        f"wrote {out}: {len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
-        f"{counted(training.bits, 'bit')} a weight, tuned on {result.train_photos} photos in "
-        f"{result.steps} steps and {result.seconds['total']:.1f} s ({result.provider}, "
-        f"{result.peak_rss_mb:.0f} MB at most)"
-    )
-
-
-def _show_holdout(holdout: Holdout, *, aside: bool) -> None:
-    rows = [
-        [name, percent(scores.top1), percent(scores.class_mean)]
-        for name, scores in (
-            ("zero-shot", holdout.zero_shot),
-            ("adapted", holdout.adapted),
-            ("linear probe", holdout.probe),
-        )
-    ]
-    title = f"On {counted(holdout.adapted.n, 'photo')} not trained on"
-    table(title, {"": "left", "top-1": "right", "mean over classes": "right"}, rows, aside=aside)
-    if holdout.missing:
-        say(
-            f"no photo to judge by (fewer than 4, or too alike): {', '.join(holdout.missing)}; "
-            "--test-images DIR judges by photos of your choice"
-        )
-
-
-def verdict(holdout: Holdout | None, *, may_split: bool) -> str:
-    """What the hold-out says, in words; `may_split`: a context for each class is among what may help."""
-    if holdout is None:
-        return (
-            "Nothing was held out, so nothing says how good this is; give --test-images DIR or --holdout 0.2."
-        )
-    change, n = holdout.change, counted(holdout.adapted.n, "photo")
-    low, high = (100 * bound for bound in change.interval)
-    found = (
-        f"{percent(holdout.zero_shot.top1)} before, {percent(holdout.adapted.top1)} after, a difference of "
-        f"{100 * change.difference:+.1f} points (95% interval {low:+.1f} to {high:+.1f}; p {change.p:.2g})"
-    )
-    if change.helped:
-        probe = holdout.probe.top1
-        far = may_split and probe - holdout.adapted.top1 > _FAR_FROM_PROBE
-        closer = " --contexts per-class may come closer." if far else ""
-        return f"Adaptation helped: {found}; a linear probe on the same features reaches {percent(probe)}.{closer}"
-    per_class = "--contexts per-class, " if may_split else ""
-    may_help = (
-        "What may help: more photos of each class, words that describe the classes (--class-names), "
-        f"{per_class}more --bits, or a larger --backbone."
-    )
-    if change.helped is None:
-        return (
-            f"Too close to call with {n}: {found}. More photos to judge by, with --test-images DIR or a larger "
-            f"--holdout, would tell. {may_help}"
-        )
-    return f"Adaptation did not help, it made it worse: {found}. {may_help}"
+    """The result as people read it: what `AdaptResult.summary` says, with messages apart from results."""
+    for line in notes(result):
+        say(line)
+    for line in (*score_lines(result.holdout), verdict(result)):
+        show(line, aside=aside)
+    say(f"wrote {out}: {facts(result)}")

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from qprompt_edge.cli.output import emit, percent, reported, say, table
+from qprompt_edge.cli.output import emit, reported, say, table
 from qprompt_edge.cli.parameters import OUTPUT, GroupedCommand, JsonOption, argument, option
 from qprompt_runtime.bundle import add_bundle, installed_bundles, read_manifest
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.text import percent
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from qprompt_edge.bench import KINDS, LEAST_CLASSES, PHOTOS_PER_CLASS, BenchResult, bench
-from qprompt_edge.cli.output import counted, emit, progress_reporter, reported, show, table
+from qprompt_edge.cli.output import emit, progress_reporter, reported, show, table
 from qprompt_edge.cli.parameters import (
     INPUT,
     BackboneOption,
@@ -17,6 +17,7 @@ from qprompt_edge.cli.parameters import (
     number,
 )
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
+from qprompt_runtime.text import counted
 
 _MOST_CLASSES = 10_000
 

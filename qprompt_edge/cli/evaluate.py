@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, show, table
+from qprompt_edge.cli.output import emit, progress_reporter, reported, say, show, table
 from qprompt_edge.cli.parameters import (
     ImagesOption,
     JsonOption,
@@ -17,6 +17,7 @@ from qprompt_edge.cli.parameters import (
     ThreadsOption,
 )
 from qprompt_edge.evaluation.evaluate import PromptReport, judge_prompt
+from qprompt_runtime.text import counted, percent
 
 _SHOWN_MISTAKES = 20
 

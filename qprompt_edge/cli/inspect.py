@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from qprompt_edge.cli.output import counted, emit, percent, reported, say, section, show
+from qprompt_edge.cli.output import emit, reported, say, section, show
 from qprompt_edge.cli.parameters import INPUT, JsonOption, argument, option
 from qprompt_runtime.bundle import MANIFEST, find_bundle, read_manifest, verify_hashes
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_envelope import FORMAT_VERSION
 from qprompt_runtime.prompt_file import CONTEXT, PromptFile, read_prompt_file, rule_text
+from qprompt_runtime.text import counted, percent
 
 PROMPT_SUFFIX = ".qpt"
 _SHOWN_CLASSES = 40

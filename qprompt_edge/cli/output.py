@@ -109,16 +109,6 @@ def section(title: str, facts: dict[str, str], *, aside: bool = False) -> None:
             typer.echo(start + ("\n" + " " * len(start)).join(lines), err=aside)
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 photo`, `2 photos`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def percent(fraction: float) -> str:
-    """A fraction as people read it."""
-    return "-" if fraction != fraction else f"{100 * fraction:.1f}%"
-
-
 def reported(command: Callable[P, None]) -> Callable[P, None]:
     """Turn a command's errors into one line and an exit code; with `--json`, also into JSON on stdout."""
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from qprompt_edge.cache import cache_folder
-from qprompt_edge.cli.output import counted, emit, fail, percent, progress_reporter, reported, say, table
+from qprompt_edge.cli.output import emit, fail, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
     INPUT,
     OUTPUT,
@@ -29,7 +29,7 @@ from qprompt_edge.data.photos import list_images
 from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_runtime.classifier import Prediction, PromptClassifier
 from qprompt_runtime.errors import ImageError, PhotosError
-from qprompt_runtime.text import printable
+from qprompt_runtime.text import counted, percent, printable
 
 
 @reported

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from qprompt_edge.cli.output import console, counted, emit, progress_reporter, reported, say, show
+from qprompt_edge.cli.output import console, emit, progress_reporter, reported, say, show
 from qprompt_edge.cli.parameters import (
     INPUT,
     MACHINE,
@@ -35,6 +35,7 @@ from qprompt_edge.reproduction.sets import find_sets
 from qprompt_edge.reproduction.tables import points
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.files import check_writable
+from qprompt_runtime.text import counted
 
 EVERY_METHOD = "all"
 Protocol = Literal["base2new", "few-shot", "cross-dataset", "domain"]

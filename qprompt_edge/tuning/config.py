@@ -15,20 +15,20 @@ from qprompt_runtime.arrays import Array
 _LEAST_VARIANCE = 1e-12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How prompt weights are tuned.
+    """How prompt weights are tuned. What suits one method and not another has no default here: see `methods.default_training`.
 
     Attributes:
-        bits: Bits a weight, 1 to 8; 32 tunes without a quantizer.
         epochs: Passes over the photos.
         batch_size: Photos a step; batches of one epoch are within one photo of each other. None takes all photos at
             once, so that an epoch is a step: with cached image features photos cost next to nothing, classes do.
-        lr: Peak learning rate; None lets `resolve_learning_rate` choose it for the weights and the backbone at hand.
         relative_rate: What `resolve_learning_rate` goes by, in units of sigma^2 / s.
+        warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`; CoOp has one.
+        bits: Bits a weight, 1 to 8; 32 tunes without a quantizer.
+        lr: Peak learning rate; None lets `resolve_learning_rate` choose it for the weights and the backbone at hand.
         momentum: Of SGD; at 1 bit more than about 0.6 keeps the prompt from settling (`docs/defaults.md`).
         weight_decay: L2 pull on the latent weights.
-        warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`; CoOp has one.
         warmup_lr: Learning rate of the warm-up.
         seed: Of everything that is drawn.
         clustering: When a codebook is reclustered.
@@ -36,14 +36,14 @@ class TrainingConfig:
             QPrompt's section 3 starts from it. Nothing of it is shipped.
     """
 
+    epochs: int
+    batch_size: int | None
+    relative_rate: float
+    warmup_epochs: int
     bits: int = 1
-    epochs: int = 60
-    batch_size: int | None = None
     lr: float | None = None
-    relative_rate: float = 4000.0
     momentum: float = 0.5
     weight_decay: float = 5e-4
-    warmup_epochs: int = 0
     warmup_lr: float = 1e-5
     seed: int = 1
     clustering: Clustering = field(default_factory=Clustering)
@@ -53,7 +53,11 @@ class TrainingConfig:
         if self.bits not in (*BIT_WIDTHS, UNQUANTIZED_BITS):
             raise ValueError(f"bits is {self.bits}, expected one of {BIT_WIDTHS} or {UNQUANTIZED_BITS}")
         if self.epochs < 1 or (self.batch_size is not None and self.batch_size < 1) or self.seed < 0:
-            raise ValueError("epochs and batch_size must be at least 1, the seed at least 0")
+            raise ValueError(
+                f"epochs ({self.epochs}) and batch_size ({self.batch_size}) must be at least 1, seed ({self.seed}) at least 0"
+            )
+        if self.lr is not None and not 0 <= self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr}, expected a learning rate of at least 0")
         if self.noise < 0:
             raise ValueError(f"noise is {self.noise}, expected a standard deviation of at least 0")
 

@@ -20,12 +20,13 @@ from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, Calibration, P
 METHODS = (CONTEXT, FOLDED, COUPLED)
 """What can be asked for, by the names that a prompt file has."""
 
+_CONTEXT = TrainingConfig(epochs=60, batch_size=None, relative_rate=4000.0, warmup_epochs=0)
 _DEEP = TrainingConfig(
     epochs=10, batch_size=8, relative_rate=650.0, warmup_epochs=1
 )  # few passes and small batches, as in MaPLe
 
 DEFAULT_TRAINING: Mapping[str, TrainingConfig] = {
-    CONTEXT: TrainingConfig(),
+    CONTEXT: _CONTEXT,
     FOLDED: _DEEP,
     COUPLED: _DEEP,
 }
@@ -38,7 +39,12 @@ def default_training(method: str, **given: object) -> TrainingConfig:
     Args:
         method: One of `METHODS`.
         given: Fields of `TrainingConfig`; those that are None keep the default.
+
+    Raises:
+        ValueError: There is no such method, or a value is out of its range.
     """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, expected one of {', '.join(METHODS)}")
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(DEFAULT_TRAINING[method], **changes)
 

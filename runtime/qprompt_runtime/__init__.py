@@ -1,6 +1,8 @@
 """Run a frozen CLIP steered by a packed prompt: numpy, onnxruntime and pillow, no torch."""
 
+from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import Prediction, PromptClassifier
-from qprompt_runtime.errors import QPromptError
+from qprompt_runtime.errors import ImageError, QPromptError
+from qprompt_runtime.prompt_file import PromptFile
 
-__all__ = ["Prediction", "PromptClassifier", "QPromptError"]
+__all__ = ["Backbone", "ImageError", "Prediction", "PromptClassifier", "PromptFile", "QPromptError"]

@@ -1,0 +1,181 @@
+"""What `adapt` gives back: the prompt, the verdict, and both in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qprompt_edge.adaptation.options import SHARED, AdaptOptions
+from qprompt_edge.adaptation.resume import WorkDir
+from qprompt_edge.data.photos import SkippedPhoto
+from qprompt_edge.evaluation.metrics import Scores
+from qprompt_edge.evaluation.paired import Comparison
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.prompt_file import CONTEXT, PromptFile, write_prompt_file
+from qprompt_runtime.text import counted, percent, printable
+
+_SHOWN_SKIPPED = 10
+_FAR_FROM_PROBE = 0.1
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Scores on photos that were not trained on.
+
+    Attributes:
+        zero_shot: The hand-written prompt.
+        adapted: The prompt that is written.
+        probe: A linear probe on the same image features: what the backbone's features allow.
+        missing: Classes without a photo to judge by.
+        change: What adaptation changed: top-1 of `adapted` beside that of `zero_shot`, photo by photo.
+    """
+
+    zero_shot: Scores
+    adapted: Scores
+    probe: Scores
+    missing: tuple[str, ...]
+    change: Comparison
+
+
+@dataclass(frozen=True, repr=False)
+class AdaptResult:
+    """What `adapt` gives back.
+
+    Attributes:
+        prompt: The tuned prompt.
+        holdout: The verdict, or None if nothing was held out.
+        options: What ran.
+        provider: Execution provider that ran it.
+        backbone_name: The backbone's model name.
+        train_photos: Photos trained on.
+        single: Classes with only one photo to train on.
+        skipped: Files that were left out.
+        steps: Training steps in the whole schedule.
+        seconds: `encode`, `train` and `total`.
+        peak_rss_mb: Peak resident memory.
+        work: The work directory, which holds the finished training until the prompt is saved.
+    """
+
+    prompt: PromptFile
+    holdout: Holdout | None
+    options: AdaptOptions
+    provider: str
+    backbone_name: str
+    train_photos: int
+    single: tuple[str, ...]
+    skipped: tuple[SkippedPhoto, ...]
+    steps: int
+    seconds: dict[str, float]
+    peak_rss_mb: float
+    work: WorkDir
+
+    def __repr__(self) -> str:
+        judged = self.holdout
+        change = (
+            "nothing held out"
+            if judged is None
+            else f"{percent(judged.zero_shot.top1)} before, {percent(judged.adapted.top1)} after"
+        )
+        return f"<AdaptResult {self.prompt!r}: {change}>"
+
+    def save(self, path: str | Path) -> None:
+        """Write the prompt file; only then the work directory may go.
+
+        Args:
+            path: Where to; a file that is there is replaced.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        write_prompt_file(Path(path), self.prompt)
+        self.work.finish()
+
+    def classifier(self) -> PromptClassifier:
+        """A classifier with the tuned prompt, on the backbone, provider and threads of the tuning.
+
+        Raises:
+            BundleError: The backbone is not there any more.
+        """
+        options = self.options
+        backbone = Backbone.load(options.backbone, options.provider, options.threads)
+        return PromptClassifier(self.prompt, backbone)
+
+    def summary(self) -> str:
+        """What people should know, as the command prints it: files left out, the scores, the verdict, what it took.
+
+        Returns:
+            Lines of plain text. Options have the command line's names, which are those of `adapt`'s arguments.
+        """
+        lines = (*notes(self), *score_lines(self.holdout), verdict(self), facts(self))
+        return "\n".join(map(printable, lines))
+
+
+def notes(result: AdaptResult) -> list[str]:
+    """Lines about files that were left out, and classes with too few photos."""
+    lines = [f"skipped {skip.path}: {skip.reason}" for skip in result.skipped[:_SHOWN_SKIPPED]]
+    more = len(result.skipped) - _SHOWN_SKIPPED
+    if more > 0:
+        lines.append(f"... and {counted(more, 'more file')}; --json and result.skipped have all")
+    if result.single:
+        lines.append(f"trained on a single photo: {', '.join(result.single)}")
+    if result.holdout is not None and result.holdout.missing:
+        lines.append(
+            f"no photo to judge by (fewer than 4, or too alike): {', '.join(result.holdout.missing)}; "
+            "--test-images DIR judges by photos of your choice"
+        )
+    return lines
+
+
+def score_lines(holdout: Holdout | None) -> list[str]:
+    """The scores as a table: its title, its heading, a line for each; nothing if nothing was held out."""
+    if holdout is None:
+        return []
+    named = (("zero-shot", holdout.zero_shot), ("adapted", holdout.adapted), ("linear probe", holdout.probe))
+    return [
+        f"On {counted(holdout.adapted.n, 'photo')} not trained on",
+        f"{'':12}  top-1  mean over classes",
+        *(f"{name:12} {percent(it.top1):>6} {percent(it.class_mean):>18}" for name, it in named),
+    ]
+
+
+def facts(result: AdaptResult) -> str:
+    """The size of the prompt, and what tuning it took."""
+    return (
+        f"{len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes, "
+        f"{counted(result.options.training.bits, 'bit')} a weight, tuned on {result.train_photos} photos in "
+        f"{result.steps} steps and {result.seconds['total']:.1f} s ({result.provider}, "
+        f"{result.peak_rss_mb:.0f} MB at most)"
+    )
+
+
+def verdict(result: AdaptResult) -> str:
+    """What the hold-out says, in words."""
+    holdout, options = result.holdout, result.options
+    may_split = options.method == CONTEXT and options.contexts == SHARED
+    if holdout is None:
+        return (
+            "Nothing was held out, so nothing says how good this is; give --test-images DIR or --holdout 0.2."
+        )
+    change, n = holdout.change, counted(holdout.adapted.n, "photo")
+    low, high = (100 * bound for bound in change.interval)
+    found = (
+        f"{percent(holdout.zero_shot.top1)} before, {percent(holdout.adapted.top1)} after, a difference of "
+        f"{100 * change.difference:+.1f} points (95% interval {low:+.1f} to {high:+.1f}; p {change.p:.2g})"
+    )
+    if change.helped:
+        probe = holdout.probe.top1
+        far = may_split and probe - holdout.adapted.top1 > _FAR_FROM_PROBE
+        closer = " --contexts per-class may come closer." if far else ""
+        return f"Adaptation helped: {found}; a linear probe on the same features reaches {percent(probe)}.{closer}"
+    per_class = "--contexts per-class, " if may_split else ""
+    may_help = (
+        "What may help: more photos of each class, words that describe the classes (--class-names), "
+        f"{per_class}more --bits, or a larger --backbone."
+    )
+    if change.helped is None:
+        return (
+            f"Too close to call with {n}: {found}. More photos to judge by, with --test-images DIR or a larger "
+            f"--holdout, would tell. {may_help}"
+        )
+    return f"Adaptation did not help, it made it worse: {found}. {may_help}"
