@@ -6,6 +6,7 @@ import resource
 import sys
 
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.errors import MemoryLimitError
 
 _MEGABYTE = 10**6
@@ -35,13 +36,14 @@ def check_limit(limit_mb: float | None, doing: str) -> None:
         )
 
 
-def fit_activations(backbone: Backbone, limit_mb: float | None, *, tuning: bool) -> None:
+def fit_activations(backbone: Backbone, limit_mb: float | None, *, tuning: bool, deep: bool = False) -> None:
     """Load the text tower the frugal way and let its activations use what a limit leaves, in chunks of classes.
 
     Args:
         backbone: The backbone.
         limit_mb: The limit, or None for no limit.
         tuning: Whether gradients will be asked for, or features only.
+        deep: Whether deep prompts will be tuned.
 
     Raises:
         MemoryLimitError: Nothing is left.
@@ -49,7 +51,9 @@ def fit_activations(backbone: Backbone, limit_mb: float | None, *, tuning: bool)
     if limit_mb is None:
         return
     backbone.spare_memory = True
-    if tuning:
+    if tuning and deep:
+        require_deep(backbone).open_for_deep_tuning()
+    elif tuning:
         backbone.open_for_tuning()
     else:
         backbone.open_for_classes()

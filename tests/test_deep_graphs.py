@@ -155,7 +155,7 @@ def test_no_photos_have_no_stems(small_bundle: Any) -> None:
 def test_the_stem_is_open_only_while_it_is_needed(small_bundle: Any) -> None:
     backbone = DeepBackbone(small_bundle("small-deep", "fp32", 4), threads=1)
     pixels = inputs(backbone, 2)[3]
-    backbone.open_for_tuning()
+    backbone.open_for_deep_tuning()
     assert backbone._stem_session is None
     first = backbone.encode_stem(pixels)
     assert backbone._stem_session is not None

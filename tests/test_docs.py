@@ -1,9 +1,12 @@
-"""What the documents point to is there."""
+"""What the documents point to is there, their Python runs, and the page of the Python API says what the code says."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+from conftest import TINY_FOLDER
+from scenes import write_photo, write_photos
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -41,3 +44,31 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_page_is_linked_from_the_readme() -> None:
     linked = {(ROOT / link.partition("#")[0]).resolve() for link in local_links(README)}
     assert {page for page in PAGES if page.parent != ROOT} <= linked
+
+
+def snippets(page: Path) -> list[str]:
+    return re.findall(
+        r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
+def test_python_in_the_pages_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Where the pages' photos and backbones lie; data sets as large as those of `datasets.md` do not lie here."""
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "photos")
+    write_photo(tmp_path / "new.jpg", (40, 80, 220), 1)
+    (tmp_path / "ViT-B-32").symlink_to(TINY_FOLDER)
+    for number, snippet in enumerate(snippets(page)):
+        code = compile(snippet, f"{page.name}, block {number}", "exec")
+        if page.name != "datasets.md":
+            exec(code, {})
+    assert "Error" not in capsys.readouterr().out
+
+
+def test_the_page_of_the_python_api_is_up_to_date() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "api.py"))["page"]()
+    written = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert page == written, "run `python docs/api.py`"

@@ -155,7 +155,7 @@ def test_a_backbone_opened_without_deep_prompts_is_refused(
     deep: DeepBackbone, start_point: qmaple.DeepPrompt
 ) -> None:
     plain = Backbone(TINY_FOLDER, threads=1)
-    with pytest.raises(PromptFileError, match="load it with deep=True"):
+    with pytest.raises(TypeError, match="makes the right one"):
         _ = PromptClassifier(folded_file(deep, start_point, 4), plain).class_features
 
 

@@ -1,21 +1,27 @@
 """The Python calls that users meet: flat, with the command line's names and defaults, and in words."""
 
 import inspect
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from conftest import TINY_FOLDER
+from scenes import write_photos
 
 import qprompt_edge
 import qprompt_runtime
-from qprompt_edge import AdaptResult, PromptClassifier, adapt
+from qprompt_edge import AdaptResult, Backbone, Prediction, PromptClassifier, adapt
 from qprompt_edge.adaptation.options import CONTEXTS
 from qprompt_edge.cli import adapt as command_module
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.methods import METHODS, default_training
+from qprompt_runtime.deep_backbone import DeepBackbone
+from qprompt_runtime.errors import BundleError
 
 
 @pytest.fixture
@@ -110,3 +116,30 @@ def test_a_result_can_be_used_at_once_and_saved(result, photos, tmp_path):
     photo = next(photos.rglob("*.png"))
     loaded = PromptClassifier.load(tmp_path / "p.qpt", threads=1)
     assert result.classifier().predict(photo, top_k=3) == loaded.predict(photo, top_k=3)
+
+
+def test_what_things_say_of_themselves(result, photos):
+    classifier = result.classifier()
+    assert repr(result) == (
+        f"<AdaptResult qcoop, 2 bit, 3 classes: {result.holdout.zero_shot.top1:.1%} before, "
+        f"{result.holdout.adapted.top1:.1%} after, on 3 photos>"
+    )
+    assert repr(result.prompt) == "<PromptFile qcoop, 2 bit, 3 classes for small>"
+    assert repr(classifier) == (
+        "<PromptClassifier qcoop on small, 3 classes: blue sky, green grass, red brick>"
+    )
+    assert re.fullmatch(r"<(Deep)?Backbone small, 224 x 224, CPU, .*small>", repr(classifier.backbone))
+    assert repr(Prediction(("a\n", "b", "c", "d"), (0.5, 0.25, 0.125, 0.125))) == (
+        r"<Prediction a\n 50.0%, b 25.0%, c 12.5%, ...>"
+    )
+
+
+def test_a_backbone_finds_out_by_itself_whether_it_has_deep_prompts(tmp_path):
+    assert isinstance(Backbone.load(TINY_FOLDER), DeepBackbone)
+    folder = shutil.copytree(TINY_FOLDER, tmp_path / "plain")
+    facts = json.loads((folder / "manifest.json").read_text("utf-8"))
+    facts["deep"] = None
+    (folder / "manifest.json").write_text(json.dumps(facts), "utf-8")
+    assert type(Backbone.load(folder)) is Backbone
+    with pytest.raises(BundleError, match="--deep-prompts"):
+        adapt(write_photos(tmp_path / "photos"), backbone=folder, method="qmaple")

@@ -21,7 +21,6 @@ from qprompt_exporters.tokenizer import PAD_TOKEN, tokenizer_json
 from qprompt_exporters.towers import TextTower, read_image_transformer, read_text_tower
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import MANIFEST, file_record
-from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError, OutputError
 from qprompt_runtime.manifest import (
     CLEANING,
@@ -110,7 +109,7 @@ def export_bundle(
         manifest = _write(source, tower, precision, deep_prompts, staging, progress)
         manifest = replace(manifest, licence=licence or source.licence, accuracy=source.accuracy)
         progress("comparing with torch")
-        opened = DeepBackbone(staging) if deep_prompts else Backbone(staging)
+        opened = Backbone.load(staging)
         measured = parity.measure(source, opened, parity_images)
         parity.check(measured, precision)
         manifest = replace(manifest, parity=measured)

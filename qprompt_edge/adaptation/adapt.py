@@ -32,8 +32,9 @@ from qprompt_edge.tuning.trainer import Progress
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.classifier import prompt_features, softmax
+from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.folding import folded
-from qprompt_runtime.prompt_file import CONTEXT, PromptFile
+from qprompt_runtime.prompt_file import CONTEXT, DEEP_METHODS, PromptFile
 
 _CHECKPOINT_SECONDS = 2.0
 
@@ -128,8 +129,9 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
     begin = time.monotonic()
     photos = find_labelled(options.photos, options.labels)
     tests = find_photos(options.test_images, min_classes=1) if options.test_images is not None else None
-    deep = options.method != CONTEXT
-    backbone = Backbone.load(options.backbone, options.provider, options.threads, deep=deep)
+    backbone = Backbone.load(options.backbone, options.provider, options.threads)
+    if options.method in DEEP_METHODS:
+        require_deep(backbone)
     identity = feature_identity(backbone, options.views, options.training.seed)
     cache = FeatureCache(_cache_path(options.photos, identity), identity)
     data = prepare(photos, tests, options.class_names, backbone, options, cache, reporter)
@@ -170,7 +172,7 @@ def _tune(
     data: TaskData, backbone: Backbone, options: AdaptOptions, reporter: Reporter
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
-    fit_activations(backbone, options.max_memory, tuning=True)
+    fit_activations(backbone, options.max_memory, tuning=True, deep=options.method in DEEP_METHODS)
     facts = _facts(data, backbone, options)
     task = task_id(facts, data.train.features, data.train.labels)
     work = WorkDir.open(options.work_dir, task, facts)

@@ -71,13 +71,13 @@ class AdaptResult:
     work: WorkDir
 
     def __repr__(self) -> str:
-        judged = self.holdout
-        change = (
-            "nothing held out"
-            if judged is None
-            else f"{percent(judged.zero_shot.top1)} before, {percent(judged.adapted.top1)} after"
+        if self.holdout is None:
+            return f"<AdaptResult {self.prompt.about}: nothing held out>"
+        before, after = self.holdout.zero_shot, self.holdout.adapted
+        return (
+            f"<AdaptResult {self.prompt.about}: {percent(before.top1)} before, {percent(after.top1)} after, "
+            f"on {counted(after.n, 'photo')}>"
         )
-        return f"<AdaptResult {self.prompt!r}: {change}>"
 
     def save(self, path: str | Path) -> None:
         """Write the prompt file; only then the work directory may go.

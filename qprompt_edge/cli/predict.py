@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +28,9 @@ from qprompt_edge.cli.parameters import (
 )
 from qprompt_edge.data.photos import list_images
 from qprompt_edge.memory import check_limit, fit_activations
-from qprompt_runtime.classifier import Prediction, PromptClassifier
+from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import ImageError, PhotosError
+from qprompt_runtime.prediction import Prediction
 from qprompt_runtime.text import counted, percent, printable
 
 
@@ -65,8 +67,8 @@ def command(
     rows, unread = [], 0
     if as_csv:
         _write_csv([["image", "label", "probability"]])
-    with progress_reporter() as reporter:
-        for done, (path, answer) in enumerate(_answers(classifier, paths, top_k), start=1):
+    with progress_reporter() as reporter, closing(classifier.predict_many(paths, top_k)) as answers:
+        for done, (path, answer) in enumerate(answers, start=1):
             if isinstance(answer, ImageError):
                 unread += 1
                 _refuse(path, answer, as_json)
@@ -114,17 +116,6 @@ def _names(classes: str) -> list[str]:
             f"--classes {classes!r}: expected at least two different names, separated by commas"
         )
     return names
-
-
-def _answers(
-    classifier: PromptClassifier, paths: list[Path], top_k: int
-) -> Iterator[tuple[Path, Prediction | ImageError]]:
-    """Each photo with its prediction, or with the reason why there is none."""
-    for path in paths:
-        try:
-            yield path, classifier.predict(path, top_k)
-        except ImageError as error:
-            yield path, error
 
 
 def _refuse(path: Path, error: ImageError, as_json: bool) -> None:

@@ -12,10 +12,8 @@ import io
 import json
 import time
 import zipfile
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +28,10 @@ from qprompt_runtime.errors import ImageError
 from qprompt_runtime.files import write_atomic
 from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
 from qprompt_runtime.prompt_file import ClassName
+from qprompt_runtime.read_ahead import read_ahead
 
 _SAVE_SECONDS = 20.0
 _KEY_BYTES = 16
-_READERS = 2  # threads that decode beside the image tower; each holds one photo, so more would cost memory
 _NO_PIXELS: Array = np.zeros((0, 3, 0, 0), np.float32)
 
 
@@ -182,7 +180,7 @@ def encode_photos(
     seen: set[bytes] = set()
     saved = time.monotonic()
     read = functools.partial(_read, cache, backbone.manifest.image_transform, views, seed)
-    with closing(_ahead(read, paths)) as photos:
+    with closing(read_ahead(read, paths)) as photos:
         try:
             for index, photo in enumerate(photos):
                 if isinstance(photo, str):
@@ -229,20 +227,3 @@ def _read(cache: FeatureCache, transform: ImageTransform, views: int, seed: int,
     rng = np.random.default_rng([seed, *key])
     pixels = [to_pixels(image, transform), *(augment(image, transform, rng) for _ in range(views))]
     return _Photo(key, None, np.stack(pixels), difference_hash(image))
-
-
-def _ahead(
-    read: Callable[[Path], _Photo | str], paths: Sequence[Path]
-) -> Generator[_Photo | str, None, None]:
-    """Photos in their order, a few of them read by other threads while the caller works on the one before."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        waiting: deque[Future[_Photo | str]] = deque()
-        try:
-            for path in paths:
-                waiting.append(pool.submit(read, path))
-                if len(waiting) > _READERS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

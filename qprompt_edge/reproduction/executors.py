@@ -26,6 +26,7 @@ from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.workbench import Workbench
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
+from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.errors import ProviderError, QPromptError
 
 Outcomes = Generator[Outcome, None, None]
@@ -41,7 +42,7 @@ class BackboneChoice:
 
     Attributes:
         backbone: Name or folder.
-        deep: Whether jobs need its deep graphs.
+        deep: Whether jobs tune deep prompts.
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; with one, outcomes do not depend on the machine's cores.
         max_memory: Most resident memory of a worker in MB of 10^6 bytes; None sets no limit.
@@ -59,8 +60,10 @@ class BackboneChoice:
         Raises:
             QPromptError: It is not as it should be, or does not fit the memory.
         """
-        backbone = Backbone.load(self.backbone, self.provider, self.threads, deep=self.deep)
-        fit_activations(backbone, self.max_memory, tuning=True)
+        backbone = Backbone.load(self.backbone, self.provider, self.threads)
+        if self.deep:
+            require_deep(backbone)
+        fit_activations(backbone, self.max_memory, tuning=True, deep=self.deep)
         return backbone
 
 

@@ -17,6 +17,7 @@ from qprompt_edge.reproduction.sets import EncodedSet, ExperimentSet, encode_set
 from qprompt_edge.reproduction.store import Store
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.prompt_file import DEEP_METHODS
 
 
 @dataclass(frozen=True)
@@ -156,4 +157,4 @@ def _judged(sets: Mapping[str, ExperimentSet]) -> dict[str, str]:
 
 def needs_deep(methods: Sequence[str]) -> bool:
     """Whether a recipe among these learns deep prompts."""
-    return any(RECIPES[name].learner.startswith("qmaple") for name in methods)
+    return any(RECIPES[name].learner in DEEP_METHODS for name in methods)

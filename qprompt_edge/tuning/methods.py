@@ -14,7 +14,7 @@ from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import Progress, TrainingState, run, start
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.deep_backbone import DeepBackbone
+from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, Calibration, PromptFile
 
 METHODS = (CONTEXT, FOLDED, COUPLED)
@@ -71,7 +71,7 @@ def make_tuning(
 
     Raises:
         TextError: The words hold no token, or a prompt is too long for the text tower.
-        TypeError: A deep method got a backbone without deep prompts.
+        BundleError: A deep method got a backbone without deep prompts.
     """
     texts, labels = [name.text for name in photos.classes], photos.labels
     if method == CONTEXT:
@@ -84,10 +84,9 @@ def make_tuning(
             per_class=per_class,
             seed=seed,
         )
-    if not isinstance(backbone, DeepBackbone):
-        raise TypeError(f"method {method!r} needs a DeepBackbone, got a {type(backbone).__name__}")
-    stems = PhotoStems(photos.paths, backbone, photos.features.shape[1] - 1, seed)
-    return qmaple.tuning(method, backbone, texts, stems, labels, context_init=context_init, seed=seed)
+    deep = require_deep(backbone)
+    stems = PhotoStems(photos.paths, deep, photos.features.shape[1] - 1, seed)
+    return qmaple.tuning(method, deep, texts, stems, labels, context_init=context_init, seed=seed)
 
 
 def tune(

@@ -20,58 +20,69 @@ from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
-from qprompt_runtime.class_chunks import class_chunks, cut
+from qprompt_runtime.class_chunks import class_chunks, cross_entropy, cut
 from qprompt_runtime.manifest import Graph, Manifest
 from qprompt_runtime.providers import choose_provider, open_session, return_freed_memory
+from qprompt_runtime.text import printable
 from qprompt_runtime.tokenizer import ClassTokens, Tokenizer, class_tokens
 
 Feed = dict[str, NDArray[np.generic]]
 
 _IMAGES_PER_RUN = 8
-_IMAGES_PER_BLOCK = 1024
-"""Photos whose logits over all classes are held at a time."""
 _ACTIVATION_BYTES = 256 * 10**6
 """Default budget for the activations of one text run."""
 
 
 class Backbone:
-    """A frozen CLIP from a bundle. Sessions open when they are first needed.
+    """A frozen CLIP from a bundle, as `load` finds it. Sessions open when they are first needed.
 
     Args:
         folder: The bundle's folder.
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
+        manifest: The folder's, if it was read before.
 
     Raises:
         BundleError: The bundle is incomplete or damaged.
         ProviderError: The provider is not available.
     """
 
-    def __init__(self, folder: Path, provider: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, folder: Path, provider: str = "auto", threads: int = 0, manifest: Manifest | None = None
+    ) -> None:
         self.folder = folder
-        self.manifest: Manifest = read_manifest(folder)
+        self.manifest = manifest or read_manifest(folder)
         self.provider = choose_provider(provider)
         self.threads = threads
         self.activation_bytes = _ACTIVATION_BYTES
         self.spare_memory = False
 
+    def __repr__(self) -> str:
+        height, width = self.manifest.image_transform.size
+        name, provider = printable(self.manifest.name), self.provider.removesuffix("ExecutionProvider")
+        return f"<{type(self).__name__} {name}, {height} x {width}, {provider}, {printable(self.folder)}>"
+
     @classmethod
-    def load(cls, name: str | Path, provider: str = "auto", threads: int = 0, deep: bool = False) -> Backbone:
+    def load(cls, name: str | Path, provider: str = "auto", threads: int = 0) -> Backbone:
         """Load a backbone by name (`small`, or one that was added) or by its folder.
 
         Args:
             name: Name or folder.
-            provider: As for the class.
-            threads: As for the class.
-            deep: Whether deep prompts will be run or tuned; it is then a `DeepBackbone`.
+            provider: `auto`, or an execution provider's short name.
+            threads: Threads within an operator; 0 takes one for each core.
+
+        Returns:
+            The backbone; a `DeepBackbone` if the bundle has graphs for deep prompts. They cost nothing until they are run.
 
         Raises:
-            BundleError: There is no such backbone, it is damaged, or deep prompts are asked for that it does not have.
+            BundleError: There is no such backbone, or it is damaged.
             ProviderError: The provider is not available.
         """
         from qprompt_runtime.deep_backbone import DeepBackbone
 
-        return (DeepBackbone if deep else cls)(find_bundle(name), provider, threads)
+        folder = find_bundle(name)
+        manifest = read_manifest(folder)
+        return (cls if manifest.deep is None else DeepBackbone)(folder, provider, threads, manifest)
 
     @property
     def fingerprint(self) -> bytes:
@@ -266,34 +277,3 @@ def run_photos(
 def _part(context: Array, chunk: NDArray[np.int64]) -> Array:
     """The context vectors that some classes use."""
     return context if len(context) == 1 else context[chunk]
-
-
-def cross_entropy(
-    class_features: Array, image_features: Array, targets: Array, logit_scale: Array
-) -> tuple[float, Array]:
-    """Loss -sum(targets * log softmax(s * image @ class^T)) and its gradient at the class features.
-
-    Args:
-        class_features: float32 [C,E].
-        image_features: float32 [B,E].
-        targets: float32 [B,C].
-        logit_scale: s, a 0-d float32 array (a Python or numpy 2 float64 scalar would widen the result).
-
-    Returns:
-        The loss, and float32 [C,E].
-    """
-    loss, gradient = 0.0, np.zeros_like(class_features)
-    for start in range(0, len(image_features), _IMAGES_PER_BLOCK):
-        images, wanted = (rows[start : start + _IMAGES_PER_BLOCK] for rows in (image_features, targets))
-        shares = (logit_scale * images) @ class_features.T  # logits now, in place softmax, then the gradient
-        shares -= shares.max(axis=1, keepdims=True)
-        weight = wanted.sum(axis=1, keepdims=True)
-        loss -= float(np.vdot(wanted, shares))
-        np.exp(shares, out=shares)
-        total = shares.sum(axis=1, keepdims=True)
-        loss += float((weight * np.log(total)).sum())
-        shares *= weight / total
-        shares -= wanted
-        gradient += shares.T @ images
-    gradient *= logit_scale
-    return loss, gradient

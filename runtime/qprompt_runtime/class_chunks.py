@@ -2,7 +2,7 @@
 
 A block keeps for its gradient about 14 numbers a token and tower width, and 7 more for each place that a token
 could take: attention gives every class of a run as many places as the longest one needs. So classes of like
-length run together, and one long name does not widen all.
+length run together, and one long name does not widen all. The loss over the classes of all runs is computed here too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.manifest import TextLayout
 from qprompt_runtime.tokenizer import ClassTokens
 
@@ -18,6 +19,8 @@ FLOATS_PER_TOKEN = 14
 FLOATS_PER_PLACE = 7
 """The same per place in attention, whether a token stands there or not."""
 _FLOAT_BYTES = 4
+_IMAGES_PER_BLOCK = 1024
+"""Photos whose logits over all classes are held at a time."""
 
 
 def class_chunks(
@@ -61,3 +64,34 @@ def cut(tokens: ClassTokens, chunk: NDArray[np.int64], layout: TextLayout) -> Cl
     ends = tokens.ends[chunk]
     length = int(ends.max()) + 1 if layout.causal else tokens.tokens.shape[1]
     return ClassTokens(tokens.tokens[chunk, :length], ends)
+
+
+def cross_entropy(
+    class_features: Array, image_features: Array, targets: Array, logit_scale: Array
+) -> tuple[float, Array]:
+    """Loss -sum(targets * log softmax(s * image @ class^T)) and its gradient at the class features.
+
+    Args:
+        class_features: float32 [C,E].
+        image_features: float32 [B,E].
+        targets: float32 [B,C].
+        logit_scale: s, a 0-d float32 array (a Python or numpy 2 float64 scalar would widen the result).
+
+    Returns:
+        The loss, and float32 [C,E].
+    """
+    loss, gradient = 0.0, np.zeros_like(class_features)
+    for start in range(0, len(image_features), _IMAGES_PER_BLOCK):
+        images, wanted = (rows[start : start + _IMAGES_PER_BLOCK] for rows in (image_features, targets))
+        shares = (logit_scale * images) @ class_features.T  # logits now, in place softmax, then the gradient
+        shares -= shares.max(axis=1, keepdims=True)
+        weight = wanted.sum(axis=1, keepdims=True)
+        loss -= float(np.vdot(wanted, shares))
+        np.exp(shares, out=shares)
+        total = shares.sum(axis=1, keepdims=True)
+        loss += float((weight * np.log(total)).sum())
+        shares *= weight / total
+        shares -= wanted
+        gradient += shares.T @ images
+    gradient *= logit_scale
+    return loss, gradient

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnxruntime
@@ -16,34 +17,16 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.decode import Source
-from qprompt_runtime.deep_backbone import DeepBackbone
-from qprompt_runtime.errors import BackboneMismatchError, PromptFileError
+from qprompt_runtime.deep_backbone import require_deep
+from qprompt_runtime.errors import BackboneMismatchError, ImageError, PromptFileError
 from qprompt_runtime.folding import folded
 from qprompt_runtime.images import load_pixels
-from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.prediction import Prediction
+from qprompt_runtime.prompt_file import COUPLED, FOLDED, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.read_ahead import read_ahead
+from qprompt_runtime.text import counted, first_few, printable
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a photo shows, best first.
-
-    Attributes:
-        labels: Labels of the K likeliest classes.
-        probabilities: Their probabilities; over all classes they sum to 1.
-    """
-
-    labels: tuple[str, ...]
-    probabilities: tuple[float, ...]
-
-    @property
-    def label(self) -> str:
-        """The likeliest class."""
-        return self.labels[0]
-
-    @property
-    def probability(self) -> float:
-        """Its probability."""
-        return self.probabilities[0]
+Photo = TypeVar("Photo", bound=Source)
 
 
 class PromptClassifier:
@@ -70,10 +53,18 @@ class PromptClassifier:
         check_backbone(prompt, backbone)
         self.cache = cache
         self.prompt = folded(prompt)
+        check_fit(self.prompt, backbone)
         self.backbone = backbone
         names = prompt.classes if classes is None else tuple(ClassName.from_label(name) for name in classes)
         self.names = names
         self.labels = tuple(name.label for name in names)
+
+    def __repr__(self) -> str:
+        labels = first_few(self.labels)
+        return (
+            f"<PromptClassifier {self.prompt.method} on {printable(self.backbone.manifest.name)}, "
+            f"{counted(len(self.labels), 'class', 'classes')}: {labels}>"
+        )
 
     @cached_property
     def class_features(self) -> Array:
@@ -126,8 +117,7 @@ class PromptClassifier:
             QPromptError: The file, the backbone or the provider is not as it should be.
         """
         prompt = read_prompt_file(Path(path))
-        deep = prompt.method != CONTEXT
-        found = Backbone.load(backbone or prompt.backbone_name, provider, threads, deep=deep)
+        found = Backbone.load(backbone or prompt.backbone_name, provider, threads)
         return cls(prompt, found, classes, cache)
 
     def predict(self, image: Source, top_k: int = 1) -> Prediction:
@@ -143,6 +133,46 @@ class PromptClassifier:
         _ = self.class_features  # before the image tower opens: so only one tower is in memory at a time
         pixels = load_pixels(image, self.backbone.manifest.image_transform)
         return self.predict_features(self.encode_images(pixels[None]), top_k)[0]
+
+    def predict_many(
+        self, photos: Iterable[Photo], top_k: int = 1
+    ) -> Generator[tuple[Photo, Prediction | ImageError], None, None]:
+        """Classify photos one after another, while other threads decode the next two.
+
+        A photo that cannot be read does not end the run: its error comes in the place of its prediction.
+
+            for path, answer in classifier.predict_many(paths):
+                print(path, answer if isinstance(answer, ImageError) else answer.label)
+
+        Args:
+            photos: Each as `predict` takes it; any number, as they are taken one by one.
+            top_k: How many classes to name, at most as many as there are.
+
+        Yields:
+            Each photo as it was given, in order, with its `Prediction`, or with the `ImageError` that says why there is none.
+
+        Raises:
+            TypeError: One photo was given, not several.
+        """
+        if isinstance(photos, str | bytes):
+            raise TypeError(
+                "predict_many takes several photos, for instance a list of paths; predict takes one"
+            )
+        _ = self.class_features  # as in predict
+        transform = self.backbone.manifest.image_transform
+
+        def read(photo: Photo) -> tuple[Photo, Array | ImageError]:
+            try:
+                return photo, load_pixels(photo, transform)
+            except ImageError as error:
+                return photo, error
+
+        with closing(read_ahead(read, photos)) as answers:
+            for photo, pixels in answers:
+                if isinstance(pixels, ImageError):
+                    yield photo, pixels
+                else:
+                    yield photo, self.predict_features(self.encode_images(pixels[None]), top_k)[0]
 
     def encode_images(self, pixels: Array) -> Array:
         """Features of photos as this prompt sees them: float32 [B,3,H,W] to unit rows [B,E]."""
@@ -195,9 +225,9 @@ def prompt_features(prompt: PromptFile, backbone: Backbone, names: Sequence[Clas
     check_fit(prompt, backbone)
     context = prompt.groups[0].values()
     texts = [name.text for name in names]
-    if isinstance(backbone, DeepBackbone) and prompt.method == FOLDED:
+    if prompt.method == FOLDED:
         tokens = backbone.tokenize(texts, prompt.template, context.shape[1])
-        return backbone.encode_prompted_classes(context, tokens)
+        return require_deep(backbone).encode_prompted_classes(context, tokens)
     if context.ndim == 3 and tuple(names) != prompt.classes:
         raise PromptFileError("a prompt with a context for each class works with its own classes only")
     context = context if context.ndim == 3 else context[None]
@@ -212,8 +242,8 @@ def prompted_image_features(prompt: PromptFile, backbone: Backbone, pixels: Arra
         PromptFileError: The prompt is not folded yet, or does not fit the backbone.
     """
     check_fit(prompt, backbone)
-    if isinstance(backbone, DeepBackbone) and prompt.method == FOLDED:
-        return backbone.encode_prompted_images(pixels, prompt.groups[1].values())
+    if prompt.method == FOLDED:
+        return require_deep(backbone).encode_prompted_images(pixels, prompt.groups[1].values())
     return backbone.encode_images(pixels)
 
 
@@ -228,11 +258,8 @@ def check_fit(prompt: PromptFile, backbone: Backbone) -> None:
     expected = {"context": backbone.manifest.text.width}
     found = {"context": prompt.groups[0].shape[-1]}
     if prompt.method == FOLDED:
-        if not isinstance(backbone, DeepBackbone):
-            raise PromptFileError(
-                "a folded prompt needs a backbone with deep prompts: load it with deep=True"
-            )
-        expected |= {"depth": backbone.deep.depth, "image prompt": backbone.deep.image_width}
+        deep = require_deep(backbone).deep
+        expected |= {"depth": deep.depth, "image prompt": deep.image_width}
         found |= {"depth": prompt.groups[0].shape[0], "image prompt": prompt.groups[1].shape[-1]}
     wrong = next((name for name in expected if found[name] != expected[name]), None)
     if wrong:

@@ -22,7 +22,7 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone, Feed, run_photos
 from qprompt_runtime.class_chunks import FLOATS_PER_PLACE, FLOATS_PER_TOKEN, cut
 from qprompt_runtime.errors import BundleError
-from qprompt_runtime.manifest import DeepPrompts, Graph
+from qprompt_runtime.manifest import DeepPrompts, Graph, Manifest
 from qprompt_runtime.providers import open_session, return_freed_memory
 from qprompt_runtime.tokenizer import ClassTokens
 
@@ -34,18 +34,19 @@ class DeepBackbone(Backbone):
         folder: The bundle's folder.
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
+        manifest: The folder's, if it was read before.
 
     Raises:
         BundleError: The bundle is incomplete, damaged, or was exported without deep prompts.
         ProviderError: The provider is not available.
     """
 
-    def __init__(self, folder: Path, provider: str = "auto", threads: int = 0) -> None:
-        super().__init__(folder, provider, threads)
+    def __init__(
+        self, folder: Path, provider: str = "auto", threads: int = 0, manifest: Manifest | None = None
+    ) -> None:
+        super().__init__(folder, provider, threads, manifest)
         if self.manifest.deep is None:
-            raise BundleError(
-                f"{folder} has no graphs for deep prompts; export it with --deep-prompts J, or tune with --method qcoop"
-            )
+            raise _without_deep(folder)
         self.deep: DeepPrompts = self.manifest.deep
         self._stem_session: onnxruntime.InferenceSession | None = None
 
@@ -77,8 +78,8 @@ class DeepBackbone(Backbone):
             self._stem_session = None
             return_freed_memory()
 
-    def open_for_tuning(self) -> None:
-        """Load both towers with their prompts now; see `Backbone.open_for_tuning`.
+    def open_for_deep_tuning(self) -> None:
+        """Load both towers with their prompts now, as `open_for_tuning` does for context vectors.
 
         The stem runs once beside them and is closed again, so that its memory is counted too.
         """
@@ -211,3 +212,23 @@ class DeepBackbone(Backbone):
         step = max(1, int(self.activation_bytes // each))
         for start in range(0, count, step):
             yield slice(start, min(start + step, count))
+
+
+def require_deep(backbone: Backbone) -> DeepBackbone:
+    """The same backbone, if it takes deep prompts.
+
+    Raises:
+        BundleError: Its bundle was exported without deep prompts.
+        TypeError: It was made by `Backbone(...)`, which leaves them out.
+    """
+    if isinstance(backbone, DeepBackbone):
+        return backbone
+    if backbone.manifest.deep is not None:
+        raise TypeError(f"expected a DeepBackbone, got {backbone!r}; Backbone.load makes the right one")
+    raise _without_deep(backbone.folder)
+
+
+def _without_deep(folder: Path) -> BundleError:
+    return BundleError(
+        f"{folder} has no graphs for deep prompts; export it with --deep-prompts J, or tune with --method qcoop"
+    )

@@ -31,6 +31,7 @@ from qprompt_runtime.prompt_envelope import (
     typed,
 )
 from qprompt_runtime.prompt_group import ROLES, PromptGroup, decode_group, encode_group
+from qprompt_runtime.text import counted, printable
 
 __all__ = [
     "Calibration",
@@ -44,6 +45,8 @@ __all__ = [
 
 CONTEXT, FOLDED, COUPLED = "qcoop", "qmaple", "qmaple-coupled"
 METHODS = {1: CONTEXT, 2: FOLDED, 3: COUPLED}
+DEEP_METHODS = FOLDED, COUPLED
+"""Those that need a `DeepBackbone`."""
 _SECOND_ROLES = {FOLDED: ROLES[1], COUPLED: ROLES[2]}
 
 MAX_GROUPS = 8
@@ -87,7 +90,7 @@ class Calibration:
         require(good, "the logit scale", self.logit_scale, f"above 0 and up to {MAX_CALIBRATION:g}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PromptFile:
     """Everything that a prompt file says.
 
@@ -142,6 +145,15 @@ class PromptFile:
             _check_qcoop(self.groups, count)
         if self.method in _SECOND_ROLES:
             _check_deep(self.method, self.groups)
+
+    def __repr__(self) -> str:
+        return f"<PromptFile {self.about} for {printable(self.backbone_name)}>"
+
+    @property
+    def about(self) -> str:
+        """Method, bits and classes in a few words."""
+        bits = "/".join(map(str, sorted({group.bits for group in self.groups})))
+        return f"{self.method}, {bits} bit, {counted(len(self.classes), 'class', 'classes')}"
 
     @property
     def payload_bytes(self) -> int:
