@@ -37,13 +37,13 @@ def test_predict_writes_a_row_for_each_photo(run, photos, prompt):
 def test_a_row_is_written_as_soon_as_its_photo_is_done(run, photos, prompt, monkeypatch, capsys):
     from qprompt_runtime.classifier import PromptClassifier
 
-    plain, seen = PromptClassifier.predict, []
+    plain, seen = PromptClassifier.encode_images, []
 
-    def watched(self, *arguments):
+    def watched(self, pixels):
         seen.append(capsys.readouterr().out.count("\n"))
-        return plain(self, *arguments)
+        return plain(self, pixels)
 
-    monkeypatch.setattr(PromptClassifier, "predict", watched)
+    monkeypatch.setattr(PromptClassifier, "encode_images", watched)
     assert run("predict", photos, "--prompt", prompt).code == 0
     assert seen == [0] + [1] * 17
 
