@@ -31,7 +31,7 @@ from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
-from qprompt_runtime.classifier import softmax
+from qprompt_runtime.class_head import softmax
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_file import CONTEXT

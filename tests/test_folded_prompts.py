@@ -15,9 +15,10 @@ from qprompt_edge.tuning.ptq import make_group
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import PromptClassifier, prompt_features
+from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import PromptFileError
+from qprompt_runtime.prompt_features import prompt_features
 from qprompt_runtime.prompt_file import (
     COUPLED,
     FOLDED,

@@ -7,7 +7,7 @@ and compare zero-shot, the tuned prompt and a linear probe on the photos kept aw
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,18 @@ from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
+from qprompt_edge.tuning.calibration import calibrate, held_out_scores
 from qprompt_edge.tuning.methods import default_training, tune
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import Progress
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
-from qprompt_runtime.classifier import prompt_features, softmax
+from qprompt_runtime.class_head import softmax
+from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.deep_backbone import require_deep
-from qprompt_runtime.folding import folded
-from qprompt_runtime.prompt_file import CONTEXT, DEEP_METHODS, PromptFile
+from qprompt_runtime.none_of_these import noun_features
+from qprompt_runtime.prompt_file import DEEP_METHODS, RESIDUAL, PromptFile
+from qprompt_runtime.text_features import text_features
 
 _CHECKPOINT_SECONDS = 2.0
 
@@ -46,13 +49,14 @@ def adapt(
     test_images: str | Path | None = None,
     class_names: str | Path | None = None,
     backbone: str | Path = DEFAULT_BACKBONE,
-    method: str = CONTEXT,
+    method: str = RESIDUAL,
     bits: int = 1,
     contexts: str = SHARED,
     context_init: str = CONTEXT_INIT,
     shots: int | None = None,
     holdout: float = 0.2,
     views: int = 0,
+    accept: float | None = None,
     epochs: int | None = None,
     lr: float | None = None,
     batch_size: int | None = None,
@@ -72,14 +76,16 @@ def adapt(
         test_images: Photos to judge by, laid out as `photos`; then nothing is held out.
         class_names: A CSV file with the columns `label,text`: words for labels that say nothing.
         backbone: Name or folder of the frozen model.
-        method: `qcoop` (context vectors); `qmaple` (deep prompts of both towers, image prompts projected before they are
+        method: `qtaskres` (what to add to each class's text feature); `qcoop` (context vectors); `qmaple` (deep prompts of both towers, image prompts projected before they are
             shipped); or `qmaple-coupled`, which ships the projections instead, as the paper does.
         bits: Bits a weight: 1 to 8; 32 tunes without a quantizer.
         contexts: `shared`, or `per-class` for context vectors of each class's own (`qcoop` only).
-        context_init: Words that the context vectors start from.
+        context_init: Words that the context vectors start from; with `qtaskres` they stay as they are.
         shots: Photos of each class to train on; None takes all that are not held out.
         holdout: Share of each class's photos to judge by, from 0 to 0.9.
         views: Augmented views of each training photo beside the plain one.
+        accept: Share of known photos, from 0.8 to 0.99, that "none of these" lets pass wherever the prompt is used; None
+            leaves that to whoever uses it (`qtaskres` only).
         epochs: Passes over the photos; None takes what suits the method.
         lr: Peak learning rate; None lets it follow from the backbone.
         batch_size: Photos a step; None takes what suits the method.
@@ -110,6 +116,7 @@ def adapt(
         shots=shots,
         holdout=holdout,
         views=views,
+        accept=accept,
         training=default_training(method, bits=bits, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed),
         resume=resume,
         work_dir=_path(work_dir),
@@ -140,6 +147,9 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
     encoded = time.monotonic()
 
     prompt, steps, work = _tune(data, backbone, options, reporter)
+    if options.method == RESIDUAL:
+        prompt = _calibrated(prompt, data, backbone, options, reporter)
+    backbone.close_text_tower()
     trained = time.monotonic()
     holdout = _judge(data, prompt, backbone, reporter) if len(data.test.labels) else None
     counts = np.bincount(data.train.labels, minlength=len(data.train.classes))
@@ -205,8 +215,28 @@ def _tune(
             work.save(state)
         raise
     work.save(state)
-    backbone.close_text_tower()
     return prompt, state.step, work
+
+
+def _calibrated(
+    prompt: PromptFile, data: TaskData, backbone: Backbone, options: AdaptOptions, reporter: Reporter
+) -> PromptFile:
+    """The prompt with what its scores mean, and how many photos each class was tuned on."""
+    text = text_features(backbone, prompt.classes, prompt.template)
+    held_out = held_out_scores(
+        text,
+        data.train,
+        data.bursts,
+        options.training,
+        lambda done, total: reporter.stage("checking by cross-validation", done, total),
+    )
+    nouns = noun_features(backbone, cache_folder() / "classes")
+    counts = np.bincount(data.train.labels, minlength=len(prompt.classes))
+    return replace(
+        prompt,
+        calibration=calibrate(held_out, nouns, backbone.manifest.logit_scale, options.accept),
+        photos=tuple(counts.tolist()),
+    )
 
 
 def _facts(data: TaskData, backbone: Backbone, options: AdaptOptions) -> dict[str, Any]:
@@ -219,6 +249,7 @@ def _facts(data: TaskData, backbone: Backbone, options: AdaptOptions) -> dict[st
         "classes": [[name.label, name.text] for name in data.train.classes],
         "contexts": options.contexts,
         "context_init": options.context_init,
+        "accept": options.accept,
         "training": asdict(options.training),
     }
 
@@ -227,10 +258,11 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
     """Zero-shot, adapted and probe on the photos kept away."""
     scale = backbone.manifest.logit_scale
     zero_shot = class_features(backbone, data.train.classes)
-    runnable = folded(prompt)
-    adapted = prompt_features(runnable, backbone, prompt.classes)
+    classifier = PromptClassifier(prompt, backbone)
+    head = classifier.head
+    context = text_features(backbone, prompt.classes, prompt.template) if prompt.method == RESIDUAL else None
     seen = prompted_features(
-        runnable,
+        classifier.prompt,
         backbone,
         data.test,
         lambda done, total: reporter.stage("judging the prompt", done, total),
@@ -239,9 +271,12 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
     weight, bias = linear_probe(data.train.plain, data.train.labels, count)
     present = set(data.test.labels.tolist())
     before = score(class_probabilities(data.test.plain, zero_shot, scale), data.test.labels)
-    after = score(class_probabilities(seen, adapted, scale), data.test.labels)
+    after = score(head.probabilities(seen), data.test.labels)
     return Holdout(
         zero_shot=before,
+        context=after
+        if context is None
+        else score(class_probabilities(data.test.plain, context, scale), data.test.labels),
         adapted=after,
         probe=score(softmax(data.test.plain @ weight + bias), data.test.labels),
         missing=tuple(name.label for i, name in enumerate(data.train.classes) if i not in present),

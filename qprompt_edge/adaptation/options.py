@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qprompt_edge.tuning.config import TrainingConfig
-from qprompt_runtime.prompt_file import CONTEXT
+from qprompt_runtime.prompt_file import ACCEPT_SHARES, CONTEXT, RESIDUAL
 
 SHARED = "shared"
 CONTEXTS = (SHARED, "per-class")
@@ -29,6 +29,8 @@ class AdaptOptions:
         shots: Photos of each class to train on; None takes all that are not held out.
         holdout: Share of each class's photos to judge by.
         views: Augmented views of each training photo beside the plain one.
+        accept: Share of known photos that "none of these" lets pass, in force unless a command asks for another; None
+            leaves it off.
         training: How the prompt is tuned.
         resume: Continue this very task if the work directory holds its checkpoint.
         work_dir: Folder for checkpoints; None takes one in the user's cache.
@@ -51,6 +53,7 @@ class AdaptOptions:
     shots: int | None
     holdout: float
     views: int
+    accept: float | None
     training: TrainingConfig
     resume: bool
     work_dir: Path | None
@@ -65,5 +68,12 @@ class AdaptOptions:
             raise ValueError(f"method {self.method!r} has shared contexts only, got {self.contexts!r}")
         if self.views < 0 or (self.shots is not None and self.shots < 1):
             raise ValueError(f"views ({self.views}) must be at least 0, shots ({self.shots}) at least 1")
+        if self.accept is not None:
+            if self.method != RESIDUAL:
+                raise ValueError(f"accept is for method {RESIDUAL!r}, got {self.method!r}")
+            if not ACCEPT_SHARES[0] <= self.accept <= ACCEPT_SHARES[-1]:
+                raise ValueError(
+                    f"accept is {self.accept}, expected a share from {ACCEPT_SHARES[0]} to {ACCEPT_SHARES[-1]}"
+                )
         if not 0 <= self.holdout <= MOST_HELD_OUT:
             raise ValueError(f"holdout is {self.holdout}, expected a share from 0 to {MOST_HELD_OUT}")

@@ -25,6 +25,8 @@ class Holdout:
 
     Attributes:
         zero_shot: The hand-written prompt.
+        context: The context of the prompt that is written, without what was learned for each class: what names get that
+            were not tuned. For a prompt that is all context it is `adapted`.
         adapted: The prompt that is written.
         probe: A linear probe on the same image features: what the backbone's features allow.
         missing: Classes without a photo to judge by.
@@ -32,6 +34,7 @@ class Holdout:
     """
 
     zero_shot: Scores
+    context: Scores
     adapted: Scores
     probe: Scores
     missing: tuple[str, ...]
@@ -131,11 +134,13 @@ def score_lines(holdout: Holdout | None) -> list[str]:
     """The scores as a table: its title, its heading, a line for each; nothing if nothing was held out."""
     if holdout is None:
         return []
-    named = (("zero-shot", holdout.zero_shot), ("adapted", holdout.adapted), ("linear probe", holdout.probe))
+    named = [("zero-shot", holdout.zero_shot), ("adapted", holdout.adapted), ("linear probe", holdout.probe)]
+    if holdout.context.top1 not in (holdout.zero_shot.top1, holdout.adapted.top1):
+        named.insert(1, ("context alone", holdout.context))
     return [
         f"On {counted(holdout.adapted.n, 'photo')} not trained on",
-        f"{'':12}  top-1  mean over classes",
-        *(f"{name:12} {percent(it.top1):>6} {percent(it.class_mean):>18}" for name, it in named),
+        f"{'':13}  top-1  mean over classes",
+        *(f"{name:13} {percent(it.top1):>6} {percent(it.class_mean):>18}" for name, it in named),
     ]
 
 

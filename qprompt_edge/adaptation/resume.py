@@ -96,6 +96,7 @@ class WorkDir:
                 f"counts/{name}": book.counts,
                 f"renewed/{name}": np.array(book.step),
                 f"normalised/{name}": np.array(book.normalised),
+                f"by_row/{name}": np.array(book.by_row),
             }
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
@@ -127,6 +128,7 @@ class WorkDir:
                         arrays[f"counts/{name}"],
                         int(arrays[f"renewed/{name}"]),
                         bool(arrays[f"normalised/{name}"]),
+                        bool(arrays[f"by_row/{name}"]),
                     )
                     for name in books
                 },

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qprompt_edge.adaptation.options import AdaptOptions
 from qprompt_edge.data.csv_files import read_class_names
@@ -26,11 +27,13 @@ class TaskData:
         train: The photos to train on, each in all of its views.
         test: The photos to judge by; none where nothing was held out.
         skipped: Files that were left out.
+        bursts: int64 [N]; training photos that are nearly the same have the same number.
     """
 
     train: Examples
     test: Examples
     skipped: tuple[SkippedPhoto, ...]
+    bursts: NDArray[np.int64]
 
 
 def prepare(
@@ -77,8 +80,10 @@ def prepare(
         labels = np.concatenate([labels, to_trained[tests.labels]])
     readable = np.setdiff1d(np.arange(len(paths)), list(encoded.failures))
     train, held = readable[readable < count], readable[readable >= count]
+    groups = near_duplicate_groups(encoded.hashes[train], labels[train])
+    bursts = np.zeros(len(paths), np.int64)
+    bursts[train] = groups
     if tests is None:
-        groups = near_duplicate_groups(encoded.hashes[train], labels[train])
         train, held = (train[side] for side in split_holdout(labels[train], options.holdout, seed, groups))
     if options.shots is not None:
         train = train[take_shots(labels[train], options.shots, seed)]
@@ -87,7 +92,7 @@ def prepare(
         for label in photos.classes
     )
     whole = Examples(classes, paths, labels, encoded.features)
-    return TaskData(whole.select(train), whole.select(held), skipped)
+    return TaskData(whole.select(train), whole.select(held), skipped, bursts[train])
 
 
 def _check_known(photos: LabelledPhotos, tests: LabelledPhotos | None) -> None:

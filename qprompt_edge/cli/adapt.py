@@ -34,9 +34,9 @@ from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
-from qprompt_runtime.prompt_file import read_prompt_file
+from qprompt_runtime.prompt_file import ACCEPT_SHARES, read_prompt_file
 
-Method = Literal["qcoop", "qmaple", "qmaple-coupled"]
+Method = Literal["qtaskres", "qcoop", "qmaple", "qmaple-coupled"]
 """As `tuning.methods.METHODS`."""
 Contexts = Literal["shared", "per-class"]
 """As `options.CONTEXTS`."""
@@ -57,7 +57,7 @@ def command(
         Path | None, option(INPUT, "CSV file with the columns label,text: words for labels.", metavar="FILE")
     ] = None,
     backbone: BackboneOption = DEFAULT_BACKBONE,
-    method: Annotated[Method, option(TRAINING, "What is tuned.")] = "qcoop",
+    method: Annotated[Method, option(TRAINING, "What is tuned.")] = "qtaskres",
     bits: Annotated[Bits, option(TRAINING, "Bits a weight; 32 tunes without a quantizer.")] = "1",
     contexts: Annotated[
         Contexts, option(TRAINING, "One context for all classes, or one for each.")
@@ -72,6 +72,15 @@ def command(
         float, number(TRAINING, "Share of each class's photos to judge by.", 0, max=MOST_HELD_OUT)
     ] = 0.2,
     views: Annotated[int, number(TRAINING, "Augmented views cached for each photo.", 0)] = 0,
+    accept: Annotated[
+        float | None,
+        number(
+            TRAINING,
+            'Share of known photos that "none of these" lets pass by default.',
+            ACCEPT_SHARES[0],
+            max=ACCEPT_SHARES[-1],
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, number(TRAINING, "Passes over the photos; by default what suits the method.", 1)
     ] = None,
@@ -79,7 +88,7 @@ def command(
         float | None, number(TRAINING, "Peak learning rate; by default it follows from the backbone.", 0)
     ] = None,
     batch_size: Annotated[
-        int | None, number(TRAINING, "Photos a step; by default what suits the method (qcoop: all).", 1)
+        int | None, number(TRAINING, "Photos a step; by default what suits the method.", 1)
     ] = None,
     seed: Annotated[int, number(TRAINING, "Random seed.", 0)] = 1,
     resume: Annotated[bool, option(TRAINING, "Continue this task where it stopped.", "--resume")] = False,
@@ -129,6 +138,7 @@ def command(
                 shots=shots,
                 holdout=holdout,
                 views=views,
+                accept=accept,
                 epochs=epochs,
                 lr=lr,
                 batch_size=batch_size,
@@ -186,6 +196,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
             name: {"top1": scores.top1, "class_mean": scores.class_mean}
             for name, scores in (
                 ("zero_shot", judged.zero_shot),
+                ("context", judged.context),
                 ("adapted", judged.adapted),
                 ("probe", judged.probe),
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 from qprompt_edge.cli.output import emit, progress_reporter, reported, say, show, table
 from qprompt_edge.cli.parameters import (
+    AcceptOption,
     ImagesOption,
     JsonOption,
     LabelsOption,
@@ -28,6 +29,7 @@ def command(
     prompt: PromptOption = Path("prompt.qpt"),
     labels: LabelsOption = None,
     backbone: OwnBackboneOption = None,
+    accept: AcceptOption = None,
     as_json: JsonOption = False,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = 0,
@@ -47,6 +49,7 @@ def command(
             backbone=backbone,
             provider=provider,
             threads=threads,
+            accept=accept,
             max_memory=max_memory,
             reporter=reporter,
         )
@@ -70,6 +73,9 @@ def as_dict(report: PromptReport) -> dict[str, Any]:
             {"path": str(m.path), "label": m.label, "predicted": m.predicted, "probability": m.probability}
             for m in report.mistakes
         ],
+        "none_of_these": None
+        if report.accepted is None
+        else {"accepted": float(report.accepted.mean()), "top1_of_accepted": report.top1_of_accepted},
         "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in report.skipped],
     }
 
@@ -103,3 +109,10 @@ def _show(report: PromptReport, *, aside: bool) -> None:
         f"{percent(report.zero_shot.top1)}; calibration error {percent(scores.ece)}",
         aside=aside,
     )
+    if report.accepted is not None:
+        refused = int((~report.accepted).sum())
+        show(
+            f"none of these: {counted(refused, 'photo')} of {scores.n}; top-1 of the others "
+            f"{percent(report.top1_of_accepted or 0.0)}",
+            aside=aside,
+        )

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from qprompt_runtime.prompt_file import ACCEPT_SHARES
+
 INPUT, TRAINING, OUTPUT, MACHINE = GROUPS = ("Input", "Training", "Output", "Machine")
 """The groups of options in every help, in this order."""
 
@@ -58,6 +60,16 @@ LabelsOption = Annotated[
     option(INPUT, "CSV file with the columns path,label instead of sub-folders.", metavar="FILE"),
 ]
 PromptOption = Annotated[Path, option(INPUT, "Prompt file to use.", metavar="FILE")]
+AcceptOption = Annotated[
+    float | None,
+    typer.Option(
+        help='Share of known photos that "none of these" lets pass; by default what the prompt says.',
+        min=ACCEPT_SHARES[0],
+        max=ACCEPT_SHARES[-1],
+        metavar="NUMBER",
+        rich_help_panel=INPUT,
+    ),
+]
 OwnBackboneOption = Annotated[
     str | None,
     option(

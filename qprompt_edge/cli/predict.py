@@ -16,6 +16,7 @@ from qprompt_edge.cli.output import emit, fail, progress_reporter, reported, say
 from qprompt_edge.cli.parameters import (
     INPUT,
     OUTPUT,
+    AcceptOption,
     JsonOption,
     MaxMemoryOption,
     OwnBackboneOption,
@@ -33,6 +34,8 @@ from qprompt_runtime.errors import ImageError, PhotosError
 from qprompt_runtime.prediction import Prediction
 from qprompt_runtime.text import counted, percent, printable
 
+NONE = "none of these"
+
 
 @reported
 def command(
@@ -43,6 +46,7 @@ def command(
         str | None, option(INPUT, "Class names that replace the prompt's own, as a,b,c.", metavar="LIST")
     ] = None,
     top_k: Annotated[int, number(OUTPUT, "Classes to name for each photo.", 1)] = 1,
+    accept: AcceptOption = None,
     as_csv: Annotated[bool, option(OUTPUT, "Print CSV: image,label,probability.", "--csv")] = False,
     as_json: JsonOption = False,
     provider: ProviderOption = "auto",
@@ -53,6 +57,8 @@ def command(
 
     A terminal shows a table. A file or a pipe gets a line for each photo as soon as it is done: the photo, the label and its probability, with tabs between them; with --top-k more labels and probabilities follow. With --json, each line is a JSON object.
 
+    With --accept 0.95, photos that look like none of the classes are named "none of these", so that 95% of photos that do show one still get their label.
+
     Example: qprompt-edge predict new.jpg more/ --prompt belt.qpt --top-k 3
     """
     if as_json and as_csv:
@@ -60,13 +66,20 @@ def command(
     names = None if classes is None else _names(classes)
     paths = list_images(images)
     classifier = PromptClassifier.load(
-        prompt, backbone, classes=names, provider=provider, threads=threads, cache=cache_folder() / "classes"
+        prompt,
+        backbone,
+        classes=names,
+        provider=provider,
+        threads=threads,
+        cache=cache_folder() / "classes",
+        accept=accept,
     )
     fit_activations(classifier.backbone, max_memory, tuning=False)
     as_table = not (as_json or as_csv) and sys.stdout.isatty()
     rows, unread = [], 0
     if as_csv:
-        _write_csv([["image", "label", "probability"]])
+        extra = [] if classifier.least_score is None else ["none_of_these"]
+        _write_csv([["image", "label", "probability", *extra]])
     with progress_reporter() as reporter, closing(classifier.predict_many(paths, top_k)) as answers:
         for done, (path, answer) in enumerate(answers, start=1):
             if isinstance(answer, ImageError):
@@ -74,7 +87,8 @@ def command(
                 _refuse(path, answer, as_json)
             elif as_table:
                 named = zip(answer.labels, answer.probabilities, strict=True)
-                rows.append([str(path), ", ".join(f"{label} {percent(value)}" for label, value in named)])
+                shown = ", ".join(f"{label} {percent(value)}" for label, value in named)
+                rows.append([str(path), f"{NONE} ({shown})" if answer.none_of_these else shown])
             else:
                 _write(path, answer, as_json, as_csv)
             if not (as_json or as_csv):
@@ -92,12 +106,17 @@ def command(
 
 def _write(path: Path, answer: Prediction, as_json: bool, as_csv: bool) -> None:
     """One photo's answer, as soon as it is there, for whatever reads our output."""
-    pairs = list(zip(answer.labels, answer.probabilities, strict=True))
+    pairs, none = list(zip(answer.labels, answer.probabilities, strict=True)), answer.none_of_these
     if as_json:
         predictions = [{"label": label, "probability": value} for label, value in pairs]
-        emit({"image": str(path), "predictions": predictions})
+        said = {} if none is None else {"none_of_these": none}
+        emit({"image": str(path), "predictions": predictions, **said})
     elif as_csv:
-        _write_csv([str(path), label, f"{value:.6f}"] for label, value in pairs)
+        extra = [] if none is None else [str(none).lower()]
+        _write_csv([str(path), label, f"{value:.6f}", *extra] for label, value in pairs)
+    elif none:
+        sys.stdout.write(f"{printable(path)}\t{NONE}\n")
+        sys.stdout.flush()
     else:  # a tab within a name would be shown as \t
         cells = (cell for label, value in pairs for cell in (printable(label), f"{value:.6f}"))
         sys.stdout.write("\t".join((printable(path), *cells)) + "\n")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qprompt_edge.data.features import Examples, encode_photos
 from qprompt_edge.data.photos import SkippedPhoto, drop_unreadable, find_labelled
@@ -40,6 +41,7 @@ class PromptReport:
         zero_shot: Of the hand-written prompt.
         mistakes: Photos that were wrong, the most confident first.
         skipped: Files that were left out.
+        accepted: Which photos do not look like "none of these": bool [n] in the order of the scores; None if that is off.
     """
 
     labels: tuple[str, ...]
@@ -47,6 +49,14 @@ class PromptReport:
     zero_shot: Scores
     mistakes: tuple[Mistake, ...]
     skipped: tuple[SkippedPhoto, ...]
+    accepted: NDArray[np.bool_] | None = None
+
+    @property
+    def top1_of_accepted(self) -> float | None:
+        """Accuracy on the photos that were accepted; None if that is off, or no photo was."""
+        if self.accepted is None or not self.accepted.any():
+            return None
+        return float(self.scores.right[self.accepted].mean())
 
 
 def judge_prompt(
@@ -57,6 +67,7 @@ def judge_prompt(
     backbone: str | None = None,
     provider: str = "auto",
     threads: int = 0,
+    accept: float | None = None,
     max_memory: float | None = None,
     reporter: Reporter | None = None,
 ) -> PromptReport:
@@ -69,6 +80,7 @@ def judge_prompt(
         backbone: A name or folder; by default the one that the prompt names.
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
+        accept: Share of known photos that "none of these" lets pass; None takes what the prompt says.
         max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
         reporter: Told how far it is.
 
@@ -78,7 +90,7 @@ def judge_prompt(
     """
     reporter = reporter or Reporter()
     photos = find_labelled(images, labels, min_classes=1)
-    classifier = PromptClassifier.load(prompt, backbone, provider=provider, threads=threads)
+    classifier = PromptClassifier.load(prompt, backbone, provider=provider, threads=threads, accept=accept)
     _check_classes(photos.classes, classifier.labels)
     frozen = classifier.backbone
     fit_activations(frozen, max_memory, tuning=False)
@@ -101,12 +113,14 @@ def judge_prompt(
         lambda done, total: reporter.stage("encoding photos with the prompt", done, total),
     )
     probabilities = classifier.probabilities(seen)
+    refused = classifier.none_of_these(seen)
     return PromptReport(
         labels=classifier.labels,
         scores=score(probabilities, truth),
         zero_shot=score(class_probabilities(examples.plain, by_hand, frozen.manifest.logit_scale), truth),
         mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
+        accepted=None if refused is None else ~refused,
     )
 
 

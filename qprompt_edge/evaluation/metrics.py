@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.classifier import softmax
+from qprompt_runtime.class_head import softmax
 
 Labels = NDArray[np.int64]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from qprompt_edge.data.features import Examples, encode_photos
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import prompted_image_features
 from qprompt_runtime.errors import ImageError
+from qprompt_runtime.prompt_features import prompted_image_features
 from qprompt_runtime.prompt_file import FOLDED, PromptFile
 from qprompt_runtime.text import printable
 

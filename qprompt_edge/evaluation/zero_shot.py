@@ -9,6 +9,7 @@ import numpy as np
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import ClassName
+from qprompt_runtime.text_features import text_features
 
 PHOTO_TEMPLATE = "a photo of a {}."
 ENSEMBLE = (
@@ -35,9 +36,7 @@ def class_features(backbone: Backbone, classes: Sequence[ClassName], template: s
         TextError: A prompt is too long for the text tower.
     """
     before, after = template.split("{}")
-    context = backbone.embed_text(before.strip())[None]
-    texts = [name.text for name in classes]
-    return backbone.encode_classes(context, backbone.tokenize(texts, ("", after), context.shape[1]))
+    return text_features(backbone, classes, (before, after))
 
 
 def ensemble_features(

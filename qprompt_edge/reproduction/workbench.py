@@ -22,8 +22,8 @@ from qprompt_edge.tuning.methods import METHODS, tune
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import prompt_features
 from qprompt_runtime.folding import folded
+from qprompt_runtime.prompt_features import class_offsets, prompt_features
 from qprompt_runtime.prompt_file import ClassName, PromptFile
 
 
@@ -144,6 +144,7 @@ class PromptJudge:
         names = self.prompt.classes if own else photos.classes
         seen = prompted_features(self.prompt, self.backbone, photos)
         scores: Array = seen @ prompt_features(self.prompt, self.backbone, names).T
+        scores += class_offsets(self.prompt, names)
         return scores
 
 

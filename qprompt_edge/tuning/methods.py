@@ -8,16 +8,17 @@ from typing import Any
 
 from qprompt_edge.data.features import Examples
 from qprompt_edge.data.photo_stems import PhotoStems
-from qprompt_edge.tuning import qcoop, qmaple
+from qprompt_edge.tuning import qcoop, qmaple, qtaskres
 from qprompt_edge.tuning.config import TrainingConfig, resolve_learning_rate
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import Progress, TrainingState, run, start
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import require_deep
-from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, Calibration, PromptFile
+from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, RESIDUAL, Calibration, PromptFile
+from qprompt_runtime.text_features import text_features
 
-METHODS = (CONTEXT, FOLDED, COUPLED)
+METHODS = (RESIDUAL, CONTEXT, FOLDED, COUPLED)
 """What can be asked for, by the names that a prompt file has."""
 
 _CONTEXT = TrainingConfig(epochs=60, batch_size=None, relative_rate=4000.0, warmup_epochs=0)
@@ -25,7 +26,12 @@ _DEEP = TrainingConfig(
     epochs=10, batch_size=8, relative_rate=650.0, warmup_epochs=1
 )  # few passes and small batches, as in MaPLe
 
+_RESIDUAL = TrainingConfig(
+    epochs=100, batch_size=None, relative_rate=0.0, warmup_epochs=0, lr=0.003, momentum=0.9, weight_decay=0.05
+)  # features have length 1 on any backbone, so a rate is right for all
+
 DEFAULT_TRAINING: Mapping[str, TrainingConfig] = {
+    RESIDUAL: _RESIDUAL,
     CONTEXT: _CONTEXT,
     FOLDED: _DEEP,
     COUPLED: _DEEP,
@@ -65,7 +71,7 @@ def make_tuning(
         backbone: The frozen model.
         photos: What is tuned on. The deep methods take from its features only how many views there are, as their own
             change with the prompt; the others do not read its photos.
-        context_init: Words whose token embeddings become the context vectors.
+        context_init: Words whose token embeddings become the context vectors; for `qtaskres` they stay words.
         per_class: Give each class context vectors of its own; `qcoop` only.
         seed: Of everything that is drawn.
 
@@ -73,6 +79,9 @@ def make_tuning(
         TextError: The words hold no token, or a prompt is too long for the text tower.
         BundleError: A deep method got a backbone without deep prompts.
     """
+    if method == RESIDUAL:
+        template = (f"{context_init.strip()} ", ".")
+        return qtaskres.tuning(text_features(backbone, photos.classes, template), photos, template, seed=seed)
     texts, labels = [name.text for name in photos.classes], photos.labels
     if method == CONTEXT:
         return qcoop.tuning(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from qprompt_edge.tuning.trainer import Objective, Reparameterization, TrainingState, codes_of
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.prompt_group import PromptGroup
@@ -38,8 +40,10 @@ class Tuning:
         for role, array in self.reparameterization.forward(state.latent).items():
             weights = self.stored(array)
             if role in codes:
-                indices = codes[role].indices.reshape(weights.shape)
-                found.append(PromptGroup.quantized(role, codes[role].codebook, indices, bits))
+                code, indices = codes[role], codes[role].indices.reshape(weights.shape)
+                found.append(PromptGroup.quantized(role, code.codebook, indices, bits, code.scales))
+            elif role in self.reparameterization.plain:
+                found.append(PromptGroup.plain(role, weights.astype(np.float16)))
             else:
                 found.append(PromptGroup.plain(role, weights))
         return tuple(found)

@@ -58,12 +58,14 @@ class Codebook:
         counts: int64 [2^b]; how many weights each cell held when it was made.
         step: The training step at which it was made.
         normalised: False if the centroids are those of the weights as they are.
+        by_row: True if each row (first dimension) is normalised by a scale of its own.
     """
 
     centroids: Array
     counts: NDArray[np.int64]
     step: int
     normalised: bool = True
+    by_row: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,26 +73,43 @@ class Quantized:
     """One quantization of a group.
 
     Attributes:
-        values: float32, of the group's shape; every one is an entry of `codebook`.
+        values: float32, of the group's shape; every one is an entry of `codebook`, times its row's scale if there is one.
         indices: uint8 [N]; which entry each weight takes.
         codebook: float16 [2^b]; the centroids with mu and sigma folded in, as the file stores them.
+        scales: float16 [rows], or None where sigma is folded into the codebook.
     """
 
     values: Array
     indices: NDArray[np.uint8]
     codebook: NDArray[np.float16]
+    scales: NDArray[np.float16] | None = None
 
 
-def normalise(weights: Array, *, apply: bool = True) -> tuple[Array, np.float32, np.float32]:
+def row_scales(weights: Array) -> Array:
+    """Root mean square of each row, its sigma about zero: float32 [rows, 1, ...], as float16 holds it."""
+    axes = tuple(range(1, weights.ndim))
+    squares = np.square(weights, dtype=np.float64).mean(axis=axes, keepdims=True)
+    return np.sqrt(squares).astype(np.float16).astype(np.float32)
+
+
+def normalise(
+    weights: Array, *, apply: bool = True, by_row: bool = False
+) -> tuple[Array, np.float32, np.float32 | Array]:
     """(W - mu) / sigma, flattened, with mu and sigma.
 
     Args:
         weights: float32 of any shape, N numbers.
         apply: Without it the weights stay as they are, with mu 0 and sigma 1.
+        by_row: A sigma for each row, and mu 0: a row that another one does not change when it is quantized. Rows that
+            are zero stay zero.
 
     Returns:
-        float32 [N], mean and standard deviation of `weights`.
+        float32 [N], mean and standard deviation of `weights`; by row, 0 and `row_scales`.
     """
+    if by_row:
+        scales = row_scales(weights)
+        ratios = np.divide(weights, scales, out=np.zeros_like(weights), where=scales > 0)
+        return ratios.ravel().astype(np.float32), np.float32(0), scales
     if not apply:
         return weights.ravel().astype(np.float32), np.float32(0), np.float32(1)
     mean = np.float32(weights.mean(dtype=np.float64))
@@ -161,11 +180,13 @@ def nearest(values: Array, centroids: Array) -> NDArray[np.uint8]:
     return np.searchsorted(middles, values, side="right").astype(np.uint8)
 
 
-def cluster(weights: Array, bits: int, step: int, *, normalised: bool = True) -> Codebook:
-    """A fresh codebook for the present weights, `normalised` or as they are."""
-    values, _, _ = normalise(weights, apply=normalised)
+def cluster(
+    weights: Array, bits: int, step: int, *, normalised: bool = True, by_row: bool = False
+) -> Codebook:
+    """A fresh codebook for the present weights: `normalised` (as a whole or `by_row`), or as they are."""
+    values, _, _ = normalise(weights, apply=normalised, by_row=by_row)
     centroids = kmeans(values, 2**bits)
-    return Codebook(centroids, _counts(values, centroids), step, normalised)
+    return Codebook(centroids, _counts(values, centroids), step, normalised, by_row)
 
 
 def _counts(normalised: Array, centroids: Array) -> NDArray[np.int64]:
@@ -182,7 +203,7 @@ def divergence(weights: Array, codebook: Codebook) -> float:
     Returns:
         At least 0. Counts are smoothed by half a weight a cell.
     """
-    normalised, _, _ = normalise(weights, apply=codebook.normalised)
+    normalised, _, _ = normalise(weights, apply=codebook.normalised, by_row=codebook.by_row)
     now = _counts(normalised, codebook.centroids) + _SMOOTHING
     cached = codebook.counts + _SMOOTHING
     now, cached = now / now.sum(), cached / cached.sum()
@@ -192,6 +213,8 @@ def divergence(weights: Array, codebook: Codebook) -> float:
 def recluster(weights: Array, codebook: Codebook, step: int, when: Clustering) -> Codebook:
     """Constrained adaptive clustering: the cached codebook, or a fresh one if both conditions hold.
 
+    A codebook of one value, which weights that all start at zero have, has no cells to compare: it is replaced at once.
+
     Args:
         weights: The present weights.
         codebook: The cached codebook.
@@ -199,9 +222,12 @@ def recluster(weights: Array, codebook: Codebook, step: int, when: Clustering) -
         when: The conditions.
     """
     bits = len(codebook.centroids).bit_length() - 1
-    if step - codebook.step < when.interval or divergence(weights, codebook) <= when.divergence:
+    has_cells = codebook.centroids[0] < codebook.centroids[-1]
+    if has_cells and (
+        step - codebook.step < when.interval or divergence(weights, codebook) <= when.divergence
+    ):
         return codebook
-    return cluster(weights, bits, step, normalised=codebook.normalised)
+    return cluster(weights, bits, step, normalised=codebook.normalised, by_row=codebook.by_row)
 
 
 def quantize(weights: Array, codebook: Codebook) -> Quantized:
@@ -214,7 +240,11 @@ def quantize(weights: Array, codebook: Codebook) -> Quantized:
     Returns:
         Values, indices and folded codebook; the values are exactly what a reader of the file gets.
     """
-    normalised, mean, sigma = normalise(weights, apply=codebook.normalised)
-    folded = (sigma * codebook.centroids + mean).astype(np.float16)
+    normalised, mean, sigma = normalise(weights, apply=codebook.normalised, by_row=codebook.by_row)
     indices = nearest(normalised, codebook.centroids)
+    if isinstance(sigma, np.ndarray):
+        stored = codebook.centroids.astype(np.float16)
+        values: Array = stored.astype(np.float32)[indices].reshape(weights.shape) * sigma
+        return Quantized(values, indices, stored, sigma.ravel().astype(np.float16))
+    folded = (sigma * codebook.centroids + mean).astype(np.float16)
     return Quantized(folded.astype(np.float32)[indices].reshape(weights.shape), indices, folded)

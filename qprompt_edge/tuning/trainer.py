@@ -41,12 +41,16 @@ class Reparameterization:
     Attributes:
         forward: From learned weights to shipped ones, by group name.
         backward: From learned weights, and the gradient at the shipped ones, to the gradient at the learned ones.
+        by_row: Groups that are quantized with a scale for each row.
+        plain: Groups that are not quantized.
     """
 
     forward: Callable[[Mapping[str, Array]], dict[str, Array]] = dict
     backward: Callable[[Mapping[str, Array], Mapping[str, Array]], dict[str, Array]] = (
         lambda _weights, gradients: dict(gradients)
     )
+    by_row: frozenset[str] = frozenset()
+    plain: frozenset[str] = frozenset()
 
 
 AS_LEARNED = Reparameterization()
@@ -61,7 +65,7 @@ class TrainingState:
         step: Steps done.
         latent: float32 weights that are learned, before quantization.
         velocity: float32, SGD's running sum of gradients.
-        codebooks: Codebook of each shipped group; empty at 32 bits.
+        codebooks: Codebook of each quantized group; empty at 32 bits.
     """
 
     step: int
@@ -102,8 +106,15 @@ def start(
     quantized = config.bits < UNQUANTIZED_BITS
     shipped = reparameterization.forward(latent) if quantized else {}
     books = {
-        name: cluster(array, config.bits, 0, normalised=config.clustering.normalised)
+        name: cluster(
+            array,
+            config.bits,
+            0,
+            normalised=config.clustering.normalised,
+            by_row=name in reparameterization.by_row,
+        )
         for name, array in shipped.items()
+        if name not in reparameterization.plain
     }
     return TrainingState(0, latent, {name: np.zeros_like(array) for name, array in latent.items()}, books)
 

@@ -12,17 +12,26 @@ from typing import TypeVar
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
+from qprompt_runtime.class_head import ClassHead
 from qprompt_runtime.decode import Source
-from qprompt_runtime.deep_backbone import require_deep
-from qprompt_runtime.errors import BackboneMismatchError, ImageError, PromptFileError
+from qprompt_runtime.errors import BackboneMismatchError, ImageError
 from qprompt_runtime.folding import folded
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.prediction import Prediction
-from qprompt_runtime.prompt_file import COUPLED, FOLDED, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.none_of_these import known_scores, least_score, noun_features
+from qprompt_runtime.prompt_features import (
+    check_fit,
+    class_offsets,
+    class_rows,
+    prompt_features,
+    prompted_image_features,
+)
+from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file
 from qprompt_runtime.read_ahead import read_ahead
 from qprompt_runtime.text import counted, first_few, printable
 
@@ -35,12 +44,18 @@ class PromptClassifier:
     Args:
         prompt: The tuned prompt; a coupled one is folded here, once.
         backbone: The backbone it was tuned for.
-        classes: Names that replace the prompt's own (open vocabulary); not for class-specific contexts.
+        classes: Names that replace the prompt's own (open vocabulary): those that were tuned keep what was learned
+            for them, the others go by their words. Not for class-specific contexts.
         cache: Folder that keeps the features of classes from run to run; None keeps nothing.
+        accept: Share of known photos, from 0.8 to 0.99, that "none of these" lets pass; None takes what the prompt says,
+            which may be nothing: then every photo shows one of the classes. It was calibrated for the prompt's own
+            classes: with other names there is no "none of these".
 
     Raises:
         BackboneMismatchError: The prompt was tuned for another backbone.
-        PromptFileError: The prompt's shape does not fit the backbone or these classes.
+        PromptFileError: The prompt's shape does not fit the backbone or these classes, or `accept` was given and the
+            prompt does not know which scores its classes reach.
+        ValueError: `accept` is out of range.
     """
 
     def __init__(
@@ -49,6 +64,7 @@ class PromptClassifier:
         backbone: Backbone,
         classes: Sequence[str] | None = None,
         cache: Path | None = None,
+        accept: float | None = None,
     ) -> None:
         check_backbone(prompt, backbone)
         self.cache = cache
@@ -58,6 +74,7 @@ class PromptClassifier:
         names = prompt.classes if classes is None else tuple(ClassName.from_label(name) for name in classes)
         self.names = names
         self.labels = tuple(name.label for name in names)
+        self.least_score = self._least_score(accept)
 
     def __repr__(self) -> str:
         labels = first_few(self.labels)
@@ -65,6 +82,22 @@ class PromptClassifier:
             f"<PromptClassifier {self.prompt.method} on {printable(self.backbone.manifest.name)}, "
             f"{counted(len(self.labels), 'class', 'classes')}: {labels}>"
         )
+
+    def _least_score(self, accept: float | None) -> float | None:
+        """The score below which a photo shows none of the classes, or None."""
+        tuned = len(class_rows(self.prompt, self.names)) == len(self.names)
+        if accept is not None and not tuned:
+            raise PromptFileError(
+                "'none of these' was calibrated for the classes that were tuned; leave out either --accept or the names "
+                "that were not tuned"
+            )
+        share = accept if accept is not None or not tuned else self.prompt.calibration.accept
+        return None if share is None else least_score(self.prompt.calibration, share)
+
+    @cached_property
+    def _nouns(self) -> Array:
+        """float32 [G,E]: what competes with the classes where "none of these" is an answer."""
+        return noun_features(self.backbone, self.cache)
 
     @cached_property
     def class_features(self) -> Array:
@@ -76,6 +109,8 @@ class PromptClassifier:
 
     def _compute_features(self) -> Array:
         features = prompt_features(self.prompt, self.backbone, self.names)
+        if self.least_score is not None:
+            _ = self._nouns  # while the text tower is open
         self.backbone.close_text_tower()
         return features
 
@@ -102,6 +137,7 @@ class PromptClassifier:
         provider: str = "auto",
         threads: int = 0,
         cache: Path | None = None,
+        accept: float | None = None,
     ) -> PromptClassifier:
         """Load a prompt file and the backbone that it names.
 
@@ -112,13 +148,14 @@ class PromptClassifier:
             provider: `auto`, or an execution provider's short name.
             threads: Threads within an operator; 0 takes one for each core.
             cache: Folder that keeps the features of classes from run to run; None keeps nothing.
+            accept: Share of known photos that "none of these" lets pass; None takes what the file says.
 
         Raises:
             QPromptError: The file, the backbone or the provider is not as it should be.
         """
         prompt = read_prompt_file(Path(path))
         found = Backbone.load(backbone or prompt.backbone_name, provider, threads)
-        return cls(prompt, found, classes, cache)
+        return cls(prompt, found, classes, cache, accept)
 
     def predict(self, image: Source, top_k: int = 1) -> Prediction:
         """Classify one photo.
@@ -178,27 +215,38 @@ class PromptClassifier:
         """Features of photos as this prompt sees them: float32 [B,3,H,W] to unit rows [B,E]."""
         return prompted_image_features(self.prompt, self.backbone, pixels)
 
+    @property
+    def head(self) -> ClassHead:
+        """What turns image features into probabilities."""
+        offsets = class_offsets(self.prompt, self.names)
+        return ClassHead(self.class_features, offsets, self.prompt.calibration.logit_scale)
+
     def probabilities(self, image_features: Array) -> Array:
-        """softmax(s * cos) of image features [B,E] against all C classes: float32 [B,C]."""
-        scale = np.float32(self.prompt.calibration.logit_scale)
-        return softmax(scale * (image_features @ self.class_features.T))
+        """Probabilities float32 [B,C] of all C classes, from unit image features [B,E]."""
+        return self.head.probabilities(image_features)
 
     def predict_features(self, image_features: Array, top_k: int = 1) -> list[Prediction]:
         """Classify unit image features [B,E] that were computed before."""
+        refused = self.none_of_these(image_features)
         predictions = []
-        for row in self.probabilities(image_features):
+        for index, row in enumerate(self.probabilities(image_features)):
             best = np.argsort(-row, kind="stable")[: max(1, top_k)]
             predictions.append(
-                Prediction(tuple(self.labels[i] for i in best), tuple(float(row[i]) for i in best))
+                Prediction(
+                    tuple(self.labels[i] for i in best),
+                    tuple(float(row[i]) for i in best),
+                    None if refused is None else bool(refused[index]),
+                )
             )
         return predictions
 
-
-def softmax(logits: Array) -> Array:
-    """Row-wise softmax of float32 [N,C]."""
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: Array = exponents / exponents.sum(axis=1, keepdims=True)
-    return shares
+    def none_of_these(self, image_features: Array) -> NDArray[np.bool_] | None:
+        """Which photos look like none of the classes: bool [B] from unit image features [B,E]; None if that is off."""
+        if self.least_score is None:
+            return None
+        scores = known_scores(self.head.scores(image_features), image_features, self._nouns)
+        refused: NDArray[np.bool_] = scores < self.least_score
+        return refused
 
 
 def check_backbone(prompt: PromptFile, backbone: Backbone) -> None:
@@ -213,54 +261,3 @@ def check_backbone(prompt: PromptFile, backbone: Backbone) -> None:
             f"is {backbone.manifest.name!r} ({backbone.manifest.fingerprint[:8]}); give the right --backbone, or "
             "adapt again"
         )
-
-
-def prompt_features(prompt: PromptFile, backbone: Backbone, names: Sequence[ClassName]) -> Array:
-    """Class features [C,E] of a prompt for some class names.
-
-    Raises:
-        PromptFileError: The prompt is not folded yet, or does not fit the backbone or the names.
-        TextError: A name does not fit the text tower.
-    """
-    check_fit(prompt, backbone)
-    context = prompt.groups[0].values()
-    texts = [name.text for name in names]
-    if prompt.method == FOLDED:
-        tokens = backbone.tokenize(texts, prompt.template, context.shape[1])
-        return require_deep(backbone).encode_prompted_classes(context, tokens)
-    if context.ndim == 3 and tuple(names) != prompt.classes:
-        raise PromptFileError("a prompt with a context for each class works with its own classes only")
-    context = context if context.ndim == 3 else context[None]
-    tokens = backbone.tokenize(texts, prompt.template, context.shape[1])
-    return backbone.encode_classes(context, tokens)
-
-
-def prompted_image_features(prompt: PromptFile, backbone: Backbone, pixels: Array) -> Array:
-    """Image features [B,E] of photos [B,3,H,W]; a folded prompt has a part in them, a context has none.
-
-    Raises:
-        PromptFileError: The prompt is not folded yet, or does not fit the backbone.
-    """
-    check_fit(prompt, backbone)
-    if prompt.method == FOLDED:
-        return require_deep(backbone).encode_prompted_images(pixels, prompt.groups[1].values())
-    return backbone.encode_images(pixels)
-
-
-def check_fit(prompt: PromptFile, backbone: Backbone) -> None:
-    """Refuse a prompt that this backbone cannot run.
-
-    Raises:
-        PromptFileError: Says what came and what was expected.
-    """
-    if prompt.method == COUPLED:
-        raise PromptFileError("a coupled prompt runs as a folded one; `folding.folded` makes it")
-    expected = {"context": backbone.manifest.text.width}
-    found = {"context": prompt.groups[0].shape[-1]}
-    if prompt.method == FOLDED:
-        deep = require_deep(backbone).deep
-        expected |= {"depth": deep.depth, "image prompt": deep.image_width}
-        found |= {"depth": prompt.groups[0].shape[0], "image prompt": prompt.groups[1].shape[-1]}
-    wrong = next((name for name in expected if found[name] != expected[name]), None)
-    if wrong:
-        raise PromptFileError(f"the prompt's {wrong} is {found[wrong]}, the backbone's {expected[wrong]}")

@@ -14,15 +14,18 @@ class Prediction:
     Attributes:
         labels: Labels of the K likeliest classes.
         probabilities: Their probabilities; over all classes they sum to 1.
+        none_of_these: Whether the photo looks like none of the classes; None where no share of known photos to accept is
+            in force.
     """
 
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    none_of_these: bool | None = None
 
     def __repr__(self) -> str:
         named = zip(self.labels, self.probabilities, strict=True)
         shown = first_few([f"{label} {percent(value)}" for label, value in named])
-        return f"<Prediction {shown}>"
+        return f"<Prediction {'none of these; ' if self.none_of_these else ''}{shown}>"
 
     @property
     def label(self) -> str:

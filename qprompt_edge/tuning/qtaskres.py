@@ -1,0 +1,110 @@
+"""QTaskRes: learn what to add to each class's text feature (TaskRes), quantized while it is learned.
+
+    w_c = norm(t_c + r_c)            t_c: text feature of a hand-written prompt; r_c: the class's residual
+    z_c = cos(x, w_c) + b_c          b_c: the class's offset; x: an image feature
+    loss = sum_c m_c * mean over the photos of class c of the cross-entropy of softmax(s z)
+
+(Yu et al., CVPR 2023, equation 4, where the residual is not normalised and there is no offset.) Residuals start at zero,
+so tuning starts from zero-shot. Neither tower runs in a step: photos and text are features already.
+
+What was measured (`docs/defaults.md`): s = 3 ln(C + 1) suits any number of classes; m_c = (n_c / 16)^(2/3) lets a class of
+n_c photos go as far from its text as so few photos justify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_edge.data.features import Examples
+from qprompt_edge.tuning.problem import Tuning
+from qprompt_edge.tuning.trainer import Reparameterization
+from qprompt_runtime.arrays import Array
+from qprompt_runtime.class_head import softmax
+from qprompt_runtime.prompt_file import RESIDUAL
+
+RESIDUALS, OFFSETS = "class-residuals", "class-offsets"
+_SCALE = 3.0
+_USUAL_SHOTS = 16
+_TRUST = 2 / 3
+
+
+@dataclass(frozen=True)
+class ResidualObjective:
+    """Cross-entropy of cached image features against class features with residuals.
+
+    Attributes:
+        text: float32 [C,E], rows t_c of length 1.
+        features: float32 [N,V,E]; V views of each training photo, the plain one first.
+        labels: int64 [N].
+        scale: s of the loss; that of predictions is fitted afterwards.
+        importance: float32 [C], m_c; 0 for a class without a photo.
+        seed: Of the choice among views.
+    """
+
+    text: Array
+    features: Array
+    labels: NDArray[np.int64]
+    scale: np.float32
+    importance: Array
+    seed: int
+
+    def __call__(
+        self, weights: Mapping[str, Array], photos: NDArray[np.int64], epoch: int
+    ) -> tuple[float, dict[str, Array]]:
+        """The loss of a batch; see `trainer.Objective`."""
+        view = np.random.default_rng([self.seed, epoch, 1]).integers(
+            self.features.shape[1], size=len(self.labels)
+        )
+        images, labels = self.features[photos, view[photos]], self.labels[photos]
+        counts = np.bincount(labels, minlength=len(self.text))
+        share = (self.importance[labels] / counts[labels])[:, None].astype(np.float32)
+        raw = self.text + weights[RESIDUALS]
+        lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+        classes = raw / lengths
+        chances = softmax(self.scale * (images @ classes.T + weights[OFFSETS]))
+        rows = np.arange(len(labels))
+        loss = -float((share[:, 0] * np.log(np.maximum(chances[rows, labels], 1e-30))).sum())
+        chances[rows, labels] -= 1
+        slope = self.scale * share * chances
+        pull = slope.T @ images
+        along = (pull * classes).sum(axis=1, keepdims=True)
+        return loss, {RESIDUALS: (pull - along * classes) / lengths, OFFSETS: slope.sum(axis=0)}
+
+
+def tuning(text: Array, photos: Examples, template: tuple[str, str], *, seed: int = 1) -> Tuning:
+    """QTaskRes on a task.
+
+    Args:
+        text: float32 [C,E], text features of the classes by the hand-written prompt, rows of length 1.
+        photos: What is tuned on; classes without a photo keep their text feature.
+        template: The hand-written prompt: the text before and after a class's words.
+        seed: Of the choice among views.
+    """
+    counts = np.bincount(photos.labels, minlength=len(text))
+    scale = np.float32(_SCALE * np.log(len(text) + 1))
+    # An offset is learned as the weight of a constant feature of 1/sqrt(s), about as large as a feature's own numbers.
+    constant = 1 / np.sqrt(scale)
+    importance = ((counts / _USUAL_SHOTS) ** _TRUST).astype(np.float32)
+    return Tuning(
+        method=RESIDUAL,
+        weights={RESIDUALS: np.zeros_like(text), OFFSETS: np.zeros(len(text), np.float32)},
+        leading=RESIDUALS,
+        reparameterization=Reparameterization(
+            forward=lambda learned: {
+                RESIDUALS: learned[RESIDUALS],
+                OFFSETS: (learned[OFFSETS] * constant).astype(np.float16).astype(np.float32),
+            },
+            backward=lambda _learned, gradient: {
+                RESIDUALS: gradient[RESIDUALS],
+                OFFSETS: gradient[OFFSETS] * constant,
+            },
+            by_row=frozenset({RESIDUALS}),
+            plain=frozenset({OFFSETS}),
+        ),
+        objective=ResidualObjective(text, photos.features, photos.labels, scale, importance, seed),
+        template=template,
+    )

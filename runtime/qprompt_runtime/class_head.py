@@ -1,0 +1,40 @@
+"""From image features to probabilities: what stands behind both towers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qprompt_runtime.arrays import Array
+
+
+def softmax(logits: Array) -> Array:
+    """Row-wise softmax of float32 [N,C]."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Array = exponents / exponents.sum(axis=1, keepdims=True)
+    return shares
+
+
+@dataclass(frozen=True)
+class ClassHead:
+    """Classes as image features meet them.
+
+    Attributes:
+        features: float32 [C,E], rows w_c of length 1.
+        offsets: float32 [C], b_c; zeros but for classes that were tuned with one.
+        logit_scale: s.
+    """
+
+    features: Array
+    offsets: Array
+    logit_scale: float
+
+    def scores(self, image_features: Array) -> Array:
+        """cos(x, w_c) + b_c of unit image features [B,E]: float32 [B,C]."""
+        scores: Array = image_features @ self.features.T + self.offsets
+        return scores
+
+    def probabilities(self, image_features: Array) -> Array:
+        """softmax(s * scores) of unit image features [B,E]: float32 [B,C]."""
+        return softmax(np.float32(self.logit_scale) * self.scores(image_features))

@@ -1,0 +1,107 @@
+"""Does a photo show any of the classes at all? Common nouns compete with them.
+
+    score(x) = 1/k log sum_c exp(k z_c) - a/k log sum_g exp(k cos(x, g))
+
+z_c: the scores of the classes (`class_head`); g: text features of 1,000 common nouns; k = 50, a = 0.75. It is the energy of
+the classes beside that of what else there may be: NegLabel (Jiang et al., ICLR 2024), without its choice of words and
+with part of their weight; measured in `docs/defaults.md`. A photo is accepted if its score reaches the prompt's threshold.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from qprompt_runtime.arrays import Array
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.class_features import kept_features
+from qprompt_runtime.errors import PromptFileError
+from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration, ClassName
+from qprompt_runtime.text_features import text_features
+
+_SHARPNESS = np.float32(50.0)
+_WEIGHT = np.float32(0.75)
+_AT_ONCE = 50  # more would need the memory of a tuning step
+_TEMPLATE = ("a photo of a ", ".")
+
+
+@functools.cache
+def common_nouns() -> tuple[str, ...]:
+    """The 1,000 nouns for things, animals, plants, food, bodies and materials that WordNet's texts use most."""
+    text = resources.files(__package__).joinpath("nouns.txt").read_text(encoding="utf-8")
+    return tuple(text.split())
+
+
+def noun_features(backbone: Backbone, cache: Path | None = None) -> Array:
+    """Text features of the nouns: float32 [1000,E], rows of length 1.
+
+    Args:
+        backbone: The frozen model.
+        cache: Folder that keeps them from run to run; None keeps nothing.
+    """
+
+    def compute() -> Array:
+        names = [ClassName.from_label(noun) for noun in common_nouns()]
+        parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
+        return np.concatenate([text_features(backbone, part, _TEMPLATE) for part in parts])
+
+    if cache is None:
+        return compute()
+    facts = {
+        "nouns": hashlib.sha256(" ".join(common_nouns()).encode()).hexdigest(),
+        "backbone": backbone.manifest.fingerprint,
+        "files": {name: record.sha256 for name, record in backbone.manifest.files.items()},
+        "provider": backbone.provider,
+        "onnxruntime": onnxruntime.__version__,
+    }
+    shape = (len(common_nouns()), backbone.manifest.embed_dim)
+    return kept_features(cache, json.dumps(facts, sort_keys=True), shape, compute)
+
+
+def known_scores(class_scores: Array, image_features: Array, nouns: Array) -> Array:
+    """How much photos look like one of the classes: float32 [B].
+
+    Args:
+        class_scores: float32 [B,C], z.
+        image_features: float32 [B,E], rows of length 1.
+        nouns: float32 [G,E], from `noun_features`.
+    """
+    scores: Array = _energy(class_scores) - _WEIGHT * _energy(image_features @ nouns.T)
+    return scores
+
+
+def _energy(scores: Array) -> Array:
+    """1/k log sum exp(k z) of each row."""
+    most = scores.max(axis=1)
+    sums = np.exp(_SHARPNESS * (scores - most[:, None])).sum(axis=1)
+    energy: Array = most + np.log(sums) / _SHARPNESS
+    return energy
+
+
+def least_score(calibration: Calibration, share: float) -> float:
+    """The score that this share of known photos reaches.
+
+    Args:
+        calibration: A prompt's, with accept scores.
+        share: From 0.8 to 0.99; between the stored shares it is interpolated.
+
+    Raises:
+        PromptFileError: The prompt has no accept scores.
+        ValueError: The share is out of range.
+    """
+    if not calibration.accept_scores:
+        raise PromptFileError(
+            "the prompt does not know which scores its classes reach, so it cannot say 'none of these'; adapt with the "
+            "default method, and two photos of each class or more"
+        )
+    if not ACCEPT_SHARES[0] <= share <= ACCEPT_SHARES[-1]:
+        raise ValueError(
+            f"accept is {share}, expected a share from {ACCEPT_SHARES[0]} to {ACCEPT_SHARES[-1]}"
+        )
+    return float(np.interp(share, ACCEPT_SHARES, calibration.accept_scores))
