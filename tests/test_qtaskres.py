@@ -1,0 +1,128 @@
+"""Class residuals: the loss against finite differences, and what tuning must and must not move."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qprompt_edge.data.features import Examples
+from qprompt_edge.tuning import qtaskres
+from qprompt_edge.tuning.methods import default_training
+from qprompt_edge.tuning.qtaskres import OFFSETS, RESIDUALS
+from qprompt_edge.tuning.trainer import TrainingState, forward_weights, run, start
+from qprompt_runtime.prompt_file import ClassName
+
+RNG = np.random.default_rng(0)
+TEMPLATE = ("a photo of a ", ".")
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+TEXT = unit(RNG.normal(size=(4, 32)))
+CENTRES = unit(RNG.normal(size=(4, 32)))
+
+
+def examples(counts: list[int], spread: float = 0.5, seed: int = 1) -> Examples:
+    """Photos around a centre for each class that is not where its text is."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    features = unit(CENTRES[labels] + spread * rng.normal(size=(len(labels), 32)) / np.sqrt(32))
+    names = tuple(ClassName.from_label(f"class {i}") for i in range(len(counts)))
+    return Examples(names, tuple(Path(f"{i}.jpg") for i in range(len(labels))), labels, features[:, None])
+
+
+def tuned(photos: Examples, **settings: object) -> tuple[dict[str, np.ndarray], TrainingState]:
+    config = default_training("qtaskres", **settings)
+    tuning = qtaskres.tuning(TEXT, photos, TEMPLATE)
+    state = start(tuning.weights, config, tuning.reparameterization)
+    state = run(
+        state, tuning.objective, photos.labels, config, reparameterization=tuning.reparameterization
+    )
+    return forward_weights(state, tuning.reparameterization), state
+
+
+def accuracy(weights: dict[str, np.ndarray], photos: Examples) -> float:
+    classes = unit(TEXT + weights[RESIDUALS])
+    scores = photos.plain @ classes.T + weights[OFFSETS]
+    return float((scores.argmax(axis=1) == photos.labels).mean())
+
+
+@pytest.mark.parametrize("name", [RESIDUALS, OFFSETS])
+def test_the_gradient_is_that_of_the_loss(name: str) -> None:
+    photos = examples([3, 1, 4, 2])
+    objective = qtaskres.tuning(TEXT, photos, TEMPLATE).objective
+    rng = np.random.default_rng(3)
+    weights = {
+        RESIDUALS: rng.normal(0, 0.2, TEXT.shape).astype(np.float32),
+        OFFSETS: rng.normal(0, 0.1, len(TEXT)).astype(np.float32),
+    }
+    batch = np.arange(len(photos.labels))
+    _, gradient = objective(weights, batch, 0)
+    for _ in range(8):
+        place = tuple(rng.integers(size) for size in weights[name].shape)
+        losses = []
+        for step in (-1e-2, 1e-2):
+            moved = {key: array.copy() for key, array in weights.items()}
+            moved[name][place] += step
+            losses.append(objective(moved, batch, 0)[0])
+        assert gradient[name][place] == pytest.approx((losses[1] - losses[0]) / 2e-2, rel=0.02, abs=2e-4)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 32])
+def test_tuning_starts_at_zero_shot(bits: int) -> None:
+    photos = examples([4, 4, 4, 4])
+    tuning = qtaskres.tuning(TEXT, photos, TEMPLATE)
+    state = start(tuning.weights, default_training("qtaskres", bits=bits), tuning.reparameterization)
+    weights = forward_weights(state, tuning.reparameterization)
+    assert not weights[RESIDUALS].any()
+    assert not weights[OFFSETS].any()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 32])
+def test_residuals_learn_what_text_does_not_say(bits: int) -> None:
+    photos, others = examples([16] * 4), examples([50] * 4, seed=2)
+    weights, _ = tuned(photos, bits=bits)
+    nothing = {RESIDUALS: np.zeros_like(TEXT), OFFSETS: np.zeros(4, np.float32)}
+    assert accuracy(nothing, others) < 0.5
+    assert accuracy(weights, others) > 0.9
+
+
+def test_at_one_bit_a_row_has_two_values_and_a_scale_of_its_own() -> None:
+    weights, state = tuned(examples([16, 16, 16, 2]))
+    sizes = []
+    for row in weights[RESIDUALS]:
+        assert len(np.unique(row)) == 2
+        sizes.append(np.abs(row).mean())
+    assert len(set(sizes)) == 4
+    assert set(state.codebooks) == {RESIDUALS}
+
+
+def test_few_photos_move_a_class_less_than_many() -> None:
+    weights, _ = tuned(examples([16, 16, 16, 1]), bits=32)
+    lengths = np.linalg.norm(weights[RESIDUALS], axis=1)
+    assert lengths[3] < 0.8 * lengths[:3].min()
+
+
+def test_a_class_without_a_photo_is_pushed_by_the_others_alone() -> None:
+    photos = examples([8, 8, 8, 0])
+    weights, _ = tuned(photos)
+    assert np.isfinite(weights[RESIDUALS]).all()
+    assert accuracy(weights, photos) == 1.0
+
+
+def test_a_group_as_the_file_holds_it_is_what_was_judged() -> None:
+    photos = examples([8] * 4)
+    config = default_training("qtaskres", bits=2)
+    tuning = qtaskres.tuning(TEXT, photos, TEMPLATE)
+    state = start(tuning.weights, config, tuning.reparameterization)
+    state = run(
+        state, tuning.objective, photos.labels, config, reparameterization=tuning.reparameterization
+    )
+    weights = forward_weights(state, tuning.reparameterization)
+    residuals, offsets = tuning.groups(state, config.bits)
+    assert (residuals.role, residuals.bits, len(residuals.scales)) == (RESIDUALS, 2, 4)
+    assert (offsets.role, offsets.bits) == (OFFSETS, 16)
+    assert np.array_equal(residuals.values(), weights[RESIDUALS])
+    assert np.array_equal(offsets.values(), weights[OFFSETS])
