@@ -11,7 +11,6 @@ from qprompt_edge.cli.parameters import INPUT, JsonOption, argument, option
 from qprompt_runtime.bundle import MANIFEST, find_bundle, read_manifest, verify_hashes
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.manifest import Manifest
-from qprompt_runtime.prompt_envelope import FORMAT_VERSION
 from qprompt_runtime.prompt_file import CONTEXT, PromptFile, read_prompt_file, rule_text
 from qprompt_runtime.text import counted, percent
 
@@ -51,7 +50,7 @@ def describe_prompt(prompt: PromptFile) -> dict[str, Any]:
     """A prompt file's contents, as `--json` prints them."""
     group = prompt.groups[0]
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": prompt.format_version,
         "method": prompt.method,
         "bits": group.bits,
         "contexts": "per-class" if prompt.method == CONTEXT and len(group.shape) == 3 else "shared",

@@ -1,7 +1,7 @@
 """The bytes of a prompt file as a map of fields, and nothing about what the fields mean.
 
 `docs/prompt-file.md` specifies the format: the tag `d9 d9 f7`, one CBOR map (RFC 8949) with integer keys, of which
-key 0 is the version and the last one, 8, the checksum. The reader treats the bytes as hostile. cbor2 sees them
+key 0 is the version and the last one the checksum: 23 in version 2, 8 in version 1. The reader treats the bytes as hostile. cbor2 sees them
 only after `_check_structure` has walked over every item: then no length points outside of the file, nothing nests
 deeply, the number of objects is bounded, and no tag makes cbor2 build anything special.
 """
@@ -15,14 +15,16 @@ import cbor2
 
 from qprompt_runtime.errors import PromptFileError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""What is written anew; a prompt that was read keeps the version of its file."""
 MAX_FILE_BYTES = 2**26
 MAX_ITEMS = 400_000
 MAX_PAIRS = 64
 MAX_DEPTH = 4
 
 _TAG = b"\xd9\xd9\xf7"  # self-described CBOR, RFC 8949, section 3.4.6
-_CHECKSUM_KEY = 8
+_CHECKSUM_KEYS = {1: 8, 2: 23}
+"""By format version; each is the highest key of the file."""
 _CHECKSUM_BYTES = 8
 _ARGUMENT_BYTES = {
     24: 1,
@@ -68,24 +70,25 @@ def number_of(names: dict[int, str], name: str) -> int:
     return next(number for number, known in names.items() if known == name)
 
 
-def encode_fields(fields: dict[int, Any]) -> bytes:
+def encode_fields(version: int, fields: dict[int, Any]) -> bytes:
     """Return the file's content.
 
     Args:
-        fields: What the file says, by key; the version (key 0) and the checksum (key 8) are added here.
+        version: Of the format, 1 or 2.
+        fields: What the file says, by key; the version (key 0) and the checksum (the highest key) are added here.
 
     Raises:
         PromptFileError: The file would be larger than `MAX_FILE_BYTES`.
     """
-    full = {0: FORMAT_VERSION, **fields, _CHECKSUM_KEY: bytes(_CHECKSUM_BYTES)}
+    full = {0: version, **fields, _CHECKSUM_KEYS[version]: bytes(_CHECKSUM_BYTES)}
     body = _TAG + cbor2.dumps(full, canonical=True)[:-_CHECKSUM_BYTES]
     size = len(body) + _CHECKSUM_BYTES
     require(size <= MAX_FILE_BYTES, "the file's size", size, f"at most {MAX_FILE_BYTES} bytes")
     return body + _checksum(body)
 
 
-def decode_fields(data: bytes) -> dict[Any, Any]:
-    """Return the fields of a file whose envelope is sound, without the version and the checksum.
+def decode_fields(data: bytes) -> tuple[int, dict[Any, Any]]:
+    """Return the format version of a file whose envelope is sound, and its fields but the version and the checksum.
 
     Keys and values are of any type that CBOR text, bytes, arrays, maps, unsigned integers and floats give; that the
     encoding is the only one allowed is left to the caller, who compares it with `encode_fields`.
@@ -95,7 +98,7 @@ def decode_fields(data: bytes) -> dict[Any, Any]:
             of the format.
     """
     require(len(data) <= MAX_FILE_BYTES, "the file's size", "larger", f"at most {MAX_FILE_BYTES} bytes")
-    _check_version(data)
+    version = _read_version(data)
     if _checksum(data[:-_CHECKSUM_BYTES]) != data[-_CHECKSUM_BYTES:]:
         raise PromptFileError("the file is damaged or cut short: its checksum does not fit; copy it again")
     _check_structure(data)
@@ -104,18 +107,18 @@ def decode_fields(data: bytes) -> dict[Any, Any]:
     except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
         raise PromptFileError(f"the file is not valid CBOR: {error}") from error
     require(isinstance(fields, dict), "the outermost item", type(fields).__name__, "a map")
-    for key in (0, _CHECKSUM_KEY):
+    for key in (0, _CHECKSUM_KEYS[version]):
         require(key in fields, f"key {key}", "missing", "a file that has it")
         del fields[key]
-    return dict(fields)
+    return version, dict(fields)
 
 
 def _checksum(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()[:_CHECKSUM_BYTES]
 
 
-def _check_version(data: bytes) -> None:
-    """Check the tag and the version, which stand in the same place in every version of the format."""
+def _read_version(data: bytes) -> int:
+    """Check the tag and read the version, which stand in the same place in every version of the format."""
     start = data[: len(_TAG)]
     require(
         start == _TAG, "the file's start", start.hex() or "empty", f"{_TAG.hex()}, as in every prompt file"
@@ -129,12 +132,14 @@ def _check_version(data: bytes) -> None:
         "a map that begins with key 0, the version",
     )
     major, version, _ = _read_head(data, 5)
-    require(major == _UNSIGNED, "the format version", "not an unsigned integer", str(FORMAT_VERSION))
-    if version != FORMAT_VERSION:
+    known = " and ".join(map(str, _CHECKSUM_KEYS))
+    require(major == _UNSIGNED, "the format version", "not an unsigned integer", known)
+    if version not in _CHECKSUM_KEYS:
         raise PromptFileError(
-            f"the file has format version {version}, this program reads version {FORMAT_VERSION}; "
+            f"the file has format version {version}, this program reads the versions {known}; "
             "update qprompt-edge (or the file is damaged)"
         )
+    return version
 
 
 def _check_structure(data: bytes) -> None:

@@ -1,14 +1,15 @@
 """The prompt file (.qpt): what a training leaves, in a few hundred bytes.
 
 `docs/prompt-file.md` specifies the format; `prompt_envelope` turns its bytes into a map of fields and back, and this
-module gives the fields their meaning. Every part checks itself when it is made, whether by a program or from a file.
+module gives the fields their meaning. The weights are in `prompt_group`, the methods in `prompt_methods`, the classes in
+`prompt_classes`, the calibration in `prompt_calibration`. Every part checks itself when it is made, whether by a program or from a file.
 
 A prompt has exactly one encoding, so the last check of the reader is to write what it has understood and to compare
 the bytes. Whatever the checks before do not look at (keys out of order or given twice, lengths in a long form, an
 empty metadata map, a prompt text that the label's rule would give) ends there.
 
-A group of weights is either quantized (`bits` 1 to 8: a codebook and packed indices) or plain (`bits` 16 or 32:
-floats). Both keep the bytes of the file as `data`, and `values()` gives the weights of either.
+Keys 1 to 15 are critical: a reader that does not know one refuses the file. Keys 16 to 22 are optional: they never change an
+answer, and a reader keeps those that it does not know (`PromptFile.extras`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ from typing import Any
 
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.files import write_atomic
+from qprompt_runtime.prompt_calibration import (
+    ACCEPT_SHARES,
+    Calibration,
+    decode_calibration,
+    encode_calibration,
+)
+from qprompt_runtime.prompt_classes import ClassName, check_text, decode_class, encode_class, rule_text
 from qprompt_runtime.prompt_envelope import (
+    FORMAT_VERSION,
     MAX_FILE_BYTES,
     decode_fields,
     encode_fields,
@@ -30,10 +39,27 @@ from qprompt_runtime.prompt_envelope import (
     require,
     typed,
 )
-from qprompt_runtime.prompt_group import ROLES, PromptGroup, decode_group, encode_group
+from qprompt_runtime.prompt_group import PromptGroup, decode_group, encode_group
+from qprompt_runtime.prompt_methods import (
+    CONTEXT,
+    COUPLED,
+    DEEP_METHODS,
+    FOLDED,
+    METHODS,
+    RESIDUAL,
+    check_groups,
+    without_needless_rows,
+)
 from qprompt_runtime.text import counted, printable
 
 __all__ = [
+    "ACCEPT_SHARES",
+    "CONTEXT",
+    "COUPLED",
+    "DEEP_METHODS",
+    "FOLDED",
+    "METHODS",
+    "RESIDUAL",
     "Calibration",
     "ClassName",
     "PromptFile",
@@ -43,51 +69,12 @@ __all__ = [
     "write_prompt_file",
 ]
 
-CONTEXT, FOLDED, COUPLED = "qcoop", "qmaple", "qmaple-coupled"
-METHODS = {1: CONTEXT, 2: FOLDED, 3: COUPLED}
-DEEP_METHODS = FOLDED, COUPLED
-"""Those that need a `DeepBackbone`."""
-_SECOND_ROLES = {FOLDED: ROLES[1], COUPLED: ROLES[2]}
-
 MAX_GROUPS = 8
 MAX_CLASSES = 100_000
-MAX_TEXT_BYTES = 1000
 MAX_METADATA = 64
-# 100 for CLIP. cbor2 5.x does not write floats of 32,768 and more in their shortest form; this stays below.
-MAX_CALIBRATION = 10_000.0
-
-
-@dataclass(frozen=True)
-class ClassName:
-    """A class: `label` is what a prediction prints, `text` is what stands in the prompt."""
-
-    label: str
-    text: str
-
-    def __post_init__(self) -> None:
-        _check_text("a class label", self.label)
-        _check_text("the prompt text of a class", self.text)
-
-    @classmethod
-    def from_label(cls, label: str) -> ClassName:
-        """Make a class whose prompt text follows from its label."""
-        return cls(label, rule_text(label))
-
-
-def rule_text(label: str) -> str:
-    """Return the prompt text of a class that was given none: `_` and `-` become spaces."""
-    return label.replace("_", " ").replace("-", " ")
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Probabilities are softmax(logit_scale * cosine)."""
-
-    logit_scale: float
-
-    def __post_init__(self) -> None:
-        good = 0 < self.logit_scale <= MAX_CALIBRATION
-        require(good, "the logit scale", self.logit_scale, f"above 0 and up to {MAX_CALIBRATION:g}")
+MAX_PHOTOS = 2**31
+EXTRA_KEYS = range(17, 23)
+"""Optional keys that this version does not know: it keeps what a file says there."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,8 +88,11 @@ class PromptFile:
         template: The text before and after the class's prompt text, for instance ("", ".").
         backbone_name: For people.
         fingerprint: 16 bytes that identify the backbone.
-        calibration: The logit scale.
+        calibration: The logit scale, and the scores by which "none of these" is told.
         metadata: Free text by name, usually empty.
+        photos: How many photos each class was tuned on, in the order of the classes; empty if that is not said.
+        extras: What a file says under optional keys (17 to 22) that this version does not know, kept as it came.
+        format_version: Of the file, 1 or 2; version 1 holds no `qtaskres`, accept scores, photos or extras.
 
     Raises:
         PromptFileError: On construction, if a part breaks the format or contradicts another.
@@ -116,6 +106,9 @@ class PromptFile:
     fingerprint: bytes
     calibration: Calibration
     metadata: Mapping[str, str] = field(default_factory=dict)
+    photos: tuple[int, ...] = ()
+    extras: Mapping[int, bytes] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         require(
@@ -133,26 +126,29 @@ class PromptFile:
             )
             seen.add(entry.label)
         for part in self.template:
-            _check_text("a template part", part, least=0)
-        _check_text("the backbone's name", self.backbone_name)
+            check_text("a template part", part, least=0)
+        check_text("the backbone's name", self.backbone_name)
         require(len(self.fingerprint) == 16, "the fingerprint's length", len(self.fingerprint), "16 bytes")
         entries = len(self.metadata)
         require(entries <= MAX_METADATA, "the count of metadata entries", entries, f"up to {MAX_METADATA}")
         for key, value in self.metadata.items():
-            _check_text("a metadata key", key)
-            _check_text("a metadata value", value, least=0)
-        if self.method == CONTEXT:
-            _check_qcoop(self.groups, count)
-        if self.method in _SECOND_ROLES:
-            _check_deep(self.method, self.groups)
+            check_text("a metadata key", key)
+            check_text("a metadata value", value, least=0)
+        check_groups(self.method, self.groups, count, self.template[0])
+        groups = tuple(without_needless_rows(group, count) for group in self.groups)
+        object.__setattr__(self, "groups", groups)  # frozen
+        _check_photos(self.photos, count)
+        _check_extras(self.extras)
+        _check_version(self)
 
     def __repr__(self) -> str:
         return f"<PromptFile {self.about} for {printable(self.backbone_name)}>"
 
     @property
     def about(self) -> str:
-        """Method, bits and classes in a few words."""
-        bits = "/".join(map(str, sorted({group.bits for group in self.groups})))
+        """Method, bits (of the class offsets always 16, and not said) and classes in a few words."""
+        tuned = self.groups[:1] if self.method == RESIDUAL else self.groups
+        bits = "/".join(map(str, sorted({group.bits for group in tuned})))
         return f"{self.method}, {bits} bit, {counted(len(self.classes), 'class', 'classes')}"
 
     @property
@@ -169,14 +165,16 @@ class PromptFile:
         fields: dict[int, Any] = {
             1: number_of(METHODS, self.method),
             2: [encode_group(group) for group in self.groups],
-            3: [c.label if c.text == rule_text(c.label) else [c.label, c.text] for c in self.classes],
+            3: [encode_class(name) for name in self.classes],
             4: list(self.template),
             5: [self.backbone_name, self.fingerprint],
-            6: {0: float(self.calibration.logit_scale)},
+            6: encode_calibration(self.calibration),
         }
         if self.metadata:
             fields[7] = dict(self.metadata)
-        return encode_fields(fields)
+        if self.photos:
+            fields[16] = list(self.photos)
+        return encode_fields(self.format_version, fields | dict(self.extras))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> PromptFile:
@@ -185,7 +183,7 @@ class PromptFile:
         Raises:
             PromptFileError: The bytes are anything else than what `to_bytes` writes; the message says what came.
         """
-        prompt = _decode(decode_fields(data))
+        prompt = _decode(*decode_fields(data))
         if prompt.to_bytes() != data:
             raise PromptFileError("the file is not in the one encoding that the format allows; write it anew")
         return prompt
@@ -217,68 +215,71 @@ def write_prompt_file(path: Path, prompt: PromptFile) -> None:
     write_atomic(path, prompt.to_bytes())
 
 
-def _decode(fields: dict[Any, Any]) -> PromptFile:
+def _decode(version: int, fields: dict[Any, Any]) -> PromptFile:
     """Give the fields of an envelope their meaning."""
-    required, optional = {1, 2, 3, 4, 5, 6}, {7}
-    unknown = [key for key in fields if type(key) is not int or key not in required | optional]
-    require(not unknown, "a key of the file", unknown, "the keys 0 to 8 only")
-    missing = sorted(required - set(fields))
-    require(not missing, "a key of the file", f"missing: {missing}", "the keys 0 to 6 and 8")
+    _check_keys(version, fields)
     before, after = parts(fields[4], 2, "the template")
     name, fingerprint = parts(fields[5], 2, "the backbone")
-    calibration = typed(dict, fields[6], "the calibration")
-    require(0 in calibration, "the logit scale", "missing", "a float")
-    if 1 in calibration:
-        raise PromptFileError(
-            'the file has a threshold for "none of these", which this version does not apply; update qprompt-edge, '
-            "or have the prompt written without it"
-        )
-    require(list(calibration) == [0], "the calibration's keys", list(calibration), "0 alone")
     metadata = typed(dict, fields.get(7, {}), "the metadata")
+    photos = typed(list, fields.get(16, []), "the list of photos a class")
     return PromptFile(
         name_of(METHODS, fields[1], "the method"),
         tuple(decode_group(group) for group in typed(list, fields[2], "the groups")),
-        tuple(_decode_class(entry) for entry in typed(list, fields[3], "the classes")),
+        tuple(decode_class(entry) for entry in typed(list, fields[3], "the classes")),
         (typed(str, before, "the template"), typed(str, after, "the template")),
         typed(str, name, "the backbone's name"),
         typed(bytes, fingerprint, "the fingerprint"),
-        Calibration(typed(float, calibration[0], "the logit scale")),
+        decode_calibration(version, fields[6]),
         {typed(str, k, "a metadata key"): typed(str, v, "a metadata value") for k, v in metadata.items()},
+        tuple(typed(int, count, "a count of photos") for count in photos),
+        {key: typed(bytes, fields[key], f"the value of key {key}") for key in EXTRA_KEYS if key in fields},
+        version,
     )
 
 
-def _decode_class(value: object) -> ClassName:
-    if isinstance(value, str):
-        return ClassName.from_label(value)
-    label, text = parts(value, 2, "a class")
-    return ClassName(typed(str, label, "a class label"), typed(str, text, "the prompt text of a class"))
+def _check_keys(version: int, fields: dict[Any, Any]) -> None:
+    """All that are needed are there, and none is unknown but optional ones."""
+    needed = set(range(1, 7))
+    known, span, there = {*needed, 7}, "the keys 0 to 8", "the keys 0 to 6 and 8"
+    if version > 1:
+        critical = sorted(key for key in fields if type(key) is int and 8 <= key <= 15)
+        if critical:
+            raise PromptFileError(
+                f"the file has the critical key {critical[0]}, which this version does not know and which may change "
+                "answers; update qprompt-edge"
+            )
+        known, span, there = {*known, 16, *EXTRA_KEYS}, "the keys 0 to 23", "the keys 0 to 6 and 23"
+    unknown = [key for key in fields if type(key) is not int or key not in known]
+    require(not unknown, "a key of the file", unknown, f"{span} only")
+    missing = sorted(needed - set(fields))
+    require(not missing, "a key of the file", f"missing: {missing}", there)
 
 
-def _check_qcoop(groups: tuple[PromptGroup, ...], classes: int) -> None:
-    roles = [group.role for group in groups]
-    require(roles == [ROLES[0]], "the list of roles of a qcoop prompt", roles, f"{[ROLES[0]]}")
-    shape = groups[0].shape
-    good = len(shape) == 2 or (len(shape) == 3 and shape[0] == classes)
-    require(good, "the shape of a qcoop prompt", shape, f"[n, D], or [C, n, D] with C = {classes} classes")
+def _check_photos(photos: tuple[int, ...], classes: int) -> None:
+    good = len(photos) in (0, classes)
+    require(good, "the count of the photos' numbers", len(photos), f"one a class ({classes}), or none")
+    good = all(type(count) is int and 0 <= count <= MAX_PHOTOS for count in photos)
+    require(good, "the list of photos a class", photos[:8], f"whole numbers of 0 to {MAX_PHOTOS}")
 
 
-def _check_deep(method: str, groups: tuple[PromptGroup, ...]) -> None:
-    roles, expected = [group.role for group in groups], [ROLES[0], _SECOND_ROLES[method]]
-    require(roles == expected, f"the list of roles of a {method} prompt", roles, f"{expected}")
-    shapes = text, second = [group.shape for group in groups]
-    good = len(text) == len(second) == 3 and text[0] == second[0]
-    if method == FOLDED:
-        good, wanted = good and text[1] == second[1], "[J, n, D] and [J, n, V]"
-    else:
-        good, wanted = good and text[2] + 1 == second[2], "[J, n, D] and [J, V, D + 1]"
-    require(good, f"the shapes of a {method} prompt", shapes, wanted)
+def _check_extras(extras: Mapping[int, bytes]) -> None:
+    for key, value in extras.items():
+        good = type(key) is int and key in EXTRA_KEYS and type(value) is bytes
+        require(good, "an extra", f"{key!r} with {type(value).__name__}", "a key of 17 to 22 with bytes")
 
 
-def _check_text(what: str, text: str, least: int = 1) -> None:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise PromptFileError(f"{what} is {text[:80]!r}, expected text that UTF-8 can carry") from error
-    require(
-        least <= size <= MAX_TEXT_BYTES, what, f"{size} bytes", f"{least} to {MAX_TEXT_BYTES} bytes of UTF-8"
-    )
+def _check_version(prompt: PromptFile) -> None:
+    version = prompt.format_version
+    require(type(version) is int and version in (1, 2), "the format version", version, "1 or 2")
+    beyond = {
+        f"the method {RESIDUAL}": prompt.method == RESIDUAL,
+        "accept scores": prompt.calibration.accept_scores,
+        "photos a class": prompt.photos,
+        "optional keys": prompt.extras,
+    }
+    found = [what for what, there in beyond.items() if there]
+    if version == 1 and found:
+        raise PromptFileError(
+            f"format version 1 does not hold {', '.join(found)}; make the prompt of version {FORMAT_VERSION} "
+            f"(format_version={FORMAT_VERSION})"
+        )

@@ -2,14 +2,18 @@
 
 A quantized group (`bits` 1 to 8) is a codebook of 2^bits float16 numbers and one packed index per weight. The
 normalisation of the training, w = sigma * centroid + mu, is folded into the codebook, so reading a weight is one
-look-up. A plain group (`bits` 16 or 32) has no codebook. Both keep the bytes of the file as `data`, so a prompt
-is as small in memory as on disk, and `values()` gives the weights of either. `docs/prompt-file.md` has the bytes.
+look-up. A quantized group may carry a scale for each row (entry of its first dimension), a float16 number that the
+row's weights are multiplied by. A plain group (`bits` 16 or 32) has neither. Both keep the bytes of the file as `data`,
+so a prompt is as small in memory as on disk, and `values()` gives the weights of either. A group whose rows belong to
+classes may say which. `docs/prompt-file.md` has the bytes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,11 +21,13 @@ from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.packing import MAX_BITS, check_packed, pack, unpack
-from qprompt_runtime.prompt_envelope import name_of, number_of, parts, require, typed
+from qprompt_runtime.prompt_envelope import name_of, number_of, require, typed
 
-ROLES = {0: "text-context", 1: "image-prompts", 2: "projections"}
+ROLES = {0: "text-context", 1: "image-prompts", 2: "projections", 3: "class-residuals", 4: "class-offsets"}
 MAX_DIMENSIONS = 4
 MAX_GROUP_SIZE = 2**24
+MAX_ROWS = 100_000
+"""Of a group that has scales or says whose its rows are: they are rows of classes."""
 
 _FLOATS: dict[int, np.dtype[np.floating[Any]]] = {16: np.dtype("<f2"), 32: np.dtype("<f4")}
 
@@ -36,6 +42,9 @@ class PromptGroup:
         bits: 1 to 8 for indices into the codebook, 16 or 32 for plain floats.
         codebook: The 2^bits centroids, each a float16 number; empty for plain floats.
         data: The packed indices, or the floats, little-endian.
+        scales: What the weights of each row are multiplied by, float16 numbers, one for each entry of the first
+            dimension; empty for none.
+        rows: The classes that the rows belong to, as ascending indices; empty for all classes in their order.
 
     Raises:
         PromptFileError: On construction, if the parts break the format or contradict each other.
@@ -46,6 +55,8 @@ class PromptGroup:
     bits: int
     codebook: tuple[float, ...]
     data: bytes
+    scales: tuple[float, ...] = ()
+    rows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.role in ROLES.values(), "the group's role", self.role, f"one of {list(ROLES.values())}")
@@ -54,35 +65,67 @@ class PromptGroup:
         require(
             self.size <= MAX_GROUP_SIZE, "the group's count of weights", self.size, f"up to {MAX_GROUP_SIZE}"
         )
+        self._check_rows()
         if self.bits in _FLOATS:
-            expected = self.size * self.bits // 8
-            require(not self.codebook, f"the codebook at {self.bits} bits", len(self.codebook), "none")
-            require(len(self.data) == expected, "the weights' byte count", len(self.data), str(expected))
-            finite = bool(np.isfinite(np.frombuffer(self.data, _FLOATS[self.bits])).all())
-            require(finite, "a weight", "not a number or infinite", "finite numbers")
+            self._check_floats()
             return
         require(1 <= self.bits <= MAX_BITS, "the group's bits", self.bits, f"1 to {MAX_BITS}, 16 or 32")
         length = len(self.codebook)
         require(
             length == 2**self.bits, "the codebook's length", length, f"{2**self.bits} at {self.bits} bits"
         )
-        with np.errstate(over="ignore"):
-            exact = all(math.isfinite(c) and float(np.float16(c)) == c for c in self.codebook)
-        require(exact, "the codebook", self.codebook, "finite float16 numbers")
+        require(_half(self.codebook), "the codebook", self.codebook, "finite float16 numbers")
         check_packed(self.data, self.size, self.bits)
+
+    def _check_floats(self) -> None:
+        expected = self.size * self.bits // 8
+        for what, entries in (("codebook", self.codebook), ("row scales", self.scales)):
+            require(not entries, f"the length of the {what} at {self.bits} bits", len(entries), "none")
+        require(len(self.data) == expected, "the weights' byte count", len(self.data), str(expected))
+        finite = bool(np.isfinite(np.frombuffer(self.data, _FLOATS[self.bits])).all())
+        require(finite, "a weight", "not a number or infinite", "finite numbers")
+
+    def _check_rows(self) -> None:
+        """Scales and rows fit the first dimension."""
+        for what, entries in (("row scales", self.scales), ("rows", self.rows)):
+            good = not entries or len(entries) == self.shape[0] <= MAX_ROWS
+            require(good, f"the count of {what}", len(entries), f"0 or {self.shape[0]}, and up to {MAX_ROWS}")
+        require(_half(self.scales), "the list of row scales", self.scales[:8], "finite float16 numbers")
+        good = all(type(row) is int for row in self.rows)
+        good = good and all(a < b for a, b in pairwise((-1, *self.rows)))
+        require(good, "the list of rows", self.rows[:8], "indices of classes in ascending order")
 
     @classmethod
     def quantized(
-        cls, role: str, codebook: NDArray[np.float16], indices: NDArray[np.uint8], bits: int
+        cls,
+        role: str,
+        codebook: NDArray[np.float16],
+        indices: NDArray[np.uint8],
+        bits: int,
+        scales: NDArray[np.float16] | None = None,
+        rows: Sequence[int] = (),
     ) -> PromptGroup:
-        """Make a group from a codebook (float16 [2^bits]) and indices (uint8, in the shape of the weights)."""
-        return cls(role, indices.shape, bits, tuple(map(float, codebook)), pack(indices, bits))
+        """Make a group from a codebook (float16 [2^bits]) and indices (uint8, in the shape of the weights).
+
+        Args:
+            role: One of `ROLES`.
+            codebook: The centroids.
+            indices: One for each weight.
+            bits: 1 to 8.
+            scales: One for each row, float16 [rows]; None for none.
+            rows: The class that each row belongs to, ascending; empty for all classes.
+        """
+        factors = () if scales is None else tuple(map(float, scales))
+        owners = tuple(map(int, rows))
+        centroids = tuple(map(float, codebook))
+        return cls(role, indices.shape, bits, centroids, pack(indices, bits), factors, owners)
 
     @classmethod
-    def plain(cls, role: str, weights: NDArray[np.floating]) -> PromptGroup:
+    def plain(cls, role: str, weights: NDArray[np.floating], rows: Sequence[int] = ()) -> PromptGroup:
         """Make a group of floats: 16 bits for float16 weights, 32 bits for all others."""
         bits = 16 if weights.dtype.itemsize == 2 else 32
-        return cls(role, weights.shape, bits, (), weights.astype(_FLOATS[bits]).tobytes())
+        data = weights.astype(_FLOATS[bits]).tobytes()
+        return cls(role, weights.shape, bits, (), data, rows=tuple(map(int, rows)))
 
     @property
     def size(self) -> int:
@@ -91,21 +134,28 @@ class PromptGroup:
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of codebook and indices (or floats), without CBOR's heads."""
-        return 2 * len(self.codebook) + len(self.data)
+        """Bytes of codebook, row scales and indices (or floats), without CBOR's heads."""
+        return 2 * (len(self.codebook) + len(self.scales)) + len(self.data)
 
     def values(self) -> Array:
         """Return the weights, float32 in `shape`, as a new array."""
         if self.bits in _FLOATS:
             return np.frombuffer(self.data, _FLOATS[self.bits]).astype(np.float32).reshape(self.shape)
         indices = unpack(self.data, self.size, self.bits)
-        return np.array(self.codebook, np.float32)[indices].reshape(self.shape)
+        values = np.array(self.codebook, np.float32)[indices].reshape(self.shape)
+        if self.scales:
+            values *= np.array(self.scales, np.float32).reshape(-1, *[1] * (len(self.shape) - 1))
+        return values
 
 
 def encode_group(group: PromptGroup) -> list[Any]:
-    """Return the group as the file's array [role, shape, bits, codebook, data]."""
-    codebook = np.array(group.codebook, _FLOATS[16]).tobytes()
-    return [number_of(ROLES, group.role), list(group.shape), group.bits, codebook, group.data]
+    """Return the group as the file's array [role, shape, bits, codebook, data, scales, rows].
+
+    The last two are left out where they, and what follows them, are empty.
+    """
+    codebook, scales = (np.array(half, _FLOATS[16]).tobytes() for half in (group.codebook, group.scales))
+    more = [scales, list(group.rows)] if group.rows else [scales] if scales else []
+    return [number_of(ROLES, group.role), list(group.shape), group.bits, codebook, group.data, *more]
 
 
 def decode_group(value: object) -> PromptGroup:
@@ -114,15 +164,33 @@ def decode_group(value: object) -> PromptGroup:
     Raises:
         PromptFileError: A part is missing, of another type, or breaks the format.
     """
-    role, shape, bits, codebook, data = parts(value, 5, "a group")
-    codebook = typed(bytes, codebook, "the codebook")
-    require(len(codebook) % 2 == 0, "the codebook's byte count", len(codebook), "an even number")
+    found = typed(list, value, "a group")
+    require(5 <= len(found) <= 7, "a group's count of parts", len(found), "5 to 7")
+    absent: list[Any] = [b"", []]
+    role, shape, bits, codebook, data, scales, rows = [*found, *absent[len(found) - 5 :]]
     return PromptGroup(
         name_of(ROLES, role, "the group's role"),
         tuple(
             typed(int, n, "a number in the group's shape") for n in typed(list, shape, "the group's shape")
         ),
         typed(int, bits, "the group's bits"),
-        tuple(np.frombuffer(codebook, _FLOATS[16]).astype(float).tolist()),
+        _halves(codebook, 2**MAX_BITS, "the codebook"),
         typed(bytes, data, "the group's data"),
+        _halves(scales, MAX_ROWS, "the group's row scales"),
+        tuple(typed(int, row, "a row's class") for row in typed(list, rows, "the group's rows")),
     )
+
+
+def _halves(value: object, most: int, what: str) -> tuple[float, ...]:
+    """Read a byte string of up to `most` float16 numbers."""
+    raw = typed(bytes, value, what)
+    require(len(raw) % 2 == 0, f"{what}'s byte count", len(raw), "an even number")
+    require(len(raw) <= 2 * most, f"{what}'s byte count", len(raw), f"up to {2 * most}")
+    return tuple(np.frombuffer(raw, _FLOATS[16]).astype(float).tolist())
+
+
+def _half(values: tuple[float, ...]) -> bool:
+    """Whether all are finite numbers of half precision."""
+    exact = np.array(values, np.float64)
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(exact).all() and (exact.astype(np.float16) == exact).all())
