@@ -56,15 +56,17 @@ def command(
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")
     names = None if classes is None else _names(classes)
-    paths = list_images(images)
+    paths, lost = list_images(images)
     classifier = PromptClassifier.load(
         prompt, backbone, classes=names, provider=provider, threads=threads, cache=cache_folder() / "classes"
     )
     fit_activations(classifier.backbone, max_memory, tuning=False)
     as_table = not (as_json or as_csv) and sys.stdout.isatty()
-    rows, unread = [], 0
+    rows, unread = [], len(lost)
     if as_csv:
         _write_csv([["image", "label", "probability"]])
+    for skip in lost:
+        _refuse(skip.path, ImageError(skip.reason, printable(skip.path)), as_json)
     with progress_reporter() as reporter:
         for done, (path, answer) in enumerate(_answers(classifier, paths, top_k), start=1):
             if isinstance(answer, ImageError):
@@ -81,7 +83,7 @@ def command(
     if rows:
         table(counted(len(rows), "photo"), {"image": "left", "class": "left"}, rows)
     if unread:
-        message = f"{unread} of {len(paths)} files could not be read"
+        message = f"{unread} of {len(paths) + len(lost)} files could not be read"
         if as_json or as_csv:  # each was reported in its place
             say(message)
             raise typer.Exit(1)
