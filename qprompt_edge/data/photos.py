@@ -26,7 +26,8 @@ from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.text import printable
 
 _PART = re.compile(
-    r"(train|val|valid|validation|test|dev|eval|holdout)(ing|set|_?data|_?images|_?photos)?", re.I
+    r"(train|val|valid|validation|test|dev|eval|holdout)(ing)?([ _-]?(set|data|images|photos))?",
+    re.IGNORECASE,
 )
 
 
