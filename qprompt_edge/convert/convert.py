@@ -19,6 +19,7 @@ from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.errors import BackboneMismatchError, CheckpointError, PromptFileError
+from qprompt_runtime.foreign import START_BYTES, foreign
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_file import CONTEXT, FOLDED, Calibration, ClassName, PromptFile, read_prompt_file
 from qprompt_runtime.text import printable
@@ -27,7 +28,6 @@ from qprompt_runtime.tokenizer import Tokenizer, class_tokens
 COOP_BITS, MAPLE_BITS = 1, 4
 """What the paper quantizes each method to."""
 _PROMPT_START = b"\xd9\xd9\xf7"
-_LONGEST_START = 16
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ def kind_of(path: Path) -> str:
     """
     shown = printable(path)
     try:
+        if path.is_dir():
+            raise CheckpointError(f"{shown}: is a folder; give the file in it, such as model.pth.tar-50")
         with path.open("rb") as file:
-            start = file.read(_LONGEST_START)
+            start = file.read(START_BYTES)
         size = path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"{shown}: cannot be read: {error.strerror or error}") from error
@@ -91,8 +93,10 @@ def kind_of(path: Path) -> str:
             f"{shown}: is a bare pickle, as torch before 1.6 wrote it; it was not run. If you trust it, write it anew on "
             "a workstation: torch.save(torch.load(FILE)['state_dict'], NEW)"
         )
+    kind = foreign(start)
+    what = f"it is {kind}" if kind else f"it begins with {start[:4].hex()}"
     raise CheckpointError(
-        f"{shown}: is no prompt file, no checkpoint of torch and no safetensors file (it begins with {start[:4].hex()})"
+        f"{shown}: is no prompt file, no checkpoint of torch and no safetensors file: {what}"
     )
 
 

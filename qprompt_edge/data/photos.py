@@ -146,7 +146,7 @@ def _check_parts(class_folders: Sequence[Path], shown: str) -> None:
 
 
 def read_labels_csv(csv_path: Path, base: Path | None = None, *, min_classes: int = 2) -> LabelledPhotos:
-    """Read a list of photos: UTF-8 (with or without a byte-order mark), comma-separated, columns `path,label`.
+    """Read a list of photos, as `csv_files.read_table` does: columns `path,label`.
 
     Args:
         csv_path: The list.
