@@ -162,7 +162,7 @@ def encode(tiny: Backbone, tmp_path: Path) -> Callable[..., tuple[EncodedSet, li
 
     def call(photos: ExperimentSet, draws: list[Draw]) -> tuple[EncodedSet, list[str]]:
         notes: list[str] = []
-        cache = tmp_path / f"{next(files)}.npz"
+        cache = tmp_path / f"features-{next(files)}"
         return encode_set(photos, draws, tiny, cache, Reporter(note=notes.append)), notes
 
     return call

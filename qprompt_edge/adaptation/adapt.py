@@ -17,7 +17,8 @@ from qprompt_edge.adaptation.options import AdaptOptions
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
 from qprompt_edge.cache import cache_folder
-from qprompt_edge.data.features import FeatureCache, feature_identity
+from qprompt_edge.data.feature_cache import FeatureCache, feature_file
+from qprompt_edge.data.features import feature_identity
 from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
 from qprompt_edge.evaluation.paired import Comparison, compare
@@ -135,10 +136,8 @@ def adapt(
     tests = find_photos(Path(test_images), min_classes=1) if test_images is not None else None
     deep = options.method != CONTEXT
     backbone = Backbone.load(options.backbone, options.provider, options.threads, deep=deep)
-    cache = FeatureCache(
-        _cache_path(Path(images), backbone, options),
-        feature_identity(backbone, options.views, options.training.seed),
-    )
+    identity = feature_identity(backbone, options.views, options.training.seed)
+    cache = FeatureCache(feature_file(cache_folder() / "features", identity), identity)
     names = Path(class_names) if class_names is not None else None
     data = prepare(photos, tests, names, backbone, options, cache, reporter)
     backbone.close_image_tower()
@@ -166,15 +165,6 @@ def adapt(
         peak_rss_mb=peak_rss_mb(),
         work=work,
     )
-
-
-def _cache_path(images: Path, backbone: Backbone, options: AdaptOptions) -> Path:
-    """One cache file for a folder, a backbone and the options that change features."""
-    facts = {
-        "folder": str(images.resolve()),
-        "identity": feature_identity(backbone, options.views, options.training.seed),
-    }
-    return cache_folder() / "features" / f"{task_id(facts)}.npz"
 
 
 def _tune(

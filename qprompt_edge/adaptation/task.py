@@ -9,7 +9,8 @@ import numpy as np
 
 from qprompt_edge.adaptation.options import AdaptOptions
 from qprompt_edge.data.csv_files import read_class_names
-from qprompt_edge.data.features import Examples, FeatureCache, encode_photos
+from qprompt_edge.data.feature_cache import FeatureCache
+from qprompt_edge.data.features import Examples, encode_photos
 from qprompt_edge.data.photos import LabelledPhotos, SkippedPhoto, drop_unreadable
 from qprompt_edge.data.splits import near_duplicate_groups, split_holdout, take_shots
 from qprompt_edge.reporter import Reporter

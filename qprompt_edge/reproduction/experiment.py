@@ -109,7 +109,7 @@ class Experiment:
                 chosen,
                 sorted({(job.shots, job.seed) for job in jobs if job.source == name}),
                 backbone,
-                out / "features" / f"{name}.npz",
+                out / "features",
                 reporter,
             )
             for name, chosen in self.sets.items()

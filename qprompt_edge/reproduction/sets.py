@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.data.features import Examples, FeatureCache, encode_photos, feature_identity
+from qprompt_edge.data.feature_cache import FeatureCache, feature_file
+from qprompt_edge.data.features import Examples, encode_photos, feature_identity
 from qprompt_edge.data.photos import LabelledPhotos, drop_unreadable, find_photos
 from qprompt_edge.data.splits import take_shots
 from qprompt_edge.evaluation.zero_shot import PHOTO_TEMPLATE
@@ -174,14 +175,15 @@ def encode_set(
         photos: The data set.
         draws: Every draw that training will make from it.
         backbone: The frozen model.
-        cache: File to keep features in.
+        cache: Folder to keep features in; sets share them.
         reporter: Told how far it is, and what was left out.
 
     Raises:
         PhotosError: A class is left without a readable photo.
     """
     draws, stage = tuple(draws), f"encoding {photos.name}"
-    kept = FeatureCache(cache, feature_identity(backbone, 0, 1))
+    identity = feature_identity(backbone, 0, 1)
+    kept = FeatureCache(feature_file(cache, identity), identity)
     while True:
         paths = list(dict.fromkeys(_needed(photos, draws)))
         encoded = encode_photos(
