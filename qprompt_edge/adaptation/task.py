@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qprompt_edge.adaptation.options import AdaptOptions
+from qprompt_edge.adaptation.options import SHARED, AdaptOptions
 from qprompt_edge.data.csv_files import read_class_names
 from qprompt_edge.data.feature_cache import FeatureCache
 from qprompt_edge.data.features import Examples, encode_photos
@@ -17,6 +17,7 @@ from qprompt_edge.reporter import Reporter
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.prompt_file import ClassName
+from qprompt_runtime.tokenizer import check_names
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,16 @@ def prepare(
 
     Raises:
         PhotosError: A class is left without a readable photo, or test photos have a class of their own.
+        TextError: A class has no words, or two that share a context have the same.
     """
     texts = read_class_names(class_names, photos.classes) if class_names is not None else {}
     _check_known(photos, tests)
+    classes = tuple(
+        ClassName(label, texts[label]) if label in texts else ClassName.from_label(label)
+        for label in photos.classes
+    )
+    pairs = [(name.label, name.text) for name in classes]
+    check_names(backbone.tokenizer, pairs, shared=options.contexts == SHARED)
     paths = photos.paths + (tests.paths if tests is not None else ())
     encoded = encode_photos(
         backbone,
@@ -74,7 +82,8 @@ def prepare(
     if tests is not None:
         unread = {i - count: why for i, why in encoded.failures.items() if i >= count}
         skipped += drop_unreadable(tests, unread).skipped
-        to_trained = np.array([photos.classes.index(label) for label in tests.classes], np.int64)
+        trained = {label: index for index, label in enumerate(photos.classes)}
+        to_trained = np.array([trained[label] for label in tests.classes], np.int64)
         labels = np.concatenate([labels, to_trained[tests.labels]])
     readable = np.setdiff1d(np.arange(len(paths)), list(encoded.failures))
     train, held = readable[readable < count], readable[readable >= count]
@@ -83,10 +92,6 @@ def prepare(
         train, held = (train[side] for side in split_holdout(labels[train], options.holdout, seed, groups))
     if options.shots is not None:
         train = train[take_shots(labels[train], options.shots, seed)]
-    classes = tuple(
-        ClassName(label, texts[label]) if label in texts else ClassName.from_label(label)
-        for label in photos.classes
-    )
     whole = Examples(classes, paths, labels, encoded.features)
     return TaskData(whole.select(train), whole.select(held), skipped)
 

@@ -36,10 +36,11 @@ def read_class_names(csv_path: Path, classes: Sequence[str]) -> dict[str, str]:
         PhotosError: The file cannot be read, has other columns, an unknown label, or a label twice.
     """
     texts: dict[str, str] = {}
+    labels = set(classes)
     for line, (raw_label, text) in read_table(csv_path, ("label", "text")):
         place = f"{printable(csv_path)}, line {line}"
         label = class_label(raw_label, place)
-        if label not in classes:
+        if label not in labels:
             known = ", ".join(printable(name) for name in classes[:20]) + (
                 ", ..." if len(classes) > 20 else ""
             )

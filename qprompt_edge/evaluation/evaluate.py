@@ -92,7 +92,8 @@ def judge_prompt(
     check_limit(max_memory, "encoding the photos")
     readable = drop_unreadable(photos, encoded.failures)
     kept = np.array([i for i in range(len(photos.paths)) if i not in encoded.failures], np.int64)
-    truth = np.array([classifier.labels.index(label) for label in photos.classes], np.int64)[readable.labels]
+    known = {label: index for index, label in enumerate(classifier.labels)}
+    truth = np.array([known[label] for label in photos.classes], np.int64)[readable.labels]
     examples = Examples(classifier.prompt.classes, readable.paths, truth, encoded.features[kept])
     seen = prompted_features(
         classifier.prompt,

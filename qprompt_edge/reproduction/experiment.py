@@ -17,6 +17,7 @@ from qprompt_edge.reproduction.sets import EncodedSet, ExperimentSet, encode_set
 from qprompt_edge.reproduction.store import Store
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.tokenizer import check_names
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class Experiment:
         reporter = reporter or Reporter()
         self._check_draws(self.sets)
         backbone = self.choice.open()
+        for chosen in self.sets.values():
+            pairs = [(name.label, name.text) for name in chosen.classes]
+            check_names(backbone.tokenizer, pairs, shared=not chosen.published)
         store = Store.open(out, self._facts(backbone))
         waiting = sorted((job for job in self.jobs if not store.has(job)), key=self._cost, reverse=True)
         done = len(self.jobs) - len(waiting)

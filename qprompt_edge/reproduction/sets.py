@@ -43,6 +43,7 @@ class ExperimentSet:
         test: Photos to judge by; None takes those of the pool that were not drawn.
         unreadable: Positions in the pool of photos that are passed over, and why. What is drawn depends on no others:
             draws are the same, whichever were asked for before.
+        published: Whether the classes are a published set's, two of which may have the same words ("crane").
     """
 
     name: str
@@ -51,6 +52,7 @@ class ExperimentSet:
     pool: LabelledPhotos
     test: LabelledPhotos | None
     unreadable: Mapping[int, str] = field(default_factory=dict)
+    published: bool = False
 
     def _taken(self, draw: Draw) -> NDArray[np.int64]:
         return take_shots(self.pool.labels, *draw, without=self.unreadable)
@@ -149,7 +151,7 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
 def _published(name: str, data: Path) -> ExperimentSet:
     dataset = read_dataset(name, data)
     classes = tuple(map(ClassName, dataset.test.classes, dataset.class_names))
-    return ExperimentSet(name, dataset.template, classes, dataset.train, dataset.test)
+    return ExperimentSet(name, dataset.template, classes, dataset.train, dataset.test, published=True)
 
 
 def _own_folder(name: str, folder: Path) -> ExperimentSet:

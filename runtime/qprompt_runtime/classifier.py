@@ -21,6 +21,7 @@ from qprompt_runtime.errors import BackboneMismatchError, PromptFileError
 from qprompt_runtime.folding import folded
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.tokenizer import check_names
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,20 @@ class PromptClassifier:
 
     @cached_property
     def class_features(self) -> Array:
-        """float32 [C,E]: computed when first needed, so that a memory limit can be set before; then the text tower closes."""
+        """float32 [C,E]: computed when first needed, so that a memory limit can be set before; then the text tower closes.
+
+        Raises:
+            TextError: A class has no words, or two that share a context have the same.
+        """
         if self.cache is None:
             return self._compute_features()
         shape = (len(self.names), self.backbone.manifest.embed_dim)
         return kept_features(self.cache, self._features_identity(), shape, self._compute_features)
 
     def _compute_features(self) -> Array:
+        each_its_own = self.prompt.method == CONTEXT and len(self.prompt.groups[0].shape) == 3
+        pairs = [(name.label, name.text) for name in self.names]
+        check_names(self.backbone.tokenizer, pairs, shared=not each_its_own)
         features = prompt_features(self.prompt, self.backbone, self.names)
         self.backbone.close_text_tower()
         return features

@@ -140,6 +140,33 @@ def class_tokens(
     return ClassTokens(tokens, np.array([len(row) - 1 for row in rows], np.int64))
 
 
+def check_names(tokenizer: Tokenizer, names: Sequence[tuple[str, str]], *, shared: bool) -> None:
+    """Refuse classes without words and, where they share a context, two whose words are the same to the text tower.
+
+    Args:
+        tokenizer: The bundle's tokenizer.
+        names: Label and prompt text of each class.
+        shared: Whether all classes share one context, so that their text alone tells them apart.
+
+    Raises:
+        TextError: Names the class, or both.
+    """
+    seen: dict[tuple[int, ...], str] = {}
+    for label, text in names:
+        tokens = tuple(tokenizer.encode(text))
+        if not tokens:
+            raise TextError(
+                f"the class {label!r} has no words in it (its text is {text[:60]!r}); rename it, or give it words "
+                "(--class-names)"
+            )
+        if shared and tokens in seen:
+            raise TextError(
+                f"the classes {seen[tokens]!r} and {label!r} are the same words to the backbone, "
+                f"{clean(text)[:60]!r}; rename one, or give it other words (--class-names)"
+            )
+        seen[tokens] = label
+
+
 def _byte_letters() -> dict[int, str]:
     """The printable letter that stands for each byte in the vocabulary (GPT-2's table).
 
