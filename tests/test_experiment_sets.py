@@ -219,7 +219,7 @@ def test_a_draw_is_the_same_whichever_others_are_asked_for(
     encode: Callable[..., tuple[EncodedSet, list[str]]], tmp_path: Path
 ) -> None:
     write_photos(tmp_path / "own" / "train", count=8)
-    write_photos(tmp_path / "own" / "test", count=1)
+    write_photos(tmp_path / "own" / "test", count=1, first=50)
     chosen = own(tmp_path / "own")
     bad = chosen.pool.paths[3]
     bad.write_bytes(b"")

@@ -20,6 +20,7 @@ from qprompt_edge.cache import cache_folder
 from qprompt_edge.data.feature_cache import FeatureCache, feature_file
 from qprompt_edge.data.features import feature_identity
 from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
+from qprompt_edge.data.same_photos import SamePhoto
 from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
 from qprompt_edge.evaluation.paired import Comparison, compare
 from qprompt_edge.evaluation.prompted import prompted_features
@@ -67,7 +68,8 @@ class AdaptResult:
         backbone_name: The backbone's model name.
         train_photos: Photos trained on.
         single: Classes with only one photo to train on.
-        skipped: Files that were left out.
+        skipped: Files that were left out, and test photos that are trained on.
+        same: Photos that are in several classes; they are not judged by.
         steps: Training steps in the whole schedule.
         seconds: `encode`, `train` and `total`.
         peak_rss_mb: Peak resident memory.
@@ -82,6 +84,7 @@ class AdaptResult:
     train_photos: int
     single: tuple[str, ...]
     skipped: tuple[SkippedPhoto, ...]
+    same: tuple[SamePhoto, ...]
     steps: int
     seconds: dict[str, float]
     peak_rss_mb: float
@@ -160,6 +163,7 @@ def adapt(
             name.label for name, count in zip(data.train.classes, counts, strict=True) if count == 1
         ),
         skipped=data.skipped,
+        same=data.same,
         steps=steps,
         seconds={"encode": encoded - begin, "train": trained - encoded, "total": end - begin},
         peak_rss_mb=peak_rss_mb(),

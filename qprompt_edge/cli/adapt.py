@@ -9,7 +9,18 @@ import typer
 
 from qprompt_edge.adaptation.adapt import AdaptResult, Holdout, adapt
 from qprompt_edge.adaptation.options import SHARED, AdaptOptions
-from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, show, table
+from qprompt_edge.cli.output import (
+    counted,
+    emit,
+    percent,
+    progress_reporter,
+    reported,
+    same_as_json,
+    say,
+    say_same,
+    show,
+    table,
+)
 from qprompt_edge.cli.parameters import (
     INPUT,
     MACHINE,
@@ -181,6 +192,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
             "train": result.train_photos,
             "holdout": judged.adapted.n if judged else 0,
             "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in result.skipped],
+            "in_several_classes": same_as_json(result.same),
             "single_photo_classes": list(result.single),
             "classes_without_holdout": list(judged.missing) if judged else [],
         },
@@ -212,6 +224,7 @@ def _show(result: AdaptResult, out: Path, *, aside: bool) -> None:
         say(f"skipped {skip.path}: {skip.reason}")
     if len(result.skipped) > _SHOWN_SKIPPED:
         say(f"... and {len(result.skipped) - _SHOWN_SKIPPED} more files; --json lists all")
+    say_same(result.same, "; it is not judged by")
     if result.single:
         say(f"trained on a single photo: {', '.join(result.single)}")
     if result.holdout is not None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qprompt_edge.cli.output import counted, emit, percent, progress_reporter, reported, say, show, table
+from qprompt_edge.cli.output import (
+    counted,
+    emit,
+    percent,
+    progress_reporter,
+    reported,
+    same_as_json,
+    say,
+    say_same,
+    show,
+    table,
+)
 from qprompt_edge.cli.parameters import (
     ImagesOption,
     JsonOption,
@@ -70,6 +81,7 @@ def as_dict(report: PromptReport) -> dict[str, Any]:
             for m in report.mistakes
         ],
         "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in report.skipped],
+        "in_several_classes": same_as_json(report.same),
     }
 
 
@@ -77,6 +89,7 @@ def _show(report: PromptReport, *, aside: bool) -> None:
     scores = report.scores
     for skip in report.skipped:
         say(f"skipped {skip.path}: {skip.reason}")
+    say_same(report.same)
     rows = []
     for index, label in enumerate(report.labels):
         row = scores.confusion[index]

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from qprompt_edge.data.same_photos import SamePhoto
+
 P = ParamSpec("P")
 
 _PLAIN_SECONDS = 5.0
 _ENDLESS = 10_000
 _NARROWEST = 30
+_SHOWN_SAME = 10
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -107,6 +110,20 @@ def section(title: str, facts: dict[str, str], *, aside: bool = False) -> None:
                 printable(fact), max(width - len(start), _NARROWEST), break_on_hyphens=False
             )
             typer.echo(start + ("\n" + " " * len(start)).join(lines), err=aside)
+
+
+def same_as_json(same: Sequence[SamePhoto]) -> list[dict[str, Any]]:
+    """Photos that are in several classes, as `--json` prints them."""
+    return [{"paths": list(map(str, photo.paths)), "labels": list(photo.labels)} for photo in same]
+
+
+def say_same(same: Sequence[SamePhoto], end: str = "") -> None:
+    """Name photos that are in several classes, the first few of them."""
+    for photo in same[:_SHOWN_SAME]:
+        places = ", ".join(map(str, photo.paths[:_SHOWN_SAME]))
+        say(f"the same photo is in the classes {', '.join(sorted(set(photo.labels)))}: {places}{end}")
+    if len(same) > _SHOWN_SAME:
+        say(f"... and {len(same) - _SHOWN_SAME} more photos in several classes; --json lists all")
 
 
 def counted(number: int, noun: str) -> str:

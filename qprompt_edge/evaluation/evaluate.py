@@ -10,6 +10,7 @@ import numpy as np
 
 from qprompt_edge.data.features import Examples, encode_photos
 from qprompt_edge.data.photos import SkippedPhoto, drop_unreadable, find_labelled
+from qprompt_edge.data.same_photos import SamePhoto, described, in_several_classes
 from qprompt_edge.evaluation.metrics import Labels, Scores, class_probabilities, score
 from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
@@ -40,6 +41,7 @@ class PromptReport:
         zero_shot: Of the hand-written prompt.
         mistakes: Photos that were wrong, the most confident first.
         skipped: Files that were left out.
+        same: Photos that are in several classes; each counts at each place, where at most one label is right.
     """
 
     labels: tuple[str, ...]
@@ -47,6 +49,7 @@ class PromptReport:
     zero_shot: Scores
     mistakes: tuple[Mistake, ...]
     skipped: tuple[SkippedPhoto, ...]
+    same: tuple[SamePhoto, ...]
 
 
 def judge_prompt(
@@ -108,6 +111,9 @@ def judge_prompt(
         zero_shot=score(class_probabilities(examples.plain, by_hand, frozen.manifest.logit_scale), truth),
         mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
+        same=described(
+            in_several_classes(encoded.keys, photos.labels, kept), photos.paths, photos.labels, photos.classes
+        ),
     )
 
 

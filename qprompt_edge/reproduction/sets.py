@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qprompt_edge.data.feature_cache import FeatureCache, feature_file
 from qprompt_edge.data.features import Examples, encode_photos, feature_identity
 from qprompt_edge.data.photos import LabelledPhotos, drop_unreadable, find_photos
+from qprompt_edge.data.same_photos import same_content
 from qprompt_edge.data.splits import take_shots
 from qprompt_edge.evaluation.zero_shot import PHOTO_TEMPLATE
 from qprompt_edge.reporter import Reporter
@@ -195,6 +196,8 @@ def encode_set(
             progress=lambda done, total: reporter.stage(stage, done, total),
         )
         if not encoded.failures:
+            if not photos.published:
+                _note_same(photos.name, paths, encoded.keys, reporter)
             rows = {path: row for row, path in enumerate(paths)}
             return EncodedSet(photos, rows, encoded.features[:, 0])
         failures = {paths[i]: why for i, why in encoded.failures.items()}
@@ -204,6 +207,17 @@ def encode_set(
         unreadable = {**photos.unreadable, **_among(photos.pool, failures)}
         photos = replace(photos, unreadable=unreadable, test=test)
         drop_unreadable(photos.pool, unreadable)  # no class without a photo
+
+
+def _note_same(name: str, paths: Sequence[Path], keys: NDArray[np.uint8], reporter: Reporter) -> None:
+    """Say that photos are there more than once: one may be drawn, and its twin judged by."""
+    twins = same_content(keys, range(len(paths)))
+    if twins:
+        first, second = (printable(paths[i]) for i in twins[0][:2])
+        reporter.note(
+            f"photos that data set {name} has more than once: {len(twins)}, such as {first} and {second}; where one is "
+            "trained on and the other judged by, results are too good"
+        )
 
 
 def _needed(photos: ExperimentSet, draws: Sequence[Draw]) -> Iterable[Path]:
