@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qprompt_edge.data.feature_cache import FeatureCache, feature_file
 from qprompt_edge.data.features import Examples, encode_photos, feature_identity
+from qprompt_edge.data.folders import look_at
 from qprompt_edge.data.photos import LabelledPhotos, drop_unreadable, find_photos
 from qprompt_edge.data.same_photos import same_content
 from qprompt_edge.data.splits import take_shots
@@ -159,7 +160,7 @@ def _own_folder(name: str, folder: Path) -> ExperimentSet:
     """A folder of class folders, or one that holds `train` and `test`."""
     parts = folder / "train", folder / "test"
     test = None
-    if all(part.is_dir() for part in parts):
+    if all(look_at(part).is_folder for part in parts):
         pool, test = (find_photos(part) for part in parts)
         if pool.classes != test.classes:
             odd = sorted(set(pool.classes) ^ set(test.classes))[0]
