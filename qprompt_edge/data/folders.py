@@ -124,10 +124,10 @@ def walk(folder: Path, outside: AbstractSet[str]) -> tuple[list[Path], list[Prob
     files: list[Path] = []
     problems: list[Problem] = []
     seen = set(outside)
-    waiting = [(folder, real_path(folder))]
+    waiting = [folder]
     while waiting:
-        current, real = waiting.pop()
-        if real in seen:
+        current = waiting.pop()
+        if (real := real_path(current)) in seen:
             continue
         seen.add(real)
         entries, unread = list_folder(current)
@@ -135,7 +135,7 @@ def walk(folder: Path, outside: AbstractSet[str]) -> tuple[list[Path], list[Prob
         for entry in entries:
             path = entry.path
             if entry.is_folder:
-                waiting.append((path, real_path(path) if path.is_symlink() else f"{real}/{path.name}"))
+                waiting.append(path)
             elif path.suffix.lower() in SIDECARS:
                 continue
             elif entry.problem is not None:
