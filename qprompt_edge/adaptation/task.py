@@ -68,7 +68,7 @@ def prepare(
     _check_known(photos, tests)
     classes = _named(photos.classes, class_names)
     pairs = [(name.label, name.text) for name in classes]
-    check_names(backbone.tokenizer, pairs, shared=options.contexts == SHARED)
+    check_names(pairs, lambda text: backbone.tokenizer.encode(text), shared=options.contexts == SHARED)
     paths = photos.paths + (tests.paths if tests is not None else ())
     encoded = encode_photos(
         backbone,

@@ -129,7 +129,7 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     _check_fit(context, manifest, None if maple else names)
     tokenizer = Tokenizer(folder / "tokenizer.json")
     pairs = [(name.label, name.text) for name in names]
-    check_names(tokenizer, pairs, shared=maple or context.ndim == 2)
+    check_names(pairs, tokenizer.encode, shared=maple or context.ndim == 2)
     class_tokens(
         tokenizer,
         manifest.text,
@@ -193,7 +193,7 @@ def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
         with contextlib.suppress(BundleError):  # without its backbone `predict` will say the same
             folder = find_bundle(additions.backbone or prompt.backbone_name)
             pairs = [(name.label, name.text) for name in names]
-            check_names(Tokenizer(folder / "tokenizer.json"), pairs, shared=True)
+            check_names(pairs, Tokenizer(folder / "tokenizer.json").encode, shared=True)
         prompt = replace(prompt, classes=names)
     if additions.bits is None or all(group.bits == additions.bits for group in prompt.groups):
         return prompt

@@ -58,7 +58,7 @@ class Experiment:
         backbone = self.choice.open()
         for chosen in self.sets.values():
             pairs = [(name.label, name.text) for name in chosen.classes]
-            check_names(backbone.tokenizer, pairs, shared=not chosen.published)
+            check_names(pairs, lambda text: backbone.tokenizer.encode(text), shared=not chosen.published)
         store = Store.open(out, self._facts(backbone))
         waiting = sorted((job for job in self.jobs if not store.has(job)), key=self._cost, reverse=True)
         done = len(self.jobs) - len(waiting)

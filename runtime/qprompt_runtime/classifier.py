@@ -91,7 +91,7 @@ class PromptClassifier:
     def _compute_features(self) -> Array:
         each_its_own = self.prompt.method == CONTEXT and len(self.prompt.groups[0].shape) == 3
         pairs = [(name.label, name.text) for name in self.names]
-        check_names(self.backbone.tokenizer, pairs, shared=not each_its_own)
+        check_names(pairs, self.backbone.tokenizer.encode, shared=not each_its_own)
         features = prompt_features(self.prompt, self.backbone, self.names)
         self.backbone.close_text_tower()
         return features

@@ -14,7 +14,7 @@ from __future__ import annotations
 import html
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,31 +140,35 @@ def class_tokens(
     return ClassTokens(tokens, np.array([len(row) - 1 for row in rows], np.int64))
 
 
-def check_names(tokenizer: Tokenizer, names: Sequence[tuple[str, str]], *, shared: bool) -> None:
+def check_names(
+    names: Iterable[tuple[str, str]], encode: Callable[[str], Sequence[int]], *, shared: bool
+) -> None:
     """Refuse classes without words and, where they share a context, two whose words are the same to the text tower.
 
     Args:
-        tokenizer: The bundle's tokenizer.
         names: Label and prompt text of each class.
+        encode: `Tokenizer.encode` of the backbone; called only for texts that differ in spaces at most, so that most checks
+            need no tokenizer in memory.
         shared: Whether all classes share one context, so that their text alone tells them apart.
 
     Raises:
         TextError: Names the class, or both.
     """
-    seen: dict[tuple[int, ...], str] = {}
+    alike: dict[str, list[tuple[str, str]]] = {}
     for label, text in names:
-        tokens = tuple(tokenizer.encode(text))
-        if not tokens:
+        letters = "".join(clean(text).split())  # all that becomes tokens
+        if not letters:
             raise TextError(
                 f"the class {label!r} has no words in it (its text is {text[:60]!r}); rename it, or give it words "
                 "(--class-names)"
             )
-        if shared and tokens in seen:
-            raise TextError(
-                f"the classes {seen[tokens]!r} and {label!r} are the same words to the backbone, "
-                f"{clean(text)[:60]!r}; rename one, or give it other words (--class-names)"
-            )
-        seen[tokens] = label
+        for other, its_text in alike.get(letters, ()) if shared else ():
+            if encode(its_text) == encode(text):
+                raise TextError(
+                    f"the classes {other!r} and {label!r} are the same words to the backbone, "
+                    f"{clean(text)[:60]!r}; rename one, or give it other words (--class-names)"
+                )
+        alike.setdefault(letters, []).append((label, text))
 
 
 def _byte_letters() -> dict[int, str]:
