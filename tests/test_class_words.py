@@ -46,7 +46,6 @@ def test_what_the_tokenizer_makes_of_names_is_compared(tiny: Backbone, pair: tup
     assert all(repr(label) in str(error.value) for label in pair)
     check_names(names("nut", *pair), tiny.tokenizer.encode, shared=False)
     check_names(
-        tiny.tokenizer,
         names("nut", "red apple", "redapple", "bolts", "bolt", "b a", "a b"),
         tiny.tokenizer.encode,
         shared=True,

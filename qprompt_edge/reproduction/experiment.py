@@ -56,9 +56,7 @@ class Experiment:
         reporter = reporter or Reporter()
         self._check_draws(self.sets)
         backbone = self.choice.open()
-        for chosen in self.sets.values():
-            pairs = [(name.label, name.text) for name in chosen.classes]
-            check_names(pairs, lambda text: backbone.tokenizer.encode(text), shared=not chosen.published)
+        self._check_words(backbone)
         store = Store.open(out, self._facts(backbone))
         waiting = sorted((job for job in self.jobs if not store.has(job)), key=self._cost, reverse=True)
         done = len(self.jobs) - len(waiting)
@@ -85,6 +83,12 @@ class Experiment:
         """Roughly how long a job takes; the longest start first, so that no core waits for them at the end."""
         deep = needs_deep([job.method])
         return len(self.sets[job.source].classes) * job.shots * (4 if deep else 1)
+
+    def _check_words(self, backbone: Backbone) -> None:
+        """Refuse own sets with two classes that are the same words; published ones are as they are."""
+        for chosen in self.sets.values():
+            pairs = [(name.label, name.text) for name in chosen.classes]
+            check_names(pairs, lambda text: backbone.tokenizer.encode(text), shared=not chosen.published)
 
     def _check_draws(self, sets: Mapping[str, ExperimentSet]) -> None:
         """Refuse to train on a set for testing only, and to judge by nothing."""
