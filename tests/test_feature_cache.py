@@ -172,6 +172,11 @@ def test_what_cannot_be_written_is_said_and_tried_again(path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot keep features in .*QPE_CACHE"):
         cache.save()
     assert cache.get(key(1)) is not None
+    said: list[OutputError] = []
+    cache.unkept = said.append
+    cache.save()
+    assert len(said) == 1
+    assert cache.get(key(1)) is not None
     path.parent.unlink()
     cache.save()
     assert found(path, range(3)) == {1}

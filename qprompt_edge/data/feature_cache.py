@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +55,13 @@ class FeatureCache:
     Args:
         path: The cache file; None keeps nothing on disk.
         identity: What the features depend on besides the photo; a file of another identity counts as empty.
+        unkept: Takes the error where the file cannot be written; None raises it.
     """
 
-    def __init__(self, path: Path | None, identity: str) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path | None, identity: str, unkept: Callable[[OutputError], None] | None = None
+    ) -> None:
+        self.path, self.unkept = path, unkept
         self._salt = hashlib.sha256(identity.encode()).digest()[:16]
         self._shape = (0, 0)
         self._index = _Index.of(np.zeros(0, np.uint64), np.zeros(0, np.int64))
@@ -108,7 +112,7 @@ class FeatureCache:
         """Add what is new to the file.
 
         Raises:
-            OutputError: It cannot be written. Nothing is lost: the next call tries again.
+            OutputError: It cannot be written, and there is no `unkept`. Nothing is lost: the next call tries again.
         """
         if self.path is None or not self._new:
             return
@@ -117,9 +121,13 @@ class FeatureCache:
         try:
             begin = self._append(self.path, (shape[0], shape[1]), added)
         except OSError as error:
-            raise OutputError(
+            refused = OutputError(
                 f"cannot keep features in {self.path}: {error.strerror or error}; free some space, or set QPE_CACHE"
-            ) from error
+            )
+            if self.unkept is None:
+                raise refused from error
+            self.unkept(refused)
+            return
         heads = np.array([int.from_bytes(key[:8], "little") for key in self._new], np.uint64)
         places = begin + _record_bytes(self._shape) * np.arange(len(heads))
         self._index = self._index.joined(heads, places)
