@@ -140,6 +140,16 @@ def test_files_beside_photos_are_passed_over(tmp_path: Path, name: str) -> None:
     assert list_images([tmp_path / "a" / name]) == ([tmp_path / "a" / name], [])  # who names it, means it
 
 
+@pytest.mark.parametrize(
+    "content", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n", b"\0\0\0\x18ftypheic", b"RIFF\0\0\0\0WEBP"]
+)
+def test_a_photo_with_the_ending_of_such_a_file_is_a_photo(tmp_path: Path, content: bytes) -> None:
+    make(tmp_path, "a/1.jpg", "a/2.thm")
+    (tmp_path / "a" / "2.txt").write_bytes(content)
+    (tmp_path / "a" / "2.thm").write_bytes(content)
+    assert list_images([tmp_path])[0] == [tmp_path / "a/1.jpg", tmp_path / "a/2.txt"]
+
+
 def test_a_class_of_such_files_alone_holds_no_photos(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "b/1.json")
     assert complaint(find_photos, tmp_path).startswith(

@@ -7,6 +7,7 @@ end; its inode number would not do, since some network file systems report the s
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -45,7 +46,9 @@ SIDECARS = frozenset(
         ".yaml", ".yml",
     }
 )  # fmt: skip
-"""Endings (in lower case) of files that stand beside photos and say something about them."""
+"""Endings (in lower case) of files that stand beside photos and say something about them, unless their content is a photo's."""
+_THUMBNAIL = ".thm"  # a small JPEG that a camera writes beside a video
+_PHOTO_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -136,10 +139,19 @@ def walk(folder: Path, outside: AbstractSet[str]) -> tuple[list[Path], list[Prob
             path = entry.path
             if entry.is_folder:
                 waiting.append(path)
-            elif path.suffix.lower() in SIDECARS:
-                continue
             elif entry.problem is not None:
                 problems.append((path, entry.problem))
-            else:
+            elif not _is_sidecar(path):
                 files.append(path)
     return files, problems
+
+
+def _is_sidecar(path: Path) -> bool:
+    """Whether a file stands beside photos: its ending says so, and its content is no photo's."""
+    suffix = path.suffix.lower()
+    if suffix not in SIDECARS or suffix == _THUMBNAIL:
+        return suffix in SIDECARS
+    head = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(8)
+    return not (head.startswith(_PHOTO_STARTS) or head[4:] == b"ftyp")
