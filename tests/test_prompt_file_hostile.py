@@ -249,3 +249,20 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
         read_prompt_file(tmp_path / "photo.qpt")
     with pytest.raises(OutputError):
         write_prompt_file(tmp_path, TINY)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xef\xbb\xbf\n <!DOCTYPE html><html>Sign in", "it is a web page (HTML)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "it is a Git LFS pointer"),
+        (b"PK\x03\x04" + bytes(30), "a checkpoint of torch, which only `convert` reads"),
+    ],
+)
+def test_what_a_download_left_in_its_place_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "made.qpt"
+    path.write_bytes(content)
+    with pytest.raises(PromptFileError) as error:
+        read_prompt_file(path)
+    assert words in str(error.value)
+    assert str(error.value).isprintable()

@@ -10,7 +10,14 @@ import typer
 from qprompt_edge.adaptation.adapt import adapt
 from qprompt_edge.adaptation.options import MOST_HELD_OUT, SHARED
 from qprompt_edge.adaptation.result import AdaptResult, facts, notes, score_lines, verdict
-from qprompt_edge.cli.output import emit, progress_reporter, reported, say, show
+from qprompt_edge.cli.output import (
+    emit,
+    progress_reporter,
+    reported,
+    same_as_json,
+    say,
+    show,
+)
 from qprompt_edge.cli.parameters import (
     INPUT,
     MACHINE,
@@ -187,6 +194,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
             "train": result.train_photos,
             "holdout": judged.adapted.n if judged else 0,
             "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in result.skipped],
+            "in_several_classes": same_as_json(result.same),
             "single_photo_classes": list(result.single),
             "classes_without_holdout": list(judged.missing) if judged else [],
         },

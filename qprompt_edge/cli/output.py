@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -23,6 +23,8 @@ from qprompt_runtime.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+    from qprompt_edge.data.same_photos import SamePhoto
 
 P = ParamSpec("P")
 
@@ -107,6 +109,11 @@ def section(title: str, facts: dict[str, str], *, aside: bool = False) -> None:
                 printable(fact), max(width - len(start), _NARROWEST), break_on_hyphens=False
             )
             typer.echo(start + ("\n" + " " * len(start)).join(lines), err=aside)
+
+
+def same_as_json(same: Sequence[SamePhoto]) -> list[dict[str, Any]]:
+    """Photos that are in several classes, as `--json` prints them."""
+    return [{"paths": list(map(str, photo.paths)), "labels": list(photo.labels)} for photo in same]
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
