@@ -22,8 +22,8 @@ from qprompt_runtime.decode import Source
 from qprompt_runtime.errors import BackboneMismatchError, ImageError
 from qprompt_runtime.folding import folded
 from qprompt_runtime.images import load_pixels
-from qprompt_runtime.prediction import Prediction
 from qprompt_runtime.none_of_these import known_scores, least_score, noun_features
+from qprompt_runtime.prediction import Prediction
 from qprompt_runtime.prompt_features import (
     check_fit,
     class_offsets,
