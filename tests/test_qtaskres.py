@@ -37,9 +37,7 @@ def tuned(photos: Examples, **settings: object) -> tuple[dict[str, np.ndarray], 
     config = default_training("qtaskres", **settings)
     tuning = qtaskres.tuning(TEXT, photos, TEMPLATE)
     state = start(tuning.weights, config, tuning.reparameterization)
-    state = run(
-        state, tuning.objective, photos.labels, config, reparameterization=tuning.reparameterization
-    )
+    state = run(state, tuning.objective, photos.labels, config, reparameterization=tuning.reparameterization)
     return forward_weights(state, tuning.reparameterization), state
 
 
@@ -117,9 +115,7 @@ def test_a_group_as_the_file_holds_it_is_what_was_judged() -> None:
     config = default_training("qtaskres", bits=2)
     tuning = qtaskres.tuning(TEXT, photos, TEMPLATE)
     state = start(tuning.weights, config, tuning.reparameterization)
-    state = run(
-        state, tuning.objective, photos.labels, config, reparameterization=tuning.reparameterization
-    )
+    state = run(state, tuning.objective, photos.labels, config, reparameterization=tuning.reparameterization)
     weights = forward_weights(state, tuning.reparameterization)
     residuals, offsets = tuning.groups(state, config.bits)
     assert (residuals.role, residuals.bits, len(residuals.scales)) == (RESIDUALS, 2, 4)

@@ -26,9 +26,9 @@ from qprompt_edge.cli.parameters import (
 from qprompt_edge.reproduction.executors import BackboneChoice
 from qprompt_edge.reproduction.experiment import Experiment, needs_deep
 from qprompt_edge.reproduction.jobs import Job
-from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT
+from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT, GENERALISED
 from qprompt_edge.reproduction.plots import check_plots
-from qprompt_edge.reproduction.protocols import base_to_new, few_shot, transfer
+from qprompt_edge.reproduction.protocols import base_to_new, few_shot, generalised, transfer
 from qprompt_edge.reproduction.recipes import RECIPES
 from qprompt_edge.reproduction.report import write_report
 from qprompt_edge.reproduction.sets import find_sets
@@ -38,7 +38,7 @@ from qprompt_runtime.files import check_writable
 from qprompt_runtime.text import counted
 
 EVERY_METHOD = "all"
-Protocol = Literal["base2new", "few-shot", "cross-dataset", "domain"]
+Protocol = Literal["base2new", "generalised", "few-shot", "cross-dataset", "domain"]
 """As `measures.PROTOCOLS`."""
 
 
@@ -182,6 +182,8 @@ def plan(
         raise typer.BadParameter(f"--protocol {protocol} takes one number of --shots, got {len(shots)}")
     if protocol == BASE_TO_NEW:
         return base_to_new(methods, sets, shots[0], seeds)
+    if protocol == GENERALISED:
+        return generalised(methods, sets, shots[0], seeds)
     if len(sets) < 2:
         raise typer.BadParameter(f"--protocol {protocol} needs a --set to train on and another to judge by")
     return transfer(protocol, methods, sets[0], sets[1:], shots[0], seeds)

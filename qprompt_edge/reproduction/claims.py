@@ -18,7 +18,7 @@ from typing import Any
 
 from qprompt_edge.reproduction.bootstrap import Difference, Resampling, compare
 from qprompt_edge.reproduction.jobs import NEW, Outcome
-from qprompt_edge.reproduction.measures import CROSS_DATASET, DOMAIN, FEW_SHOT, TOP1, Measure
+from qprompt_edge.reproduction.measures import CROSS_DATASET, DOMAIN, FEW_SHOT, GENERALISED, TOP1, H, Measure
 from qprompt_edge.reproduction.recipes import WIDTHS
 from qprompt_edge.reproduction.summary import stored_bytes
 
@@ -281,4 +281,58 @@ def _other_protocols() -> list[Claim]:
     ]
 
 
-CLAIMS: tuple[Claim, ...] = (*_quantizing(), *_quantizer(), *_deep(), *_targets(), *_other_protocols())
+def _residuals() -> list[Claim]:
+    """Class residuals, the default of `adapt`."""
+    generalised = Measure(H, GENERALISED)
+    return [
+        *(
+            Claim(
+                f"QTaskRes at 1 bit is ahead of {title} by {margin} points of H{where}",
+                ("qtaskres-1",),
+                worse,
+                measure,
+                margin=margin * POINT,
+            )
+            for title, worse, measure, where, margin in (
+                ("CoOp", "coop", _HEADLINE, "", 3),
+                ("zero-shot", "zero-shot", _HEADLINE, "", 2),
+                ("CoOp", "coop", generalised, " among all names", 2),
+                ("zero-shot", "zero-shot", generalised, " among all names", 0),
+            )
+        ),
+        *(
+            Claim(
+                f"Few-shot: QTaskRes at 1 bit is at most {behind} points behind the linear probe with {shots} shots",
+                ("qtaskres-1",),
+                "probe",
+                Measure(TOP1, FEW_SHOT, shots),
+                NOT_WORSE,
+                behind * POINT,
+            )
+            for shots, behind in ((16, 0.5), (4, 0.5))
+        ),
+        Claim(
+            "QTaskRes at 1 bit is at most 1 point behind TaskRes with 16 shots",
+            ("qtaskres-1",),
+            "taskres",
+            Measure(TOP1, FEW_SHOT, 16),
+            NOT_WORSE,
+            POINT,
+        ),
+        Claim(
+            "Quantizing while training is ahead of quantizing afterwards: QTaskRes at 1 bit, 16 shots",
+            ("qtaskres-1",),
+            "taskres-ptq-1",
+            Measure(TOP1, FEW_SHOT, 16),
+        ),
+    ]
+
+
+CLAIMS: tuple[Claim, ...] = (
+    *_quantizing(),
+    *_quantizer(),
+    *_deep(),
+    *_targets(),
+    *_other_protocols(),
+    *_residuals(),
+)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 BASE, NEW, ALL = "base", "new", "all"
 """Parts of a data set's classes: the first half, the others, or every one."""
+BASE_OF_ALL, NEW_OF_ALL = "base of all", "new of all"
+"""The photos of one half, judged among the names of both."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Job:
     """A method on one draw of training photos.
 
     Attributes:
-        protocol: `base2new`, `few-shot`, `cross-dataset` or `domain`.
+        protocol: `base2new`, `generalised`, `few-shot`, `cross-dataset` or `domain`.
         method: A name in `recipes.RECIPES`.
         source: The data set that is trained on.
         part: Which of its classes.

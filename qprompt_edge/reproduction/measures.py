@@ -13,18 +13,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.reproduction.jobs import BASE, NEW, Outcome, Target
+from qprompt_edge.reproduction.jobs import BASE, BASE_OF_ALL, NEW, NEW_OF_ALL, Outcome, Target
 
-BASE_TO_NEW, FEW_SHOT, CROSS_DATASET, DOMAIN = "base2new", "few-shot", "cross-dataset", "domain"
-PROTOCOLS = (BASE_TO_NEW, FEW_SHOT, CROSS_DATASET, DOMAIN)
+BASE_TO_NEW, GENERALISED, FEW_SHOT = "base2new", "generalised", "few-shot"
+CROSS_DATASET, DOMAIN = "cross-dataset", "domain"
+PROTOCOLS = (BASE_TO_NEW, GENERALISED, FEW_SHOT, CROSS_DATASET, DOMAIN)
 """In the order of reports."""
+BY_HALVES = (BASE_TO_NEW, GENERALISED)
+"""Protocols that tune on one half of the classes and judge both."""
 
 H, TOP1 = "H", "top1"
 
 Bits = NDArray[np.bool_]
 Values = NDArray[np.float64]
 
-_PARTS = {BASE: (BASE,), NEW: (NEW,), H: (BASE, NEW)}
+_HALVES = {BASE_TO_NEW: (BASE, NEW), GENERALISED: (BASE_OF_ALL, NEW_OF_ALL)}
 
 
 class Unit(NamedTuple):
@@ -32,7 +35,7 @@ class Unit(NamedTuple):
 
     Attributes:
         source: What was trained on.
-        target: The data set of the photos that were judged; the source's name in base-to-new.
+        target: The data set of the photos that were judged; the source's name where halves of classes are judged.
         shots: Photos of each class.
     """
 
@@ -71,7 +74,7 @@ class Measure:
 
 def metrics_of(protocol: str) -> tuple[str, ...]:
     """What is reported about a protocol."""
-    return (BASE, NEW, H) if protocol == BASE_TO_NEW else (TOP1,)
+    return (BASE, NEW, H) if protocol in BY_HALVES else (TOP1,)
 
 
 def runs(
@@ -118,5 +121,6 @@ def _targets(outcome: Outcome, metric: str) -> list[tuple[str, list[Target]]]:
             (str(target) if target.part in (BASE, NEW) else target.dataset, [target])
             for target in outcome.right
         ]
-    source = outcome.job.source
-    return [(source, [Target(source, part) for part in _PARTS[metric]])]
+    source, (base, new) = outcome.job.source, _HALVES[outcome.job.protocol]
+    parts = {BASE: (base,), NEW: (new,), H: (base, new)}[metric]
+    return [(source, [Target(source, part) for part in parts])]

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from qprompt_edge.data.photos import LabelledPhotos
-from qprompt_edge.reproduction.jobs import ALL, BASE, NEW, Job, Target
-from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT
+from qprompt_edge.reproduction.jobs import ALL, BASE, BASE_OF_ALL, NEW, NEW_OF_ALL, Job, Target
+from qprompt_edge.reproduction.measures import BASE_TO_NEW, FEW_SHOT, GENERALISED
 from qprompt_runtime.errors import PhotosError
 
 
@@ -42,6 +42,24 @@ def base_to_new(methods: Sequence[str], sets: Sequence[str], shots: int, seeds: 
     """Base-to-new generalization: tuned on the first half of the classes, judged on either half among its own names."""
     return [
         Job(BASE_TO_NEW, method, name, BASE, shots, seed, (Target(name, BASE), Target(name, NEW)))
+        for name in sets
+        for method in methods
+        for seed in seeds
+    ]
+
+
+def generalised(methods: Sequence[str], sets: Sequence[str], shots: int, seeds: Sequence[int]) -> list[Job]:
+    """Generalised base-to-new: tuned on the first half of the classes, both halves judged among the names of all."""
+    return [
+        Job(
+            GENERALISED,
+            method,
+            name,
+            BASE,
+            shots,
+            seed,
+            (Target(name, BASE_OF_ALL), Target(name, NEW_OF_ALL)),
+        )
         for name in sets
         for method in methods
         for seed in seeds

@@ -28,8 +28,8 @@ class Recipe:
 
     Attributes:
         title: For tables.
-        learner: What is learned: `qcoop`, `qmaple`, `qmaple-coupled` (as in `adapt`), `zero-shot`, `ensemble`, `probe`
-            or `tip-adapter`.
+        learner: What is learned: `qtaskres`, `qcoop`, `qmaple`, `qmaple-coupled` (as in `adapt`), `zero-shot`, `ensemble`,
+            `probe` or `tip-adapter`.
         bits: Bits a weight while learning; 32: no quantizer.
         bits_after: Bits a weight to which the result is quantized after training (PTQ); None leaves it as learned.
         noise: Standard deviation of Gaussian noise on the weights in the forward pass, in units of the initial weights' own.
@@ -66,6 +66,9 @@ def _widths(name: str, title: str, **settings: object) -> dict[str, Recipe]:
 RECIPES: dict[str, Recipe] = {
     "zero-shot": Recipe("zero-shot", "zero-shot"),
     "ensemble": Recipe("zero-shot, ensemble", "ensemble"),
+    "taskres": Recipe("TaskRes", "qtaskres"),
+    **_widths("qtaskres", "QTaskRes", learner="qtaskres"),
+    "taskres-ptq-1": Recipe("TaskRes, PTQ, 1 bit", "qtaskres", bits_after=1),
     "coop": Recipe("CoOp"),
     **_widths("qcoop", "QCoOp"),
     "coop-16": Recipe("CoOp, 16 vectors", context_init=SIXTEEN_WORDS),

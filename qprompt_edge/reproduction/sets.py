@@ -19,7 +19,7 @@ from qprompt_edge.data.splits import take_shots
 from qprompt_edge.evaluation.zero_shot import PHOTO_TEMPLATE
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reproduction.datasets import DATA_SETS, read_dataset
-from qprompt_edge.reproduction.jobs import ALL, BASE, NEW
+from qprompt_edge.reproduction.jobs import ALL, BASE, BASE_OF_ALL, NEW, NEW_OF_ALL
 from qprompt_edge.reproduction.protocols import base_and_new
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
@@ -71,10 +71,13 @@ class ExperimentSet:
         return self.pool.select(np.setdiff1d(np.arange(len(self.pool.paths)), passed))
 
     def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, tuple[ClassName, ...]]:
-        """Some of the set's photos that belong to `base`, `new` or `all` classes, labelled from 0; the part's classes."""
+        """Some of the set's photos that belong to a part (see `jobs`), labelled from 0; the classes they are judged among."""
         if part == ALL:
             return photos, self.classes
         middle = (len(self.classes) + 1) // 2
+        if part in (BASE_OF_ALL, NEW_OF_ALL):
+            known = photos.labels < middle
+            return photos.select(np.flatnonzero(known if part == BASE_OF_ALL else ~known)), self.classes
         base, new = base_and_new(photos)
         return {BASE: (base, self.classes[:middle]), NEW: (new, self.classes[middle:])}[part]
 
@@ -98,7 +101,7 @@ class EncodedSet:
 
         Args:
             photos: Drawn or judged photos of this set.
-            part: `base`, `new` or `all`.
+            part: One of those in `jobs`.
 
         Returns:
             The photos, labelled from 0, in one view.

@@ -13,9 +13,11 @@ from qprompt_edge.reproduction.claims import Verdict
 from qprompt_edge.reproduction.jobs import BASE, NEW, Outcome
 from qprompt_edge.reproduction.measures import (
     BASE_TO_NEW,
+    BY_HALVES,
     CROSS_DATASET,
     DOMAIN,
     FEW_SHOT,
+    GENERALISED,
     TOP1,
     H,
     Unit,
@@ -25,6 +27,7 @@ from qprompt_edge.reproduction.summary import Spread, Statistic, Summary, summar
 
 TITLES = {
     BASE_TO_NEW: "Base-to-new generalization",
+    GENERALISED: "Base-to-new among all names",
     FEW_SHOT: "Few-shot learning",
     CROSS_DATASET: "Transfer to other data sets",
     DOMAIN: "Domain generalization",
@@ -63,7 +66,7 @@ def markdown(
             continue
         for shots in dict.fromkeys(summary.shots for summary in chosen):
             of_shots = [summary for summary in chosen if summary.shots == shots]
-            blocks += _base_to_new(of_shots) if protocol == BASE_TO_NEW else _transfer(of_shots)
+            blocks += _by_halves(of_shots) if protocol in BY_HALVES else _transfer(of_shots)
     return "\n\n".join([*blocks, *_claims(verdicts)]) + "\n"
 
 
@@ -103,7 +106,11 @@ def units_of(summaries: Iterable[Summary]) -> list[Unit]:
     )
 
 
-def _base_to_new(summaries: list[Summary]) -> list[str]:
+def _among(protocol: str) -> str:
+    return ", both among the names of all," if protocol == GENERALISED else ""
+
+
+def _by_halves(summaries: list[Summary]) -> list[str]:
     """Heading, explanation and table: `base / new / H` of each data set, then of all."""
     units = units_of(summaries)
     rows = []
@@ -113,8 +120,8 @@ def _base_to_new(summaries: list[Summary]) -> list[str]:
         mean = " / ".join(spread_text(complete(spread, units)) for spread in spreads)
         rows.append([title(summary.method), *cells, mean, _bytes(summary)])
     return [
-        f"## {TITLES[BASE_TO_NEW]}, {_shots(summaries[0].shots)}",
-        "Accuracy on base classes / on new classes / H, their harmonic mean, in per cent. H is taken for each seed of each "
+        f"## {TITLES[summaries[0].protocol]}, {_shots(summaries[0].shots)}",
+        f"Accuracy on base classes / on new classes{_among(summaries[0].protocol)} / H, their harmonic mean, in per cent. H is taken for each seed of each "
         "data set, then averaged; ± is the standard deviation, over seeds, of the mean over data sets. Bytes are what was learned, "
         "as it is stored.",
         _table(["method", *(unit.source for unit in units), "mean", "bytes"], rows),

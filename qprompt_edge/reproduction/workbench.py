@@ -20,6 +20,7 @@ from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.tip_adapter import tip_adapter
 from qprompt_edge.tuning.methods import METHODS, tune
 from qprompt_edge.tuning.ptq import make_group
+from qprompt_edge.tuning.qtaskres import OFFSETS, RESIDUALS
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.folding import folded
@@ -125,7 +126,12 @@ class Workbench:
             relative_noise=recipe.noise,
         )
         if recipe.bits_after is not None:
-            groups = tuple(make_group(g.role, g.values(), recipe.bits_after) for g in prompt.groups)
+            groups = tuple(
+                group
+                if group.role == OFFSETS
+                else make_group(group.role, group.values(), recipe.bits_after, by_row=group.role == RESIDUALS)
+                for group in prompt.groups
+            )
             prompt = replace(prompt, groups=groups)
         judge = PromptJudge(folded(prompt), self.backbone)
         return Learned(judge, prompt.payload_bytes, len(prompt.to_bytes()), state.step)

@@ -124,9 +124,7 @@ def calibrate(
         return Calibration(logit_scale)
     rows = np.arange(len(held_out.labels))
     losses = [
-        -np.log(
-            np.maximum(softmax(np.float32(scale) * held_out.scores)[rows, held_out.labels], 1e-30)
-        ).mean()
+        -np.log(np.maximum(softmax(np.float32(scale) * held_out.scores)[rows, held_out.labels], 1e-30)).mean()
         for scale in _SCALES
     ]
     known = known_scores(held_out.scores, held_out.features, nouns)

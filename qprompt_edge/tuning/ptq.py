@@ -16,13 +16,14 @@ from qprompt_runtime.prompt_group import PromptGroup
 _LARGEST_HALF = 65504.0
 
 
-def make_group(role: str, weights: Array, bits: int) -> PromptGroup:
+def make_group(role: str, weights: Array, bits: int, *, by_row: bool = False) -> PromptGroup:
     """A group of a prompt file.
 
     Args:
         role: What the weights are.
         weights: float32, finite, of any shape.
         bits: 1 to 8; 16 and 32 store the weights as floats.
+        by_row: With a scale for each row.
 
     Raises:
         PromptFileError: A weight is beyond half precision (65504), in which codebooks are stored.
@@ -36,6 +37,10 @@ def make_group(role: str, weights: Array, bits: int) -> PromptGroup:
         )
     if bits == 16:
         return PromptGroup.plain(role, weights.astype(np.float16))
+    if by_row:
+        codes = quantize(weights, cluster(weights, bits, step=0, by_row=True))
+        indices = codes.indices.reshape(weights.shape)
+        return PromptGroup.quantized(role, codes.codebook, indices, bits, codes.scales)
     values, indices = np.unique(weights, return_inverse=True)
     exact = values.astype(np.float16)
     if len(values) <= 2**bits and np.array_equal(exact, values):
