@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qprompt_edge.adaptation.adapt import adapt
     from qprompt_edge.adaptation.result import AdaptResult, Holdout
+    from qprompt_edge.adaptation.update import update
+    from qprompt_edge.adaptation.update_result import ClassEstimate, OldClasses, UpdateResult
     from qprompt_edge.data.photos import SkippedPhoto
     from qprompt_edge.evaluation.metrics import Scores
     from qprompt_edge.evaluation.paired import Comparison
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "adapt": "qprompt_edge.adaptation.adapt",
+    "update": "qprompt_edge.adaptation.update",
     "AdaptResult": "qprompt_edge.adaptation.result",
     "Holdout": "qprompt_edge.adaptation.result",
+    "UpdateResult": "qprompt_edge.adaptation.update_result",
+    "ClassEstimate": "qprompt_edge.adaptation.update_result",
+    "OldClasses": "qprompt_edge.adaptation.update_result",
     "Scores": "qprompt_edge.evaluation.metrics",
     "Comparison": "qprompt_edge.evaluation.paired",
     "SkippedPhoto": "qprompt_edge.data.photos",
@@ -33,9 +39,11 @@ _MODULES = {
 __all__ = [
     "AdaptResult",
     "Backbone",
+    "ClassEstimate",
     "Comparison",
     "Holdout",
     "ImageError",
+    "OldClasses",
     "Prediction",
     "PromptClassifier",
     "PromptFile",
@@ -43,7 +51,9 @@ __all__ = [
     "Reporter",
     "Scores",
     "SkippedPhoto",
+    "UpdateResult",
     "adapt",
+    "update",
 ]
 
 

@@ -7,16 +7,18 @@ and compare zero-shot, the tuned prompt and a linear probe on the photos kept aw
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qprompt_edge.adaptation.calibrated import calibrated
 from qprompt_edge.adaptation.options import SHARED, AdaptOptions
 from qprompt_edge.adaptation.result import AdaptResult, Holdout
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
+from qprompt_edge.adaptation.tunings import TuningRecord, keep_record, keys_of
 from qprompt_edge.cache import cache_folder
 from qprompt_edge.data.feature_cache import FeatureCache, feature_file
 from qprompt_edge.data.features import feature_identity
@@ -27,7 +29,6 @@ from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.tuning.calibration import calibrate, held_out_scores
 from qprompt_edge.tuning.methods import default_training, tune
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import Progress
@@ -36,7 +37,6 @@ from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.class_head import softmax
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.deep_backbone import require_deep
-from qprompt_runtime.none_of_these import noun_features
 from qprompt_runtime.prompt_file import DEEP_METHODS, RESIDUAL, PromptFile
 from qprompt_runtime.text_features import text_features
 
@@ -149,7 +149,11 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
 
     prompt, steps, work = _tune(data, backbone, options, reporter)
     if options.method == RESIDUAL:
-        prompt = _calibrated(prompt, data, backbone, options, reporter)
+        prompt, _ = calibrated(
+            prompt, data.train, data.bursts, backbone, options.training, options.accept, reporter
+        )
+        labels = tuple(prompt.classes[place].label for place in data.train.labels)
+        keep_record(prompt, TuningRecord(keys_of(data.keys), labels, options.views, options.training))
     backbone.close_text_tower()
     trained = time.monotonic()
     holdout = _judge(data, prompt, backbone, reporter) if len(data.test.labels) else None
@@ -212,27 +216,6 @@ def _tune(
         raise
     work.save(state)
     return prompt, state.step, work
-
-
-def _calibrated(
-    prompt: PromptFile, data: TaskData, backbone: Backbone, options: AdaptOptions, reporter: Reporter
-) -> PromptFile:
-    """The prompt with what its scores mean, and how many photos each class was tuned on."""
-    text = text_features(backbone, prompt.classes, prompt.template)
-    held_out = held_out_scores(
-        text,
-        data.train,
-        data.bursts,
-        options.training,
-        lambda done, total: reporter.stage("checking by cross-validation", done, total),
-    )
-    nouns = noun_features(backbone, cache_folder() / "classes")
-    counts = np.bincount(data.train.labels, minlength=len(prompt.classes))
-    return replace(
-        prompt,
-        calibration=calibrate(held_out, nouns, backbone.manifest.logit_scale, options.accept),
-        photos=tuple(counts.tolist()),
-    )
 
 
 def _facts(data: TaskData, backbone: Backbone, options: AdaptOptions) -> dict[str, Any]:

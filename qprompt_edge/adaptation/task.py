@@ -34,6 +34,7 @@ class TaskData:
         skipped: Files that were left out, those among the test photos that are trained on among them.
         same: Photos that are in several classes; none is in `test`.
         bursts: int64 [N]; training photos that are nearly the same have the same number.
+        keys: uint8 [N,16]; content hashes of the training photos.
     """
 
     train: Examples
@@ -41,6 +42,7 @@ class TaskData:
     skipped: tuple[SkippedPhoto, ...]
     same: tuple[SamePhoto, ...]
     bursts: NDArray[np.int64]
+    keys: NDArray[np.uint8]
 
 
 def prepare(
@@ -105,7 +107,9 @@ def prepare(
     held = held[~np.isin(held, [i for group in unsure for i in group])]
     whole = Examples(classes, paths, labels, encoded.features)
     same = described(unsure, paths, labels, photos.classes)
-    return TaskData(whole.select(train), whole.select(held), skipped, same, bursts[train])
+    return TaskData(
+        whole.select(train), whole.select(held), skipped, same, bursts[train], encoded.keys[train]
+    )
 
 
 def _named(labels: Sequence[str], class_names: Path | None) -> tuple[ClassName, ...]:

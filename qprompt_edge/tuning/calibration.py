@@ -9,7 +9,7 @@ known photos reach. Photos that are nearly the same stay on one side.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration
 _FOLDS = 5
 _ENOUGH = 500
 _FEWEST = 20
+_QUANTILES = 1000
 _SCALES = np.geomspace(1.0, 200.0, 107)  # 5% apart
 
 
@@ -131,3 +132,27 @@ def calibrate(
     least = np.quantile(known, [1 - share for share in ACCEPT_SHARES]).astype(np.float16)
     best = float(np.float16(_SCALES[int(np.argmin(losses))]))
     return Calibration(best, tuple(map(float, least)), accept)
+
+
+def joined_accept_scores(
+    calibration: Calibration, photos: int, held_out: HeldOutScores, nouns: Array
+) -> Calibration:
+    """A calibration with the accept scores of its photos and further ones together; the rest stays.
+
+    Of the first photos only the scores that 80 to 99% reach are known: what lies beyond counts as the nearest of these.
+
+    Args:
+        calibration: Of a prompt, with accept scores.
+        photos: How many photos they are of.
+        held_out: Scores of the further photos.
+        nouns: float32 [G,E], from `none_of_these.noun_features`.
+    """
+    shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    before = np.interp(shares, ACCEPT_SHARES, calibration.accept_scores)
+    added = known_scores(held_out.scores, held_out.features, nouns)
+    scores = np.concatenate([before, added])
+    weight = np.concatenate([np.full(_QUANTILES, photos / _QUANTILES), np.ones(len(added))])
+    order = np.argsort(-scores, kind="stable")
+    reached = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
+    least = np.interp(ACCEPT_SHARES, reached, scores[order]).astype(np.float16)
+    return replace(calibration, accept_scores=tuple(map(float, least)))

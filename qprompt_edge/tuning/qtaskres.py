@@ -28,7 +28,8 @@ from qprompt_runtime.prompt_file import RESIDUAL
 
 RESIDUALS, OFFSETS = "class-residuals", "class-offsets"
 _SCALE = 3.0
-_USUAL_SHOTS = 16
+USUAL_SHOTS = 16
+"""Photos of a class that weigh 1."""
 _TRUST = 2 / 3
 
 
@@ -62,17 +63,74 @@ class ResidualObjective:
         images, labels = self.features[photos, view[photos]], self.labels[photos]
         counts = np.bincount(labels, minlength=len(self.text))
         share = (self.importance[labels] / counts[labels])[:, None].astype(np.float32)
-        raw = self.text + weights[RESIDUALS]
-        lengths = np.linalg.norm(raw, axis=1, keepdims=True)
-        classes = raw / lengths
-        chances = softmax(self.scale * (images @ classes.T + weights[OFFSETS]))
-        rows = np.arange(len(labels))
-        loss = -float((share[:, 0] * np.log(np.maximum(chances[rows, labels], 1e-30))).sum())
-        chances[rows, labels] -= 1
-        slope = self.scale * share * chances
-        pull = slope.T @ images
-        along = (pull * classes).sum(axis=1, keepdims=True)
-        return loss, {RESIDUALS: (pull - along * classes) / lengths, OFFSETS: slope.sum(axis=0)}
+        return cross_entropy(self.text, weights, images, labels, self.scale, share)
+
+
+def cross_entropy(
+    text: Array,
+    weights: Mapping[str, Array],
+    images: Array,
+    columns: NDArray[np.int64],
+    scale: np.float32,
+    share: Array,
+    others: Array | None = None,
+) -> tuple[float, dict[str, Array]]:
+    """Weighted cross-entropy of image features, and its gradient with respect to residuals and offsets.
+
+    Args:
+        text: float32 [C,E], rows t_c of length 1.
+        weights: Residuals [C,E] and offsets [C].
+        images: float32 [B,E].
+        columns: int64 [B], the true class; C for one of the others.
+        scale: s.
+        share: float32 [B,1], weight of each photo.
+        others: float32 [B], log sum exp(s z) over further classes, which stay as they are; None for no further classes.
+    """
+    raw = text + weights[RESIDUALS]
+    lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+    classes = raw / lengths
+    logits = scale * (images @ classes.T + weights[OFFSETS])
+    chances = softmax(logits if others is None else np.column_stack([logits, others]))
+    rows = np.arange(len(columns))
+    loss = -float((share[:, 0] * np.log(np.maximum(chances[rows, columns], 1e-30))).sum())
+    chances[rows, columns] -= 1
+    slope = scale * share * chances[:, : len(text)]
+    pull = slope.T @ images
+    along = (pull * classes).sum(axis=1, keepdims=True)
+    return loss, {RESIDUALS: (pull - along * classes) / lengths, OFFSETS: slope.sum(axis=0)}
+
+
+def loss_scale(classes: int) -> np.float32:
+    """s of the loss, for any number of classes."""
+    return np.float32(_SCALE * np.log(classes + 1))
+
+
+def importance(counts: NDArray[np.int64]) -> Array:
+    """float32 [C], m_c of classes with n_c photos."""
+    weight: Array = ((counts / USUAL_SHOTS) ** _TRUST).astype(np.float32)
+    return weight
+
+
+def offset_unit(scale: np.float32) -> np.float32:
+    """An offset is learned as the weight of a constant feature of this size, about as large as a feature's own numbers."""
+    return np.float32(1 / np.sqrt(scale))
+
+
+def reparameterization(scale: np.float32) -> Reparameterization:
+    """Residuals are quantized by row; offsets are learned in units of `offset_unit`, and shipped in half precision."""
+    unit = offset_unit(scale)
+    return Reparameterization(
+        forward=lambda learned: {
+            RESIDUALS: learned[RESIDUALS],
+            OFFSETS: (learned[OFFSETS] * unit).astype(np.float16).astype(np.float32),
+        },
+        backward=lambda _learned, gradient: {
+            RESIDUALS: gradient[RESIDUALS],
+            OFFSETS: gradient[OFFSETS] * unit,
+        },
+        by_row=frozenset({RESIDUALS}),
+        plain=frozenset({OFFSETS}),
+    )
 
 
 def tuning(text: Array, photos: Examples, template: tuple[str, str], *, seed: int = 1) -> Tuning:
@@ -85,26 +143,12 @@ def tuning(text: Array, photos: Examples, template: tuple[str, str], *, seed: in
         seed: Of the choice among views.
     """
     counts = np.bincount(photos.labels, minlength=len(text))
-    scale = np.float32(_SCALE * np.log(len(text) + 1))
-    # An offset is learned as the weight of a constant feature of 1/sqrt(s), about as large as a feature's own numbers.
-    constant = 1 / np.sqrt(scale)
-    importance = ((counts / _USUAL_SHOTS) ** _TRUST).astype(np.float32)
+    scale = loss_scale(len(text))
     return Tuning(
         method=RESIDUAL,
         weights={RESIDUALS: np.zeros_like(text), OFFSETS: np.zeros(len(text), np.float32)},
         leading=RESIDUALS,
-        reparameterization=Reparameterization(
-            forward=lambda learned: {
-                RESIDUALS: learned[RESIDUALS],
-                OFFSETS: (learned[OFFSETS] * constant).astype(np.float16).astype(np.float32),
-            },
-            backward=lambda _learned, gradient: {
-                RESIDUALS: gradient[RESIDUALS],
-                OFFSETS: gradient[OFFSETS] * constant,
-            },
-            by_row=frozenset({RESIDUALS}),
-            plain=frozenset({OFFSETS}),
-        ),
-        objective=ResidualObjective(text, photos.features, photos.labels, scale, importance, seed),
+        reparameterization=reparameterization(scale),
+        objective=ResidualObjective(text, photos.features, photos.labels, scale, importance(counts), seed),
         template=template,
     )

@@ -1,0 +1,143 @@
+"""The photos of an update: encoded, each once, and put beside the classes that a prompt has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprompt_edge.adaptation.tunings import keys_of
+from qprompt_edge.data.csv_files import read_class_names
+from qprompt_edge.data.feature_cache import FeatureCache
+from qprompt_edge.data.features import encode_photos
+from qprompt_edge.data.photos import LabelledPhotos, SkippedPhoto, drop_unreadable
+from qprompt_edge.data.same_photos import SamePhoto, described, in_several_classes
+from qprompt_edge.reporter import Reporter
+from qprompt_runtime.arrays import Array
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.errors import PhotosError
+from qprompt_runtime.prompt_file import ClassName
+from qprompt_runtime.text import printable
+from qprompt_runtime.tokenizer import check_names
+
+
+@dataclass(frozen=True)
+class NewPhotos:
+    """Photos that are new to a prompt, sorted by class and content: names and order of files change nothing.
+
+    Attributes:
+        keys: N content hashes.
+        labels: int64 [N], positions among the classes.
+        features: float32 [N,V,E].
+        hashes: uint64 [N], difference hashes.
+        repeated: Photos that were given twice, or were tuned on before.
+        skipped: Files that were left out.
+        same: Photos that are in several classes.
+    """
+
+    keys: tuple[bytes, ...]
+    labels: NDArray[np.int64]
+    features: Array
+    hashes: NDArray[np.uint64]
+    repeated: int
+    skipped: tuple[SkippedPhoto, ...]
+    same: tuple[SamePhoto, ...]
+
+
+def with_new_classes(
+    known: Sequence[ClassName], labels: Sequence[str], class_names: Path | None, backbone: Backbone
+) -> tuple[ClassName, ...]:
+    """A prompt's classes, and behind them those of the photos that it does not have.
+
+    Args:
+        known: The prompt's classes.
+        labels: Those of the photos.
+        class_names: A CSV file with words for labels, or None.
+        backbone: Its tokenizer tells whether two classes are the same words.
+
+    Raises:
+        PhotosError: The words of a class that was tuned would change.
+        TextError: A class has no words, or two have the same.
+    """
+    texts = {name.label: name.text for name in known}
+    added = [label for label in labels if label not in texts]
+    given = read_class_names(class_names, [*texts, *added]) if class_names is not None else {}
+    for label, text in given.items():
+        if texts.get(label, text) != text:
+            raise PhotosError(
+                f"class {printable(label)} was tuned with the words {printable(texts[label])!r}, not "
+                f"{printable(text)!r}; leave it out of --class-names, or remove it and add it under another label"
+            )
+    new = (ClassName(it, given[it]) if it in given else ClassName.from_label(it) for it in added)
+    classes = (*known, *new)
+    check_names(
+        ((it.label, it.text) for it in classes), lambda text: backbone.tokenizer.encode(text), shared=True
+    )
+    return classes
+
+
+def encode_new(
+    photos: LabelledPhotos,
+    classes: Sequence[ClassName],
+    tuned_on: Mapping[bytes, set[str]],
+    backbone: Backbone,
+    cache: FeatureCache,
+    views: tuple[int, int],
+    reporter: Reporter,
+) -> NewPhotos:
+    """Encode photos, and leave out what was tuned on before.
+
+    Args:
+        photos: Labelled photos.
+        classes: All classes.
+        tuned_on: The labels that photos were tuned on with before, by content.
+        backbone: The frozen model.
+        cache: Where features are kept.
+        views: Augmented views of each photo, and their seed.
+        reporter: Told how far it is.
+
+    Raises:
+        PhotosError: A class is left without a readable photo.
+    """
+    encoded = encode_photos(
+        backbone,
+        photos.paths,
+        views=views[0],
+        seed=views[1],
+        cache=cache,
+        progress=lambda done, total: reporter.stage("encoding photos", done, total),
+    )
+    skipped = list(drop_unreadable(photos, encoded.failures).skipped)
+    places = {name.label: place for place, name in enumerate(classes)}
+    readable = [place for place in range(len(photos.paths)) if place not in encoded.failures]
+    chosen: dict[tuple[int, bytes], int] = {}
+    repeated, all_keys = 0, keys_of(encoded.keys)
+    for place in readable:
+        key, label = all_keys[place], photos.classes[photos.labels[place]]
+        before = tuned_on.get(key, set())
+        if label in before or (places[label], key) in chosen:
+            repeated += 1
+        elif before:
+            reason = f"was tuned on before as {printable(min(before))}; remove that class, or adapt anew"
+            skipped.append(SkippedPhoto(photos.paths[place], reason))
+        else:
+            chosen[places[label], key] = place
+    ordered = sorted(chosen)
+    rows = np.array([chosen[it] for it in ordered], np.int64)
+    return NewPhotos(
+        keys=tuple(key for _, key in ordered),
+        labels=np.array([label for label, _ in ordered], np.int64),
+        features=encoded.features[rows],
+        hashes=encoded.hashes[rows],
+        repeated=repeated,
+        skipped=tuple(skipped),
+        same=described(
+            in_several_classes(encoded.keys, photos.labels, readable),
+            photos.paths,
+            photos.labels,
+            photos.classes,
+        ),
+    )

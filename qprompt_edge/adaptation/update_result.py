@@ -1,0 +1,185 @@
+"""What `update` gives back: the prompt, what changed, what is known of the cost, and all of it in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qprompt_edge.data.photos import SkippedPhoto
+from qprompt_edge.data.same_photos import SamePhoto, same_lines
+from qprompt_runtime.prompt_file import PromptFile, write_prompt_file
+from qprompt_runtime.text import counted, first_few, percent, printable
+
+_SHOWN_SKIPPED = 10
+_SHOWN_CLASSES = 20
+
+ANEW, JOINED, KEPT = "anew", "joined", "kept"
+"""How the calibration came about: fitted to all photos; accept scores of old and new photos joined; as it was."""
+
+
+@dataclass(frozen=True)
+class ClassEstimate:
+    """A class that photos were given of.
+
+    Attributes:
+        label: Its label.
+        new: Whether the prompt did not have it.
+        photos: Photos that were given of it and not tuned on before.
+        right: How many of `judged` were right.
+        judged: Photos of it that were judged by rows tuned without them (cross-validation); 0 where there were too few.
+    """
+
+    label: str
+    new: bool
+    photos: int
+    right: int
+    judged: int
+
+
+@dataclass(frozen=True)
+class OldClasses:
+    """What new classes cost the classes that were there.
+
+    Attributes:
+        loss: Share of their photos that is lost to new classes, mean over classes; negative is a gain.
+        measured: True: on photos of theirs that were kept away in cross-validation. False: without their photos; then it is
+            what they lose if as many of their photos are taken for a new class as photos of that one are taken for theirs.
+        photos: Photos that it was found on.
+    """
+
+    loss: float
+    measured: bool
+    photos: int
+
+
+@dataclass(frozen=True, repr=False)
+class UpdateResult:
+    """What `update` gives back.
+
+    Attributes:
+        prompt: The updated prompt.
+        removed: Labels of classes that were taken out.
+        classes: The classes that photos were given of.
+        cost: What new classes cost the old ones; None where there is none, or too few photos tell.
+        from_photos: True: tuned anew on old and new photos together, from the feature cache, as `adapt` does. False: only
+            the rows of `classes` were tuned, and all others are as they were.
+        calibration: `anew`, `joined` or `kept`.
+        repeated: Photos that were given twice, or were tuned on before; each counts once.
+        skipped: Files that were left out.
+        same: Photos that are in several classes.
+        provider: Execution provider that ran; None if no model was needed.
+        seconds: `encode`, `tune` and `total`.
+        peak_rss_mb: Peak resident memory.
+    """
+
+    prompt: PromptFile
+    removed: tuple[str, ...]
+    classes: tuple[ClassEstimate, ...]
+    cost: OldClasses | None
+    from_photos: bool
+    calibration: str
+    repeated: int
+    skipped: tuple[SkippedPhoto, ...]
+    same: tuple[SamePhoto, ...]
+    provider: str | None
+    seconds: dict[str, float]
+    peak_rss_mb: float
+
+    def __repr__(self) -> str:
+        return f"<UpdateResult {self.prompt.about}: {changes(self)}>"
+
+    def save(self, path: str | Path) -> None:
+        """Write the prompt file.
+
+        Args:
+            path: Where to; a file that is there is replaced, all of it or nothing.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        write_prompt_file(Path(path), self.prompt)
+
+    def summary(self) -> str:
+        """What people should know, as the command prints it.
+
+        Returns:
+            Lines of plain text.
+        """
+        return "\n".join(map(printable, (*notes(self), *findings(self), facts(self))))
+
+
+def changes(result: UpdateResult) -> str:
+    """What was added and removed, in a few words."""
+    new = [f"{it.label} ({counted(it.photos, 'photo')})" for it in result.classes if it.new]
+    more = [f"{it.label} (+{it.photos})" for it in result.classes if not it.new]
+    parts = [
+        f"{what} {first_few(names)}"
+        for what, names in (("added", new), ("more photos of", more), ("removed", result.removed))
+        if names
+    ]
+    return "; ".join(parts) or "nothing new"
+
+
+def notes(result: UpdateResult) -> list[str]:
+    """Lines about files that were left out or count once."""
+    lines = [f"skipped {skip.path}: {skip.reason}" for skip in result.skipped[:_SHOWN_SKIPPED]]
+    more = len(result.skipped) - _SHOWN_SKIPPED
+    if more > 0:
+        lines.append(f"... and {counted(more, 'more file')}; --json and result.skipped have all")
+    lines += same_lines(result.same)
+    if result.repeated:
+        lines.append(
+            f"{counted(result.repeated, 'photo')} given twice or tuned on before: each photo counts once"
+        )
+    return lines
+
+
+def findings(result: UpdateResult) -> list[str]:
+    """What changed, how well new photos are recognised, and what that costs the old classes."""
+    lines = [f"{changes(result)}."]
+    for it in result.classes[:_SHOWN_CLASSES]:
+        if it.judged:
+            share = f"{it.right} of {counted(it.judged, 'photo')} ({percent(it.right / it.judged)})"
+            lines.append(f"{it.label}: {share} right by rows that were tuned without them.")
+        else:
+            lines.append(f"{it.label}: too few photos, or too alike, to judge it by.")
+    if len(result.classes) > _SHOWN_CLASSES:
+        lines.append(f"... and {len(result.classes) - _SHOWN_CLASSES} more classes; --json has all")
+    if any(it.new for it in result.classes):
+        lines.append(_cost(result))
+    if result.calibration != ANEW and result.classes:
+        kept = "The logit scale is as it was"
+        joined = "; the scores of 'none of these' take the new photos in."
+        lines.append(kept + (joined if result.calibration == JOINED else "."))
+    return lines
+
+
+def _cost(result: UpdateResult) -> str:
+    cost = result.cost
+    if cost is None:
+        return "What it costs the old classes is not known: too few photos tell."
+    points = f"{100 * cost.loss:.1f} points"
+    if cost.measured:
+        return (
+            f"The old classes lose {points} to the new, on {counted(cost.photos, 'photo')} of theirs that were kept "
+            "away in turn."
+        )
+    return (
+        f"The old classes' photos are not here, so their cost is an estimate: {points}, if as many of their photos are "
+        "taken for a new class as photos of that one for theirs. Judge by photos of theirs: qprompt-edge eval."
+    )
+
+
+def facts(result: UpdateResult) -> str:
+    """The size of the prompt, and what the update took."""
+    photos = (
+        f", tuned on {counted(sum(result.prompt.photos), 'photo')} in all" if result.prompt.photos else ""
+    )
+    how = (
+        {True: "all rows anew", False: "only these rows"}[result.from_photos] if result.classes else "no row"
+    )
+    ran = f" ({result.provider}, {result.peak_rss_mb:.0f} MB at most)" if result.provider else ""
+    return (
+        f"{len(result.prompt.to_bytes())} bytes, {len(result.prompt.classes)} classes{photos}; {how} in "
+        f"{result.seconds['total']:.1f} s{ran}"
+    )
