@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qprompt_edge.adaptation.calibrated import calibrated
 from qprompt_edge.adaptation.new_photos import NewPhotos
@@ -104,7 +104,9 @@ def retune_from_vectors(
     before[:old] = prompt.photos or USUAL_SHOTS
     known = known_classes(prompt, text_features(backbone, classes, prompt.template), before)
     features = new.features[:, 0]
-    tuned = with_rows(prompt, classes[old:], tune_rows(known, features, new.labels, training))
+    counts = tuple((before + added).tolist()) if prompt.photos else ()
+    rows = tune_rows(known, features, new.labels, training)
+    tuned = with_rows(prompt, classes[old:], rows, counts)
     bursts = near_duplicate_groups(new.hashes, new.labels)
     held_out = held_out_row_scores(known, features, new.labels, bursts, training)
     joined = bool(prompt.calibration.accept_scores) and len(held_out.labels) > 0
@@ -112,11 +114,10 @@ def retune_from_vectors(
     if joined:
         nouns = noun_features(backbone, cache_folder() / "classes")
         calibration = joined_accept_scores(calibration, int(before.sum()), held_out, nouns)
-    counts = tuple((before + added).tolist()) if prompt.photos else ()
     return Retuned(
-        replace(tuned, calibration=calibration, photos=counts),
+        replace(tuned, calibration=calibration),
         _estimates(classes, old, new, held_out),
-        _estimated(held_out, old),
+        None,
         JOINED if joined else KEPT,
     )
 
@@ -125,17 +126,21 @@ def _estimates(
     classes: Sequence[ClassName], old: int, new: NewPhotos, held_out: HeldOutScores
 ) -> tuple[ClassEstimate, ...]:
     """How well the classes that photos were given of are recognised."""
-    right = held_out.scores.argmax(axis=1) == held_out.labels
-    return tuple(
-        ClassEstimate(
-            label=classes[place].label,
-            new=place >= old,
-            photos=int((new.labels == place).sum()),
-            right=int(right[held_out.labels == place].sum()),
-            judged=int((held_out.labels == place).sum()),
+    found = []
+    for place in np.unique(new.labels).tolist():
+        answers = held_out.scores[held_out.labels == place].argmax(axis=1).tolist()
+        wrong = Counter(classes[answer].label for answer in answers if answer != place)
+        found.append(
+            ClassEstimate(
+                label=classes[place].label,
+                new=place >= old,
+                photos=int((new.labels == place).sum()),
+                right=answers.count(place),
+                judged=len(answers),
+                taken_for=tuple(wrong.most_common()),
+            )
         )
-        for place in np.unique(new.labels).tolist()
-    )
+    return tuple(found)
 
 
 def _measured(held_out: HeldOutScores, old: int) -> OldClasses | None:
@@ -145,20 +150,5 @@ def _measured(held_out: HeldOutScores, old: int) -> OldClasses | None:
         return None
     scores, labels = held_out.scores[mine], held_out.labels[mine]
     lost = (scores[:, :old].argmax(axis=1) == labels) & (scores.argmax(axis=1) != labels)
-    return OldClasses(_class_mean(lost, labels), True, len(labels))
-
-
-def _estimated(held_out: HeldOutScores, old: int) -> OldClasses | None:
-    """What the first `old` classes lose if they are confused with the others as often as those with them."""
-    theirs = held_out.labels >= old
-    if not theirs.any() or not old:
-        return None
-    taken = held_out.scores[theirs].argmax(axis=1) < old
-    labels = held_out.labels[theirs]
-    loss = _class_mean(taken, labels) * len(np.unique(labels)) / old
-    return OldClasses(loss, False, len(labels))
-
-
-def _class_mean(found: NDArray[np.bool_], labels: NDArray[np.int64]) -> float:
-    """Share of photos, mean over the classes that have some."""
-    return float(np.mean([found[labels == label].mean() for label in np.unique(labels)]))
+    loss = float(np.mean([lost[labels == label].mean() for label in np.unique(labels)]))
+    return OldClasses(loss, len(labels))

@@ -12,6 +12,7 @@ from qprompt_runtime.text import counted, first_few, percent, printable
 
 _SHOWN_SKIPPED = 10
 _SHOWN_CLASSES = 20
+_SHOWN_WRONG = 3
 
 ANEW, JOINED, KEPT = "anew", "joined", "kept"
 """How the calibration came about: fitted to all photos; accept scores of old and new photos joined; as it was."""
@@ -27,6 +28,7 @@ class ClassEstimate:
         photos: Photos that were given of it and not tuned on before.
         right: How many of `judged` were right.
         judged: Photos of it that were judged by rows tuned without them (cross-validation); 0 where there were too few.
+        taken_for: Labels that the others of `judged` were taken for, and how many, the most first.
     """
 
     label: str
@@ -34,21 +36,19 @@ class ClassEstimate:
     photos: int
     right: int
     judged: int
+    taken_for: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class OldClasses:
-    """What new classes cost the classes that were there.
+    """What new classes cost the classes that were there, on photos of theirs that were kept away in cross-validation.
 
     Attributes:
-        loss: Share of their photos that is lost to new classes, mean over classes; negative is a gain.
-        measured: True: on photos of theirs that were kept away in cross-validation. False: without their photos; then it is
-            what they lose if as many of their photos are taken for a new class as photos of that one are taken for theirs.
-        photos: Photos that it was found on.
+        loss: Share of their photos that are taken for a new class and were right without it, mean over classes.
+        photos: How many photos were judged.
     """
 
     loss: float
-    measured: bool
     photos: int
 
 
@@ -60,7 +60,8 @@ class UpdateResult:
         prompt: The updated prompt.
         removed: Labels of classes that were taken out.
         classes: The classes that photos were given of.
-        cost: What new classes cost the old ones; None where there is none, or too few photos tell.
+        cost: What new classes cost the old ones; None if there are no new ones, or no photos of old ones to tell by: class vectors
+            alone do not (`docs/defaults.md`).
         from_photos: True: tuned anew on old and new photos together, from the feature cache, as `adapt` does. False: only
             the rows of `classes` were tuned, and all others are as they were.
         calibration: `anew`, `joined` or `kept`.
@@ -139,8 +140,11 @@ def findings(result: UpdateResult) -> list[str]:
     lines = [f"{changes(result)}."]
     for it in result.classes[:_SHOWN_CLASSES]:
         if it.judged:
-            share = f"{it.right} of {counted(it.judged, 'photo')} ({percent(it.right / it.judged)})"
-            lines.append(f"{it.label}: {share} right by rows that were tuned without them.")
+            wrong = ", ".join(f"{label} {count}" for label, count in it.taken_for[:_SHOWN_WRONG])
+            lines.append(
+                f"{it.label}: {it.right} of {counted(it.judged, 'photo')} ({percent(it.right / it.judged)}) right by rows that "
+                f"were tuned without them{'; taken for: ' + wrong if wrong else ''}."
+            )
         else:
             lines.append(f"{it.label}: too few photos, or too alike, to judge it by.")
     if len(result.classes) > _SHOWN_CLASSES:
@@ -155,19 +159,12 @@ def findings(result: UpdateResult) -> list[str]:
 
 
 def _cost(result: UpdateResult) -> str:
-    cost = result.cost
-    if cost is None:
-        return "What it costs the old classes is not known: too few photos tell."
-    points = f"{100 * cost.loss:.1f} points"
-    if cost.measured:
+    if result.cost is not None:
         return (
-            f"The old classes lose {points} to the new, on {counted(cost.photos, 'photo')} of theirs that were kept "
-            "away in turn."
+            f"The old classes lose {100 * result.cost.loss:.1f} points to the new, on {counted(result.cost.photos, 'photo')} "
+            "of theirs that were kept away in turn."
         )
-    return (
-        f"The old classes' photos are not here, so their cost is an estimate: {points}, if as many of their photos are "
-        "taken for a new class as photos of that one for theirs. Judge by photos of theirs: qprompt-edge eval."
-    )
+    return "Their cost for the old classes is not known: there are no photos of these to tell by. qprompt-edge eval tells, with some."
 
 
 def facts(result: UpdateResult) -> str:

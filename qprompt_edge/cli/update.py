@@ -121,12 +121,11 @@ def as_dict(result: UpdateResult, out: Path) -> dict[str, Any]:
                 "photos": it.photos,
                 "top1": it.right / it.judged if it.judged else None,
                 "judged": it.judged,
+                "taken_for": dict(it.taken_for),
             }
             for it in result.classes
         },
-        "old_classes": None
-        if cost is None
-        else {"loss": cost.loss, "measured": cost.measured, "photos": cost.photos},
+        "old_classes": None if cost is None else {"loss": cost.loss, "photos": cost.photos},
         "tuned_on": "all photos" if result.from_photos else "new photos" if result.classes else None,
         "calibration": result.calibration,
         "seconds": {name: round(value, 3) for name, value in result.seconds.items()},

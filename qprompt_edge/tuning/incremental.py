@@ -3,11 +3,14 @@
 Rows of residuals are independent: a row that gets no photo stays as it is. What the other rows know is all that is left of
 the photos they were tuned on, so pseudo-photos stand in for those (pseudo-rehearsal; Robins, Connection Science 1995):
 
-    x = a w_c + sqrt(1 - a^2) g       w_c: the class's feature; g: a random direction across it, of length 1
+    x = (a - m w_c) w_c + m + g       w_c: the class's feature; g: a random direction across it, so long that |x| = 1
     a = mean cos(x_new, t_new)        the usual cosine of a photo to its class, from the new photos and their words
+    m = K / (K + 2) mean_k (m_k - (m_k t_k) t_k)      what photos have in common, whatever they show; m_k: mean of the
+                                      new photos of one of the K classes that some are given of
 
-Without them a new class would take the old ones' photos: nothing would hold its offset down. The classes that stay are one
-column of the softmax, log sum exp of their logits, since only its value counts for the rows that are tuned.
+Without them a new class would take the old ones' photos: nothing would hold its offset down, nor keep it from what one camera's
+photos have in common. The classes that stay are one column of the softmax, log sum exp of their logits, since only its value
+counts for the rows that are tuned.
 """
 
 from __future__ import annotations
@@ -38,8 +41,9 @@ from qprompt_runtime.packing import MAX_BITS
 PSEUDO_PHOTOS = 16
 """Of a class that gets no photos; one that gets some has as many as it was tuned on."""
 _MOST_PSEUDO = 256
-_PROTECTION = 1.2  # of classes that stay: their pseudo-photos are easier than photos (`docs/defaults.md`)
-_LEAST_COSINE, _LARGEST_COSINE = 0.05, 0.95
+_DOUBT = 2  # classes' worth of doubt that what new photos have in common is common to all
+_LEAST_ACROSS = 0.2
+_LEAST_ALONG = np.float32(0.05)
 
 
 @dataclass(frozen=True)
@@ -131,19 +135,28 @@ class RowObjective:
 
 def usual_cosine(text: Array, features: Array, labels: NDArray[np.int64]) -> float:
     """Mean cosine of photos [N,E] to the words of their classes [C,E]."""
-    cosine = float((features * text[labels]).sum(axis=1).mean())
-    return min(max(cosine, _LEAST_COSINE), _LARGEST_COSINE)
+    return float((features * text[labels]).sum(axis=1).mean())
+
+
+def common_part(text: Array, features: Array, labels: NDArray[np.int64]) -> Array:
+    """What photos may have in common whatever they show: float32 [E], see the top of this module."""
+    classes = np.unique(labels)
+    means = np.stack([features[labels == label].mean(axis=0) for label in classes])
+    beside = means - (means * text[classes]).sum(axis=1, keepdims=True) * text[classes]
+    common: Array = beside.mean(axis=0) * np.float32(len(classes) / (len(classes) + _DOUBT))
+    return common
 
 
 def pseudo_photos(
-    classes: Array, counts: NDArray[np.int64], cosine: float, seed: int
+    classes: Array, counts: NDArray[np.int64], cosine: float, common: Array, seed: int
 ) -> tuple[Array, NDArray[np.int64]]:
     """Features that are to a class as its photos may be.
 
     Args:
         classes: float32 [C,E], rows w_c of length 1.
         counts: int64 [C], how many of each.
-        cosine: Of each to its class.
+        cosine: Of each to its class, above 0 or nearly so.
+        common: float32 [E], a part of all.
         seed: Of the directions.
 
     Returns:
@@ -151,11 +164,14 @@ def pseudo_photos(
     """
     labels = np.repeat(np.arange(len(classes)), counts)
     centre = classes[labels]
+    along = np.maximum(np.float32(cosine) - centre @ common, _LEAST_ALONG)
+    photos = along[:, None] * centre + common
     across = np.random.default_rng([seed, 5]).standard_normal(centre.shape, np.float32)
     across -= (across * centre).sum(axis=1, keepdims=True) * centre
-    across /= np.linalg.norm(across, axis=1, keepdims=True)
-    photos: Array = np.float32(cosine) * centre + np.float32(np.sqrt(1 - cosine**2)) * across
-    return photos, labels
+    length = np.sqrt(np.maximum(1 - (photos**2).sum(axis=1, keepdims=True), _LEAST_ACROSS**2))
+    photos = photos + across * (length / np.linalg.norm(across, axis=1, keepdims=True))
+    made: Array = photos / np.linalg.norm(photos, axis=1, keepdims=True)
+    return made, labels
 
 
 def tune_rows(
@@ -172,13 +188,17 @@ def tune_rows(
     head, classes = known.head, np.unique(labels)
     new = np.bincount(labels, minlength=len(known.text))
     stood_for = np.where(new > 0, known.photos, PSEUDO_PHOTOS)
-    cosine = usual_cosine(known.text, features, labels)
-    made, made_labels = pseudo_photos(head.features, np.minimum(stood_for, _MOST_PSEUDO), cosine, config.seed)
+    made, made_labels = pseudo_photos(
+        head.features,
+        np.minimum(stood_for, _MOST_PSEUDO),
+        usual_cosine(known.text, features, labels),
+        common_part(known.text, features, labels),
+        config.seed,
+    )
     features, labels = np.concatenate([features, made]), np.concatenate([labels, made_labels])
     columns = np.full(len(known.text), len(classes))
     columns[classes] = np.arange(len(classes))
     stay, scale = columns == len(classes), loss_scale(len(known.text))
-    weight = importance(known.photos + new) * np.where(stay, _PROTECTION, 1).astype(np.float32)
     objective = RowObjective(
         known.text[classes],
         features,
@@ -186,7 +206,7 @@ def tune_rows(
         columns,
         _log_sum_exp(scale * head.scores(features)[:, stay]),
         scale,
-        weight,
+        importance(known.photos + new),
     )
     how = reparameterization(scale)
     if known.codebook is not None:

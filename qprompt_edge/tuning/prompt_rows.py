@@ -112,13 +112,16 @@ def known_classes(prompt: PromptFile, text: Array, photos: NDArray[np.int64]) ->
     return KnownClasses(text, residuals, offsets, photos, codebook if len(codebook) else None, rows.bits)
 
 
-def with_rows(prompt: PromptFile, added: Sequence[ClassName], tuned: TunedRows) -> PromptFile:
+def with_rows(
+    prompt: PromptFile, added: Sequence[ClassName], tuned: TunedRows, photos: tuple[int, ...]
+) -> PromptFile:
     """A `qtaskres` prompt with further classes behind its own, and with rows that were tuned.
 
     Args:
         prompt: The prompt.
         added: The new classes.
         tuned: Rows of new classes, and of the prompt's own; all others stay.
+        photos: How many each class is tuned on then; empty if the prompt does not say.
     """
     rows = _Rows.of(prompt)
     staying = np.flatnonzero(~np.isin(rows.owners, tuned.classes))
@@ -144,4 +147,4 @@ def with_rows(prompt: PromptFile, added: Sequence[ClassName], tuned: TunedRows) 
         codebook,
         rows.bits,
     )
-    return replace(prompt, groups=joined.groups(), classes=(*prompt.classes, *added))
+    return replace(prompt, groups=joined.groups(), classes=(*prompt.classes, *added), photos=photos)
