@@ -107,30 +107,26 @@ class RowObjective:
     Attributes:
         text: float32 [K,E] of the rows.
         features: float32 [N,E].
-        labels: int64 [N], of C classes.
-        columns: int64 [C]; the row of each class, K for those that stay.
+        columns: int64 [N]; the row of each photo's class, K if that class stays.
         others: float32 [N], log sum exp of the logits of those that stay.
         scale: s of the loss.
-        importance: float32 [C].
+        share: float32 [N,1], m_c / n_c of each photo.
     """
 
     text: Array
     features: Array
-    labels: NDArray[np.int64]
     columns: NDArray[np.int64]
     others: Array
     scale: np.float32
-    importance: Array
+    share: Array
 
     def __call__(
         self, weights: Mapping[str, Array], photos: NDArray[np.int64], epoch: int
     ) -> tuple[float, dict[str, Array]]:
-        """The loss of a batch; see `trainer.Objective`."""
-        labels = self.labels[photos]
-        counts = np.bincount(labels, minlength=len(self.columns))
-        share = (self.importance[labels] / counts[labels])[:, None].astype(np.float32)
-        columns, others = self.columns[labels], self.others[photos]
-        return cross_entropy(self.text, weights, self.features[photos], columns, self.scale, share, others)
+        """The loss of all photos, which are the batch of every epoch; see `trainer.Objective`."""
+        return cross_entropy(
+            self.text, weights, self.features, self.columns, self.scale, self.share, self.others
+        )
 
 
 def usual_cosine(text: Array, features: Array, labels: NDArray[np.int64]) -> float:
@@ -199,20 +195,21 @@ def tune_rows(
     columns = np.full(len(known.text), len(classes))
     columns[classes] = np.arange(len(classes))
     stay, scale = columns == len(classes), loss_scale(len(known.text))
+    share = importance(known.photos + new) / np.maximum(np.bincount(labels, minlength=len(columns)), 1)
     objective = RowObjective(
         known.text[classes],
         features,
-        labels,
-        columns,
+        columns[labels],
         _log_sum_exp(scale * head.scores(features)[:, stay]),
         scale,
-        importance(known.photos + new),
+        share[labels, None].astype(np.float32),
     )
-    how = reparameterization(scale)
+    how, config = reparameterization(scale), replace(config, batch_size=None)
     if known.codebook is not None:
-        config = replace(config, clustering=Clustering(interval=config.epochs * len(labels)))  # never anew
+        config = replace(config, clustering=Clustering(interval=config.epochs + 1))  # never anew
+    one_class = np.zeros(len(labels), np.int64)  # all photos in each step; their shares balance the classes
     state = _start(known, classes, scale)
-    state = run(state, objective, labels, config, reparameterization=how)
+    state = run(state, objective, one_class, config, reparameterization=how)
     weights, codes = forward_weights(state, how), codes_of(state, how).get(RESIDUALS)
     return TunedRows(
         classes,
