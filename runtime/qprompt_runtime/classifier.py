@@ -19,7 +19,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.class_head import ClassHead
 from qprompt_runtime.decode import Source
-from qprompt_runtime.errors import BackboneMismatchError, ImageError
+from qprompt_runtime.errors import BackboneMismatchError, ImageError, PromptFileError
 from qprompt_runtime.folding import folded
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.none_of_these import known_scores, least_score, noun_features
