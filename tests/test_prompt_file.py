@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prompts import FIELDS, GROUP, TINY, TINY_HEX, seal
+from prompts import CHECKSUM_KEYS, FIELDS, FULL, FULL_FIELDS, GROUP, PROMPTS, TINY, seal
 
 from qprompt_runtime.prompt_file import (
     Calibration,
@@ -42,14 +42,23 @@ def walk(data: bytes, at: int = 0) -> tuple[object, int]:
     return (dict(zip(entries[::2], entries[1::2], strict=True)) if major == 5 else entries), at
 
 
-def test_literal_bytes() -> None:
-    data = seal(bytes.fromhex(TINY_HEX))
-    assert TINY.to_bytes() == data
-    assert PromptFile.from_bytes(data) == TINY
-    assert GROUP.values().tolist() == [[-0.5, 0.5, -0.5, 0.5], [0.5, -0.5, -0.5, 0.5]]
+@pytest.mark.parametrize("name", PROMPTS)
+def test_literal_bytes(name: str) -> None:
+    prompt, body = PROMPTS[name]
+    data = seal(bytes.fromhex(body))
+    assert prompt.to_bytes() == data
+    assert PromptFile.from_bytes(data) == prompt
     fields, end = walk(data, 3)
-    assert fields == {**FIELDS, 8: data[-8:]}
+    expected = {**(FULL_FIELDS if name == "full" else FIELDS), 0: prompt.format_version}
+    assert fields == {**expected, CHECKSUM_KEYS[prompt.format_version]: data[-8:]}
     assert end == len(data)
+
+
+def test_literal_values() -> None:
+    assert GROUP.values().tolist() == [[-0.5, 0.5, -0.5, 0.5], [0.5, -0.5, -0.5, 0.5]]
+    residuals, offsets = FULL.groups
+    assert residuals.values().tolist() == [[-0.5, 0.5, -0.5, 0.5], [1.5, -1.5, -1.5, 1.5]]
+    assert offsets.values().tolist() == [0, 0.25]
 
 
 def test_the_example_in_the_documentation() -> None:
@@ -98,6 +107,27 @@ def test_plain_values(dtype: type) -> None:
     np.testing.assert_array_equal(read.groups[0].values(), weights.astype(np.float32))
 
 
+def test_row_scales_of_three_dimensions() -> None:
+    codebook, scales = np.array([-1, 0.3], np.float16), np.array([2, 0.1, 0], np.float16)
+    indices = np.random.default_rng(3).integers(0, 2, (3, 2, 5)).astype(np.uint8)
+    group = PromptGroup.quantized("projections", codebook, indices, 1, scales)
+    expected = codebook[indices].astype(np.float32) * scales.astype(np.float32)[:, None, None]
+    np.testing.assert_array_equal(group.values(), expected)
+    assert group.payload_bytes == 4 + 6 + 4
+
+
+def test_rows_that_name_all_classes_are_no_rows() -> None:
+    groups = tuple(dataclasses.replace(group, rows=(0, 1)) for group in FULL.groups)
+    prompt = dataclasses.replace(FULL, groups=groups, classes=TINY.classes, photos=())
+    assert [group.rows for group in prompt.groups] == [(), ()]
+    assert PromptFile.from_bytes(prompt.to_bytes()) == prompt
+
+
+def test_about_says_the_bits_of_what_was_tuned() -> None:
+    assert TINY.about == "qcoop, 1 bit, 2 classes"
+    assert FULL.about == "qtaskres, 1 bit, 3 classes"
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 class_names = st.lists(
     st.builds(ClassName, texts, texts) | texts.map(ClassName.from_label),
@@ -105,6 +135,11 @@ class_names = st.lists(
     max_size=6,
     unique_by=lambda entry: entry.label,
 )
+scores = st.lists(st.floats(-2, 2, width=16), min_size=5, max_size=5).map(
+    lambda found: tuple(sorted(found, reverse=True))
+)
+accepts = st.tuples(st.just(()), st.none()) | st.tuples(scores, st.none() | st.floats(0.8, 0.99))
+extras = st.dictionaries(st.integers(17, 22), st.binary(max_size=40), max_size=6)
 
 
 @settings(max_examples=150, deadline=None)
@@ -114,19 +149,77 @@ class_names = st.lists(
     name=texts,
     fingerprint=st.binary(min_size=16, max_size=16),
     scale=st.floats(0, 10_000, exclude_min=True),
+    accept=accepts,
     metadata=st.dictionaries(texts, st.just("") | texts, max_size=5),
+    extras=extras,
+    version=st.sampled_from([1, 2]),
 )
-def test_round_trip(classes, template, name, fingerprint, scale, metadata) -> None:
-    calibration = Calibration(scale)
-    prompt = PromptFile("qcoop", (GROUP,), tuple(classes), template, name, fingerprint, calibration, metadata)
+def test_round_trip(classes, template, name, fingerprint, scale, accept, metadata, extras, version) -> None:
+    if version == 1:
+        accept, extras = ((), None), {}
+    prompt = PromptFile(
+        "qcoop",
+        (GROUP,),
+        tuple(classes),
+        template,
+        name,
+        fingerprint,
+        Calibration(scale, *accept),
+        metadata,
+        extras=extras,
+        format_version=version,
+    )
     data = prompt.to_bytes()
     assert PromptFile.from_bytes(data) == prompt
     fields, end = walk(data, 3)
     assert end == len(data)
-    assert fields[6] == {0: scale}
+    assert fields[0] == version
+    assert max(fields) == CHECKSUM_KEYS[version]
+    assert fields[6] == {
+        0: scale,
+        **({1: [1, *accept[0]]} if accept[0] else {}),
+        **({} if accept[1] is None else {2: accept[1]}),
+    }
     assert fields.get(7, {}) == metadata
-    reordered = dataclasses.replace(prompt, metadata=dict(reversed(metadata.items())))
+    assert {key: value for key, value in fields.items() if 17 <= key <= 22} == extras
+    reordered = dataclasses.replace(
+        prompt, metadata=dict(reversed(metadata.items())), extras=dict(reversed(extras.items()))
+    )
     assert reordered.to_bytes() == data
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), bits=st.sampled_from([1, 2, 3, 8, 16, 32]), width=st.integers(1, 9))
+def test_round_trip_of_residuals(data: st.DataObject, bits: int, width: int) -> None:
+    names = data.draw(class_names)
+    rows = tuple(sorted(data.draw(st.sets(st.integers(0, len(names) - 1), min_size=1))))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    values = rng.normal(size=(len(rows), width)).astype(np.float16)
+    group = PromptGroup.plain(
+        "class-residuals", values.astype(np.float16 if bits == 16 else np.float32), rows
+    )
+    if bits <= 8:
+        codebook, indices = (
+            values.ravel()[rng.integers(0, values.size, 2**bits)],
+            rng.integers(0, 2**bits, values.shape),
+        )
+        scales = data.draw(st.none() | st.just(rng.random(len(rows)).astype(np.float16)))
+        group = PromptGroup.quantized("class-residuals", codebook, indices, bits, scales, rows)
+        values = codebook[indices].astype(np.float32) * (
+            1 if scales is None else scales.astype(np.float32)[:, None]
+        )
+    offsets = PromptGroup.plain("class-offsets", rng.normal(size=len(rows)).astype(np.float16), rows)
+    photos = data.draw(st.just(()) | st.tuples(*[st.integers(0, 2**31)] * len(names)))
+    prompt = dataclasses.replace(FULL, groups=(group, offsets), classes=tuple(names), photos=photos)
+    encoded = prompt.to_bytes()
+    read = PromptFile.from_bytes(encoded)
+    assert read == prompt
+    np.testing.assert_array_equal(read.groups[0].values(), values)
+    fields, end = walk(encoded, 3)
+    assert end == len(encoded)
+    assert fields.get(16, []) == list(photos)
+    for written in fields[2]:
+        assert (written[6] if len(written) == 7 else []) == (list(rows) if len(rows) < len(names) else [])
 
 
 @pytest.mark.parametrize(
