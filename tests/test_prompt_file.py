@@ -61,15 +61,16 @@ def test_literal_values() -> None:
     assert offsets.values().tolist() == [0, 0.25]
 
 
-def test_the_example_in_the_documentation() -> None:
+def test_the_examples_in_the_documentation() -> None:
     page = (Path(__file__).parent.parent / "docs" / "prompt-file.md").read_text()
-    block = re.search(r"```hex\n(.*?)```", page, re.DOTALL)
-    assert block
-    pairs = [re.match(r"\s*((?:[0-9a-f]{2} )*[0-9a-f]{2})(?=\s)", line) for line in block[1].splitlines()]
-    data = bytes.fromhex(" ".join(pair[1] for pair in pairs if pair))
-    assert data == TINY.to_bytes()
-    assert f"two classes, {len(data)} bytes" in page
-    assert f"| file | {len(budget_prompt().to_bytes())} |" in page
+    blocks = re.findall(r"```hex\n(.*?)```", page, re.DOTALL)
+    for block, prompt, start in zip(blocks, (TINY, FULL), ("two classes", "of three classes"), strict=True):
+        pairs = [re.match(r"\s*((?:[0-9a-f]{2} )*[0-9a-f]{2})(?=\s)", line) for line in block.splitlines()]
+        data = bytes.fromhex(" ".join(pair[1] for pair in pairs if pair))
+        assert data == prompt.to_bytes()
+        assert f"{start}, {len(data)} bytes" in page
+    for prompt in (budget_prompt(), residual_budget_prompt()):
+        assert f"| file | {len(prompt.to_bytes())} |" in page
 
 
 def budget_prompt() -> PromptFile:
@@ -80,10 +81,33 @@ def budget_prompt() -> PromptFile:
     return dataclasses.replace(TINY, groups=(group,), classes=classes, backbone_name="ViT-B-16")
 
 
+def residual_budget_prompt() -> PromptFile:
+    """What `adapt` makes of ten classes on the embedded backbone."""
+    rng = np.random.default_rng(1)
+    indices, scales = rng.integers(0, 2, (10, 256)).astype(np.uint8), rng.random(10).astype(np.float16)
+    codebook = np.array([-0.5, 0.5], np.float16)
+    groups = (
+        PromptGroup.quantized("class-residuals", codebook, indices, 1, scales),
+        PromptGroup.plain("class-offsets", rng.normal(size=10).astype(np.float16)),
+    )
+    return dataclasses.replace(
+        budget_prompt(),
+        method="qtaskres",
+        groups=groups,
+        template=("a photo of a", "."),
+        backbone_name="small",
+        calibration=Calibration(100.0, (0.25, 0.21875, 0.1875, 0.15625, 0.125)),
+        photos=(16,) * 10,
+    )
+
+
 def test_budget() -> None:
     prompt = budget_prompt()
     assert prompt.payload_bytes == 260
     assert len(prompt.to_bytes()) <= 450
+    residuals = residual_budget_prompt()
+    assert residuals.payload_bytes == 320 + 4 + 20 + 20
+    assert len(residuals.to_bytes()) <= 550
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
