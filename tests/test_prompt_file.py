@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prompts import CHECKSUM_KEYS, FIELDS, FULL, FULL_FIELDS, GROUP, PROMPTS, TINY, seal
 
+from qprompt_runtime.errors import OutputError, PromptFileError
 from qprompt_runtime.prompt_file import (
     Calibration,
     ClassName,
@@ -265,3 +266,15 @@ def test_write_and_read(tmp_path: Path) -> None:
     assert path.read_bytes() == TINY.to_bytes()
     assert read_prompt_file(path) == TINY
     assert [entry.name for entry in path.parent.iterdir()] == ["prompt.qpt"]
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    with pytest.raises(PromptFileError, match=r"none\.qpt: cannot be read: No such file"):
+        read_prompt_file(tmp_path / "none.qpt")
+    with pytest.raises(PromptFileError, match="cannot be read: Is a directory"):
+        read_prompt_file(tmp_path)
+    (tmp_path / "photo.qpt").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(PromptFileError, match=r"photo\.qpt: the file's start is ffd8ff, expected d9d9f7"):
+        read_prompt_file(tmp_path / "photo.qpt")
+    with pytest.raises(OutputError):
+        write_prompt_file(tmp_path, TINY)

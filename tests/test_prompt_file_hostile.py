@@ -24,13 +24,12 @@ from prompts import (
 )
 
 from qprompt_runtime import prompt_envelope, prompt_file
-from qprompt_runtime.errors import OutputError, PromptFileError
+from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.prompt_file import (
     ClassName,
     PromptFile,
     PromptGroup,
     read_prompt_file,
-    write_prompt_file,
 )
 
 
@@ -294,15 +293,3 @@ def test_file_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         read_prompt_file(path)
     with pytest.raises(PromptFileError, match=f"size is {len(data)}, expected at most"):
         TINY.to_bytes()
-
-
-def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
-    with pytest.raises(PromptFileError, match=r"none\.qpt: cannot be read: No such file"):
-        read_prompt_file(tmp_path / "none.qpt")
-    with pytest.raises(PromptFileError, match="cannot be read: Is a directory"):
-        read_prompt_file(tmp_path)
-    (tmp_path / "photo.qpt").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(PromptFileError, match=r"photo\.qpt: the file's start is ffd8ff, expected d9d9f7"):
-        read_prompt_file(tmp_path / "photo.qpt")
-    with pytest.raises(OutputError):
-        write_prompt_file(tmp_path, TINY)
