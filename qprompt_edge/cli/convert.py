@@ -54,7 +54,7 @@ def command(
 ) -> None:
     """Turn a checkpoint of CoOp or MaPLe into a prompt file.
 
-    Or a prompt file into safetensors, and back. A file with a prompt for the same classes is replaced, any other needs --force.
+    Or a prompt file into safetensors, and back. With other classes or bits a prompt loses its accept scores, which were measured without them. A file with a prompt for the same classes is replaced, any other needs --force.
 
     Example: qprompt-edge convert model.pth.tar-50 --out pets.qpt --backbone ViT-B-16 --classes cat,dog
     """
