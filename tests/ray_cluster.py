@@ -75,7 +75,7 @@ def command(photos: Path, out: Path, *arguments: str) -> dict[str, Any]:
 
 def report(photos: Path, out: Path, address: str) -> dict[str, Any]:
     running = experiment(photos, METHODS, [1])
-    setup, jobs = first_setup(running, out / "features.npz"), running.jobs
+    setup, jobs = first_setup(running, out / "features"), running.jobs
     signed = SignedSetup(setup.choice, setup.sets, setup.training, out / "signed")
     signed.folder.mkdir()
     found: dict[str, Any] = {

@@ -22,10 +22,10 @@ def write_photo(path: Path, colour: Sequence[int], seed: int, size: int = 80) ->
         Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(file, "PNG")
 
 
-def write_photos(folder: Path, classes: Sequence[str] = CLASSES, count: int = 6) -> Path:
-    """A folder with `count` photos in a sub-folder for each class; returns `folder`."""
+def write_photos(folder: Path, classes: Sequence[str] = CLASSES, count: int = 6, first: int = 0) -> Path:
+    """A folder with `count` photos in a sub-folder for each class; another `first` number gives others; returns `folder`."""
     for index, label in enumerate(classes):
-        for number in range(count):
+        for number in range(first, first + count):
             write_photo(
                 folder / label / f"{number:02}.png", _COLOURS[index % len(_COLOURS)], 1000 * index + number
             )

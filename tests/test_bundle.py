@@ -81,3 +81,20 @@ def test_backbones_live_under_the_data_home(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delenv("QPE_BACKBONES")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert user_folder() == tmp_path / "qprompt-edge" / "backbones"
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n"
+
+
+def test_what_a_download_left_in_place_of_a_file_is_named(dummy: Path, tmp_path: Path) -> None:
+    (dummy / next(iter(FILES))).write_bytes(POINTER)
+    with pytest.raises(BundleError, match=r"has \d+ bytes.*\(the file is a Git LFS pointer"):
+        read_manifest(dummy)
+    (dummy / "manifest.json").write_bytes(POINTER)
+    with pytest.raises(BundleError, match=r"is not JSON.*\(the file is a Git LFS pointer"):
+        read_manifest(dummy)
+    page = tmp_path / "other.zip"
+    page.write_bytes(b"<!DOCTYPE html>\n<html>")
+    with pytest.raises(BundleError, match=r"nor a readable zip file: .*\(the file is a web page \(HTML\)"):
+        add_bundle(page)
+    assert installed() == []

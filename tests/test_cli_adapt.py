@@ -73,7 +73,7 @@ def test_views_and_shots(run, photos, tmp_path):
 
 
 def test_a_verdict_with_enough_photos(run, tmp_path):
-    photos, tests = write_photos(tmp_path / "train"), write_photos(tmp_path / "test", count=11)
+    photos, tests = write_photos(tmp_path / "train"), write_photos(tmp_path / "test", count=11, first=50)
     arguments = ("--test-images", tests, "--epochs", 1, "--json")
     result = run("adapt", "--images", photos, "--out", tmp_path / "p.qpt", *arguments)
     assert result.json["images"]["holdout"] == 33

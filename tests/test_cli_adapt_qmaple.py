@@ -32,13 +32,14 @@ def test_a_folded_prompt_is_tuned_judged_and_used(run, photos, tmp_path, bits):
 
 def test_the_verdict_is_what_eval_finds(run, photos, tmp_path):
     """The prompt that was judged is the prompt that was written."""
+    tests = write_photos(tmp_path / "tests", first=50)
     out = tmp_path / "deep.qpt"
     judged = run(
         "adapt",
         "--images",
         photos,
         "--test-images",
-        photos,
+        tests,
         "--out",
         out,
         "--method",
@@ -46,7 +47,7 @@ def test_the_verdict_is_what_eval_finds(run, photos, tmp_path):
         *QUICK,
         "--json",
     ).json["holdout"]
-    found = run("eval", "--images", photos, "--prompt", out, "--json").json
+    found = run("eval", "--images", tests, "--prompt", out, "--json").json
     assert judged["adapted"]["top1"] == found["top1"]
     assert judged["zero_shot"]["top1"] == found["zero_shot"]["top1"]
 
@@ -66,9 +67,10 @@ def test_a_coupled_prompt_is_larger_and_judged_alike(run, photos, tmp_path):
 @pytest.mark.parametrize("bits", [1, 32])
 def test_a_coupled_prompt_is_used_as_it_was_judged(run, photos, tmp_path, bits):
     out, options = tmp_path / "deep.qpt", ("--method", "qmaple-coupled", "--bits", bits, *QUICK, "--json")
-    adapted = run("adapt", "--images", photos, "--test-images", photos, "--out", out, *options)
+    tests = write_photos(tmp_path / "tests", first=50)
+    adapted = run("adapt", "--images", photos, "--test-images", tests, "--out", out, *options)
     assert adapted.code == 0, adapted.err
-    report = run("eval", "--images", photos, "--prompt", out, "--json")
+    report = run("eval", "--images", tests, "--prompt", out, "--json")
     assert report.code == 0, report.err
     assert report.json["top1"] == adapted.json["holdout"]["adapted"]["top1"]
     assert report.json["zero_shot"]["top1"] == adapted.json["holdout"]["zero_shot"]["top1"]
@@ -87,7 +89,7 @@ def test_the_verdict_does_not_advise_what_the_method_refuses(run, tmp_path):
         "--images",
         photos,
         "--test-images",
-        photos,
+        write_photos(tmp_path / "tests", count=12, first=50),
         "--out",
         tmp_path / "p.qpt",
         "--epochs",

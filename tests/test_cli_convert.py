@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -256,9 +257,58 @@ def test_what_is_no_source_or_no_target(run, coop, tmp_path):
             run("convert", tmp_path / "odd", *out, "--backbone", "small", "--classes", "a"), "odd: ", words
         )
     assert_refused(run("convert", tmp_path / "none", *out), "cannot be read: No such file")
+    assert_refused(run("convert", tmp_path, *out), f"{tmp_path}: is a folder; give the file in it")
     assert_refused(run("convert", coop, "--out", tmp_path / "a.npz", "--json"), ".qpt or .safetensors")
     assert run("convert", coop).code == 2
     assert run("convert", coop, "--out", "a.qpt", "--bits", 5).code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\n<!doctype HTML><title>Google Drive - Virus scan warning", "it is a web page (HTML)"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied", "it is an XML document"),
+        (b'{"error": "Invalid credentials"}', "it is JSON text, such as a server's error message"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+            "it is a Git LFS pointer, which only stands",
+        ),
+        (b"\x1f\x8b\x08" + bytes(30), "it is a gzip archive; unpack it"),
+        (bytes(257) + b"ustar\x0000" + bytes(300), "it is a tar archive"),
+        (b"", "it is an empty file (0 bytes)"),
+    ],
+)
+def test_what_a_download_left_in_place_of_a_checkpoint_is_named(run, tmp_path, content, words):
+    path = tmp_path / "model.pth.tar-50"
+    path.write_bytes(content)
+    assert_refused(run("convert", path, "--out", tmp_path / "a.qpt", "--json"), "model.pth.tar-50: ", words)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        (
+            ["readme.txt", "vit_b16/seed1/model.pth.tar-50"],
+            "around a checkpoint; unpack it, and give vit_b16/seed1/model",
+        ),
+        (["a/belt.qpt"], "unpack it, and give a/belt.qpt"),
+        (["download/model/data.pkl", "download/model/data/0"], "unpack it, and give download/model/data.pkl"),
+        (
+            ["clip/manifest.json", "clip/image.onnx"],
+            "a zip archive with a backbone's bundle; `qprompt-edge backbones add",
+        ),
+        (
+            ["b.jpg", "a.jpg"],
+            "a zip archive of 2 files, none of them data.pkl as torch.save writes it; the first is a.jpg",
+        ),
+    ],
+)
+def test_a_zip_archive_that_is_no_checkpoint_is_named(run, tmp_path, members, words):
+    path = tmp_path / "download.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        for member in members:
+            made.writestr(member, b"x")
+    assert_refused(run("convert", path, "--out", tmp_path / "a.qpt", "--json"), "download.zip: it is ", words)
 
 
 def test_weights_beyond_half_precision(run, width, tmp_path):

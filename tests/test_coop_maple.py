@@ -11,20 +11,31 @@ from qprompt_edge.convert.torch_checkpoint import State, read_checkpoint
 from qprompt_edge.tuning.qmaple import PROJECTIONS, TEXT, fold
 from qprompt_runtime.errors import CheckpointError
 
+PREFIXES = [
+    "",
+    "module.",
+    "_orig_mod.",
+    *(
+        f"{wrapper}prompt_learner."
+        for wrapper in ("", "module.", "_orig_mod.", "model.", "module._orig_mod.", "net.")
+    ),
+    "model.module.prompt_learner._orig_mod.",
+]
+
 
 def in_memory(arrays: dict) -> State:
     return State(frozenset(arrays), lambda key: arrays[key].astype(np.float32))
 
 
 @pytest.mark.parametrize("shape", [(4, 8), (3, 4, 8)])
-@pytest.mark.parametrize("prefix", ["", "prompt_learner."])
+@pytest.mark.parametrize("prefix", PREFIXES)
 def test_coop(shape, prefix):
     arrays = {f"{prefix}{key}": array for key, array in coop_arrays(shape).items()}
     assert not is_maple(in_memory(arrays))
     np.testing.assert_array_equal(read_coop(in_memory(arrays)), arrays[f"{prefix}ctx"].astype(np.float32))
 
 
-@pytest.mark.parametrize("prefix", ["", "prompt_learner."])
+@pytest.mark.parametrize("prefix", PREFIXES)
 def test_maple_folds_to_the_prompts_that_its_layers_make(prefix):
     arrays = maple_arrays(2, 6, 5, prefix)
     assert is_maple(in_memory(arrays))
@@ -53,6 +64,12 @@ FAULTS = {
         {f"{P}ctx": None, f"{P}proj.weight": None},
         r"no context vectors of CoOp or MaPLe \(`ctx`\)",
     ),
+    "two models": (
+        {f"ema_model.{P}ctx": (2, 6)},
+        r"of 2 models \(ema_model.prompt_learner.ctx, prompt_learner.ctx\)",
+    ),
+    "a wrapped CoCoOp": ({f"{P}ctx": None, "module.ctx": (2, 6), "module.meta_net.x": (2, 6)}, "each photo"),
+    "another part's context": ({f"{P}ctx": None, "decoder.ctx": (2, 6)}, "no context vectors"),
     "CoCoOp": ({f"{P}meta_net.linear1.weight": (2, 6)}, "depends on each photo"),
     "IVLP": ({"image_encoder.VPT": (4, 5)}, "prompts that are not coupled"),
     "no bias": ({f"{P}proj.bias": None}, "no tensor prompt_learner.proj.bias"),

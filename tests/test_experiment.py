@@ -152,7 +152,7 @@ def test_a_worker_that_dies_is_an_error_and_what_is_done_is_kept(alike: Path, tm
 
 def test_workers_end_at_once_when_nobody_waits_for_more_outcomes(alike: Path, tmp_path: Path) -> None:
     running = experiment(alike, ["zero-shot", "coop", "qcoop-1"], [1], epochs=20_000)  # minutes
-    outcomes = run_here(first_setup(running, tmp_path / "features.npz"), running.jobs, 2)
+    outcomes = run_here(first_setup(running, tmp_path / "features"), running.jobs, 2)
     assert next(outcomes).job.method == "zero-shot"
     assert len(multiprocessing.active_children()) == 2
     began = time.monotonic()
@@ -176,7 +176,7 @@ def test_a_worker_that_is_interrupted_while_it_starts_says_nothing(
 ) -> None:
     """Ctrl-C reaches workers too, and Python would print where it was, once for each of them."""
     running = experiment(alike, QUICK, [1])
-    setup = first_setup(running, tmp_path / "features.npz")
+    setup = first_setup(running, tmp_path / "features")
     thread = threading.Thread(target=interrupt_workers)
     thread.start()
     with pytest.raises(QPromptError, match=r"^a worker ended without an answer"):
@@ -188,7 +188,7 @@ def test_a_worker_that_is_interrupted_while_it_starts_says_nothing(
 def test_workers_ignore_interrupts_where_their_parent_does(alike: Path, tmp_path: Path) -> None:
     """As under nohup, or in the background of a script whose user presses Ctrl-C."""
     running = experiment(alike, QUICK, [1])
-    setup = first_setup(running, tmp_path / "features.npz")
+    setup = first_setup(running, tmp_path / "features")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         thread = threading.Thread(target=interrupt_workers)

@@ -162,7 +162,7 @@ def encode(tiny: Backbone, tmp_path: Path) -> Callable[..., tuple[EncodedSet, li
 
     def call(photos: ExperimentSet, draws: list[Draw]) -> tuple[EncodedSet, list[str]]:
         notes: list[str] = []
-        cache = tmp_path / f"{next(files)}.npz"
+        cache = tmp_path / f"features-{next(files)}"
         return encode_set(photos, draws, tiny, cache, Reporter(note=notes.append)), notes
 
     return call
@@ -219,7 +219,7 @@ def test_a_draw_is_the_same_whichever_others_are_asked_for(
     encode: Callable[..., tuple[EncodedSet, list[str]]], tmp_path: Path
 ) -> None:
     write_photos(tmp_path / "own" / "train", count=8)
-    write_photos(tmp_path / "own" / "test", count=1)
+    write_photos(tmp_path / "own" / "test", count=1, first=50)
     chosen = own(tmp_path / "own")
     bad = chosen.pool.paths[3]
     bad.write_bytes(b"")

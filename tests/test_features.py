@@ -36,14 +36,14 @@ def test_the_cache_knows_photos_by_their_content(
     tiny: Backbone, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identity = feature_identity(tiny, 0, 1)
-    before = encode_photos(tiny, paths, cache=FeatureCache(tmp_path / "cache.npz", identity))
+    before = encode_photos(tiny, paths, cache=FeatureCache(tmp_path / "cache.features", identity))
     paths[0].rename(tmp_path / "renamed.png")
     write_photo(paths[1], (1, 2, 3), seed=99)
     encoded = []
     encode = tiny.encode_images
     monkeypatch.setattr(tiny, "encode_images", lambda pixels: encoded.append(1) or encode(pixels))
     moved = [tmp_path / "renamed.png", *paths[1:]]
-    after = encode_photos(tiny, moved, cache=FeatureCache(tmp_path / "cache.npz", identity))
+    after = encode_photos(tiny, moved, cache=FeatureCache(tmp_path / "cache.features", identity))
     assert len(encoded) == 1  # the edited one
     assert np.array_equal(np.delete(before.features, 1, 0), np.delete(after.features, 1, 0))
     assert not np.array_equal(before.features[1], after.features[1])
@@ -53,7 +53,7 @@ def test_the_cache_knows_photos_by_their_content(
 def test_a_cache_that_cannot_be_used_is_rebuilt(
     tiny: Backbone, paths: list[Path], tmp_path: Path, content
 ) -> None:
-    file = tmp_path / "cache.npz"
+    file = tmp_path / "cache.features"
     file.write_bytes(content)
     features = encode_photos(tiny, paths[:2], cache=FeatureCache(file, "this backbone")).features
     assert FeatureCache(file, "this backbone").get(b"none") is None
@@ -83,8 +83,8 @@ def test_an_interruption_keeps_what_was_encoded(
     with monkeypatch.context() as patch:
         patch.setattr(tiny, "encode_images", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            encode_photos(tiny, paths, cache=FeatureCache(tmp_path / "cache.npz", identity))
+            encode_photos(tiny, paths, cache=FeatureCache(tmp_path / "cache.features", identity))
     encoded.clear()
     monkeypatch.setattr(tiny, "encode_images", lambda pixels: encoded.append(1) or encode(pixels))
-    encode_photos(tiny, paths, cache=FeatureCache(tmp_path / "cache.npz", identity))
+    encode_photos(tiny, paths, cache=FeatureCache(tmp_path / "cache.features", identity))
     assert len(encoded) == len(paths) - 3

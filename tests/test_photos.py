@@ -160,7 +160,9 @@ def test_relative_paths_start_from_the_folder_given(tmp_path: Path) -> None:
         ("", "expected the columns path,label, found nothing"),
         ("file,class\n1,a\n", "expected the columns path,label, found file,class"),
         ("path,label,split\n1,a,x\n", "found path,label,split"),
-        ("path;label\n1;a\n", "found path;label"),
+        ("path:label\n1:a\n", "found path:label"),
+        ("path;label\n1,a\n", "line 2: expected two values, path;label, found 1; put quotes around"),
+        ("path\tlabel\n1\ta\tb\n", "expected two values, path\\tlabel, found 3"),
         ("path,label\n1\n", "line 2: expected two values"),
         ("path,label\n1,\n", "line 2: expected two values"),
         ("path,label\n1,a\n1,b\n", "1 is listed under two labels: a and b"),
@@ -179,8 +181,32 @@ def test_lists_that_cannot_be_used(tmp_path: Path, text: str, part: str) -> None
 def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in complaint(read_labels_csv, tmp_path / "none.csv")
     assert "cannot be read" in complaint(read_labels_csv, tmp_path)
-    (tmp_path / "excel.csv").write_bytes("path,label\n".encode("utf-16"))
-    assert "not a UTF-8 text table" in complaint(read_labels_csv, tmp_path / "excel.csv")
+    for content, words in {
+        "path,label\n1,a\n".encode(
+            "utf-16-le"
+        ): "(it holds zero bytes, as UTF-16 does); expected CSV with columns path,label",
+        "path,label\n1,grün\n".encode(
+            "latin-1"
+        ): "not a UTF-8 text table (byte 0xfc in line 2 is none of utf-8)",
+        b"PK\x03\x04" + bytes(30): "is a zip archive: a download to unpack, a spreadsheet to save as text",
+        b"<!DOCTYPE html><html>": "is a web page (HTML)",
+    }.items():
+        (tmp_path / "odd.csv").write_bytes(content)
+        message = complaint(read_labels_csv, tmp_path / "odd.csv")
+        assert words in message
+        assert message.endswith("save it as CSV, in UTF-8")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_lists_as_spreadsheets_save_them(tmp_path: Path, encoding: str, mark: str) -> None:
+    make(tmp_path, "1, 2; 3\t4.jpg", "ä.jpg")
+    text = f'label{mark} path\r\ngrün{mark}"1, 2; 3\t4.jpg"\r\nrot{mark}ä.jpg\r\n'
+    (tmp_path / "labels.csv").write_bytes(text.encode(encoding))
+    photos = read_labels_csv(tmp_path / "labels.csv")
+    assert (photos.classes, photos.labels.tolist()) == (("grün", "rot"), [0, 1])
+    (tmp_path / "names.csv").write_bytes(f'text{mark}label\n"a, b; c\td"{mark}rot\n'.encode(encoding))
+    assert read_class_names(tmp_path / "names.csv", photos.classes) == {"rot": "a, b; c\td"}
 
 
 def test_class_names(tmp_path: Path) -> None:

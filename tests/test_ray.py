@@ -100,7 +100,7 @@ def test_a_cluster_that_does_not_answer_is_said_soon(
 
 def test_without_ray_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     running = experiment(write_alike(tmp_path / "photos"), ["zero-shot"], [1])
-    setup = first_setup(running, tmp_path / "features.npz")
+    setup = first_setup(running, tmp_path / "features")
     for name in ("ray", "ray.util"):
         monkeypatch.setitem(sys.modules, name, None)
     message = r"^--ray needs Ray, which is not installed; pip install 'qprompt-edge\[cluster\]'$"

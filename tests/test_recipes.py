@@ -38,7 +38,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     chosen = find_sets([f"odd={write_alike(folder / 'photos')}"], None)["odd"]
     backbone = BackboneChoice(deep=True).open()
     draws = [(SHOTS, 1), (SHOTS, 2)]
-    encoded = encode_set(chosen, draws, backbone, folder / "features.npz", Reporter())
+    encoded = encode_set(chosen, draws, backbone, folder / "features", Reporter())
     return Workbench(backbone, {"odd": encoded}, {"epochs": EPOCHS})
 
 

@@ -62,6 +62,14 @@ def test_literal_checkpoint(read, dtype, dassl):
     np.testing.assert_array_equal(state.load("ctx"), arrays["ctx"].astype(np.float32))
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "module"])
+def test_a_state_dict_under_the_names_that_trainers_give_it(read, key):
+    content = archive(
+        table({"epoch": number(1), key: ordered({"ctx": whole(SIX, "0")})}), {"0": SIX.tobytes()}
+    )
+    assert read(content).load("ctx").tolist() == SIX.tolist()
+
+
 def test_bfloat16_is_the_upper_half_of_float32(read):
     values = np.array([1.5, -2, 0.15625, 3e38], "<f4")
     place = storage("BFloat16Storage", "0", 4)

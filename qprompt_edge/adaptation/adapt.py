@@ -18,7 +18,8 @@ from qprompt_edge.adaptation.result import AdaptResult, Holdout
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
 from qprompt_edge.cache import cache_folder
-from qprompt_edge.data.features import FeatureCache, feature_identity
+from qprompt_edge.data.feature_cache import FeatureCache, feature_file
+from qprompt_edge.data.features import feature_identity
 from qprompt_edge.data.photos import find_labelled, find_photos
 from qprompt_edge.evaluation.metrics import class_probabilities, linear_probe, score
 from qprompt_edge.evaluation.paired import compare
@@ -140,7 +141,7 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
     if options.method in DEEP_METHODS:
         require_deep(backbone)
     identity = feature_identity(backbone, options.views, options.training.seed)
-    cache = FeatureCache(_cache_path(options.photos, identity), identity)
+    cache = FeatureCache(feature_file(cache_folder() / "features", identity), identity)
     data = prepare(photos, tests, options.class_names, backbone, options, cache, reporter)
     backbone.close_image_tower()
     check_limit(options.max_memory, "encoding the photos")
@@ -165,17 +166,12 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
             name.label for name, count in zip(data.train.classes, counts, strict=True) if count == 1
         ),
         skipped=data.skipped,
+        same=data.same,
         steps=steps,
         seconds={"encode": encoded - begin, "train": trained - encoded, "total": end - begin},
         peak_rss_mb=peak_rss_mb(),
         work=work,
     )
-
-
-def _cache_path(images: Path, identity: str) -> Path:
-    """One cache file for a folder and all that its features depend on besides."""
-    facts = {"folder": str(images.resolve()), "identity": identity}
-    return cache_folder() / "features" / f"{task_id(facts)}.npz"
 
 
 def _tune(

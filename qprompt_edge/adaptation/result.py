@@ -8,6 +8,7 @@ from pathlib import Path
 from qprompt_edge.adaptation.options import SHARED, AdaptOptions
 from qprompt_edge.adaptation.resume import WorkDir
 from qprompt_edge.data.photos import SkippedPhoto
+from qprompt_edge.data.same_photos import SamePhoto, same_lines
 from qprompt_edge.evaluation.metrics import Scores
 from qprompt_edge.evaluation.paired import Comparison
 from qprompt_runtime.backbone import Backbone
@@ -53,7 +54,8 @@ class AdaptResult:
         backbone_name: The backbone's model name.
         train_photos: Photos trained on.
         single: Classes with only one photo to train on.
-        skipped: Files that were left out.
+        skipped: Files that were left out, and test photos that are trained on.
+        same: Photos that are in several classes; they are not judged by.
         steps: Training steps in the whole schedule.
         seconds: `encode`, `train` and `total`.
         peak_rss_mb: Peak resident memory.
@@ -68,6 +70,7 @@ class AdaptResult:
     train_photos: int
     single: tuple[str, ...]
     skipped: tuple[SkippedPhoto, ...]
+    same: tuple[SamePhoto, ...]
     steps: int
     seconds: dict[str, float]
     peak_rss_mb: float
@@ -120,6 +123,7 @@ def notes(result: AdaptResult) -> list[str]:
     more = len(result.skipped) - _SHOWN_SKIPPED
     if more > 0:
         lines.append(f"... and {counted(more, 'more file')}; --json and result.skipped have all")
+    lines += same_lines(result.same, "; it is not judged by")
     if result.single:
         lines.append(f"trained on a single photo: {', '.join(result.single)}")
     if result.holdout is not None and result.holdout.missing:

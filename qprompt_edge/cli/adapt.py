@@ -187,6 +187,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
             "train": result.train_photos,
             "holdout": judged.adapted.n if judged else 0,
             "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in result.skipped],
+            "in_several_classes": [photo.to_json() for photo in result.same],
             "single_photo_classes": list(result.single),
             "classes_without_holdout": list(judged.missing) if judged else [],
         },

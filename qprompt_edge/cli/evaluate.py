@@ -17,6 +17,7 @@ from qprompt_edge.cli.parameters import (
     ProviderOption,
     ThreadsOption,
 )
+from qprompt_edge.data.same_photos import same_lines
 from qprompt_edge.evaluation.evaluate import PromptReport, judge_prompt
 from qprompt_runtime.text import counted, percent
 
@@ -77,6 +78,7 @@ def as_dict(report: PromptReport) -> dict[str, Any]:
         if report.accepted is None
         else {"accepted": float(report.accepted.mean()), "top1_of_accepted": report.top1_of_accepted},
         "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in report.skipped],
+        "in_several_classes": [photo.to_json() for photo in report.same],
     }
 
 
@@ -84,6 +86,8 @@ def _show(report: PromptReport, *, aside: bool) -> None:
     scores = report.scores
     for skip in report.skipped:
         say(f"skipped {skip.path}: {skip.reason}")
+    for line in same_lines(report.same):
+        say(line)
     rows = []
     for index, label in enumerate(report.labels):
         row = scores.confusion[index]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+
 P = ParamSpec("P")
 
 _PLAIN_SECONDS = 5.0

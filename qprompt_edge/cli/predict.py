@@ -64,7 +64,7 @@ def command(
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")
     names = None if classes is None else _names(classes)
-    paths = list_images(images)
+    paths, lost = list_images(images)
     classifier = PromptClassifier.load(
         prompt,
         backbone,
@@ -76,10 +76,12 @@ def command(
     )
     fit_activations(classifier.backbone, max_memory, tuning=False)
     as_table = not (as_json or as_csv) and sys.stdout.isatty()
-    rows, unread = [], 0
+    rows, unread = [], len(lost)
     if as_csv:
         extra = [] if classifier.least_score is None else ["none_of_these"]
         _write_csv([["image", "label", "probability", *extra]])
+    for skip in lost:
+        _refuse(skip.path, ImageError(skip.reason, printable(skip.path)), as_json)
     with progress_reporter() as reporter, closing(classifier.predict_many(paths, top_k)) as answers:
         for done, (path, answer) in enumerate(answers, start=1):
             if isinstance(answer, ImageError):
@@ -97,7 +99,7 @@ def command(
     if rows:
         table(counted(len(rows), "photo"), {"image": "left", "class": "left"}, rows)
     if unread:
-        message = f"{unread} of {len(paths)} files could not be read"
+        message = f"{unread} of {len(paths) + len(lost)} files could not be read"
         if as_json or as_csv:  # each was reported in its place
             say(message)
             raise typer.Exit(1)

@@ -7,6 +7,7 @@ training (PTQ). That costs accuracy against quantizing while training: H 74.73 a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from qprompt_edge.tuning import qcoop, qmaple
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
-from qprompt_runtime.errors import BackboneMismatchError, CheckpointError, PromptFileError
+from qprompt_runtime.errors import BackboneMismatchError, BundleError, CheckpointError, PromptFileError
+from qprompt_runtime.foreign import START_BYTES, foreign
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_file import (
     CONTEXT,
@@ -33,12 +35,11 @@ from qprompt_runtime.prompt_file import (
     read_prompt_file,
 )
 from qprompt_runtime.text import printable
-from qprompt_runtime.tokenizer import Tokenizer, class_tokens
+from qprompt_runtime.tokenizer import Tokenizer, check_names, class_tokens
 
 COOP_BITS, MAPLE_BITS = 1, 4
 """What the paper quantizes each method to."""
 _PROMPT_START = b"\xd9\xd9\xf7"
-_LONGEST_START = 16
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ def kind_of(path: Path) -> str:
     """
     shown = printable(path)
     try:
+        if path.is_dir():
+            raise CheckpointError(f"{shown}: is a folder; give the file in it, such as model.pth.tar-50")
         with path.open("rb") as file:
-            start = file.read(_LONGEST_START)
+            start = file.read(START_BYTES)
         size = path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"{shown}: cannot be read: {error.strerror or error}") from error
@@ -102,8 +105,10 @@ def kind_of(path: Path) -> str:
             f"{shown}: is a bare pickle, as torch before 1.6 wrote it; it was not run. If you trust it, write it anew on "
             "a workstation: torch.save(torch.load(FILE)['state_dict'], NEW)"
         )
+    kind = foreign(start)
+    what = f"it is {kind}" if kind else f"it begins with {start[:4].hex()}"
     raise CheckpointError(
-        f"{shown}: is no prompt file, no checkpoint of torch and no safetensors file (it begins with {start[:4].hex()})"
+        f"{shown}: is no prompt file, no checkpoint of torch and no safetensors file: {what}"
     )
 
 
@@ -113,7 +118,7 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     Raises:
         CheckpointError: The state holds neither's prompt, or what must be added is missing or does not fit.
         BundleError: There is no such backbone.
-        TextError: A class name does not fit the text tower.
+        TextError: A class name does not fit the text tower, or two that share a context are the same words.
     """
     maple = is_maple(state)
     if additions.backbone is None:
@@ -133,8 +138,11 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     arrays, template = _maple_arrays(state) if maple else ([(qcoop.ROLE, read_coop(state))], qcoop.TEMPLATE)
     context = arrays[0][1]
     _check_fit(context, manifest, None if maple else names)
+    tokenizer = Tokenizer(folder / "tokenizer.json")
+    pairs = [(name.label, name.text) for name in names]
+    check_names(pairs, tokenizer.encode, shared=maple or context.ndim == 2)
     class_tokens(
-        Tokenizer(folder / "tokenizer.json"),
+        tokenizer,
         manifest.text,
         [name.text for name in names],
         template,
@@ -209,6 +217,10 @@ def _named(prompt: PromptFile, additions: Additions) -> tuple[ClassName, ...]:
             raise CheckpointError("a prompt with residuals of its classes works with its own classes only")
         if prompt.method == CONTEXT and len(prompt.groups[0].shape) == 3:
             raise CheckpointError("a prompt with a context for each class works with its own classes only")
+        with contextlib.suppress(BundleError):  # without its backbone `predict` will say the same
+            folder = find_bundle(additions.backbone or prompt.backbone_name)
+            pairs = [(name.label, name.text) for name in names]
+            check_names(pairs, Tokenizer(folder / "tokenizer.json").encode, shared=True)
     return names
 
 

@@ -1,6 +1,7 @@
 """What CoOp and MaPLe learn, taken from their checkpoints.
 
-The names of their tensors (with the prefix `prompt_learner.` where the whole model is saved, as MaPLe's is):
+The names of their tensors, behind `prompt_learner.` where the whole model is saved (as MaPLe's is), and behind whatever wrapped
+it (`module.`, `_orig_mod.`, `model.`):
 
     CoOp    ctx [n,D], or [C,n,D] with a context for each class
     MaPLe   ctx [n,Dt], compound_prompts_text.k [n,Dt]                       text prompts of the layers 0 and k + 1
@@ -12,6 +13,8 @@ where in the sentence the class stands; this reads all contexts as standing befo
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from qprompt_edge.convert.torch_checkpoint import State
@@ -22,16 +25,24 @@ from qprompt_runtime.text import printable
 
 MAX_LAYERS = 64
 _SHOWN = 6
+_WRAPPED = r"(?:(?:module|_orig_mod|model)\.)*"
+_CONTEXT = re.compile(rf"(?:(?:[^.]+\.)*prompt_learner\.)?{_WRAPPED}ctx")
 
 
 def _prefix(state: State) -> str:
     """What stands before the prompt learner's names; refuses learners whose prompts are of another kind."""
-    prefix = next((p for p in ("prompt_learner.", "") if f"{p}ctx" in state.names), None)
-    if prefix is None:
-        found = printable(", ".join(sorted(state.names)[:_SHOWN]))[:200]
+    found = sorted(name for name in state.names if _CONTEXT.fullmatch(name))
+    if not found:
+        first = printable(", ".join(sorted(state.names)[:_SHOWN]))[:200]
         raise CheckpointError(
-            f"it has no context vectors of CoOp or MaPLe (`ctx`); the first of its tensors are {found}"
+            f"it has no context vectors of CoOp or MaPLe (`ctx`); the first of its tensors are {first}"
         )
+    if len(found) > 1:
+        names = printable(", ".join(found[:_SHOWN]))[:200]
+        raise CheckpointError(
+            f"it has the context vectors of {len(found)} models ({names}); save one model's state_dict() alone"
+        )
+    prefix = found[0].removesuffix("ctx")
     if any(name.startswith(f"{prefix}meta_net.") for name in state.names):
         raise CheckpointError(
             "it is of CoCoOp, whose context depends on each photo; a prompt file cannot hold that"

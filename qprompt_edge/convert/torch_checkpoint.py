@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ MAX_PICKLE_BYTES = 2**20
 MAX_STORAGE_BYTES = 8 * MAX_GROUP_SIZE
 MAX_DIRECTORY_BYTES = 2**22
 """Of the archive's list of members: MaPLe on ViT-B/16 has 323, of less than 100 bytes each."""
+_STATES = ("state_dict", "model_state_dict", "model", "module")
+_CHECKPOINT = re.compile(r"\.(pth|pt|ckpt|qpt|safetensors|bin)([.-][^/]*)?$|/?data\.pkl$", re.IGNORECASE)
 _BLOCK = 2**20
 _BYTE_ORDER_BYTES = 16
 _FLOATS = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "float64": "<f8"}
@@ -98,6 +101,8 @@ def _root(archive: zipfile.ZipFile) -> str:
     roots = [
         name[: -len("data.pkl")] for name in names if name.endswith("/data.pkl") and name.count("/") == 1
     ]
+    if not roots and names:
+        raise CheckpointError(_no_checkpoint(sorted(names)))
     if len(roots) != 1:
         raise CheckpointError(
             f"it holds {len(roots)} pickles of the name data.pkl, expected one as torch.save writes it"
@@ -114,8 +119,23 @@ def _root(archive: zipfile.ZipFile) -> str:
     return roots[0]
 
 
+def _no_checkpoint(names: list[str]) -> str:
+    """What a zip archive is that `torch.save` did not write."""
+    if any(name.rpartition("/")[2] == "manifest.json" for name in names):
+        return "it is a zip archive with a backbone's bundle; `qprompt-edge backbones add FILE` installs it"
+    inner = next((name for name in names if _CHECKPOINT.search(name)), None)
+    if inner is not None:
+        return (
+            f"it is a zip archive around a checkpoint; unpack it, and give {printable(inner)[:120]} from it"
+        )
+    return (
+        f"it is a zip archive of {len(names)} files, none of them data.pkl as torch.save writes it; the first is "
+        f"{printable(names[0])[:120]}"
+    )
+
+
 def read_checkpoint(path: Path) -> State:
-    """The state dict in a file that `torch.save` (1.6 or newer) wrote, alone or under `state_dict` (Dassl).
+    """The state dict in a file that `torch.save` (1.6 or newer) wrote, alone or under `state_dict` (Dassl) or the like.
 
     Args:
         path: The file. Nobody needs to vouch for it.
@@ -127,8 +147,9 @@ def read_checkpoint(path: Path) -> State:
     with _archive(path) as archive:
         root = _root(archive)
         content = read_pickle(_member(archive, f"{root}data.pkl", MAX_PICKLE_BYTES))
-        if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-            content = content["state_dict"]
+        if isinstance(content, dict):
+            inner = (content[name] for name in _STATES if isinstance(content.get(name), dict))
+            content = next(inner, content)
         if not isinstance(content, dict):
             raise CheckpointError(f"it holds a {type(content).__name__}, expected a state dict")
         records = {

@@ -1,37 +1,35 @@
 """Photos to image features, each photo once: decoded, encoded, and kept by what is in the file.
 
-A cache file holds the features of one backbone and one set of augmentation options; its entries are found by
-the hash of a photo's bytes, so renamed, moved or re-labelled photos are not encoded again, and edited ones are.
+Features are found by the hash of a photo's bytes (`feature_cache`), so renamed, moved or re-labelled photos are not encoded
+again, and edited ones are.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import json
 import time
-import zipfile
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
+import PIL
 from numpy.typing import NDArray
 
+from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache
 from qprompt_edge.data.splits import difference_hash
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import ImageError
-from qprompt_runtime.files import write_atomic
 from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
 from qprompt_runtime.prompt_file import ClassName
 from qprompt_runtime.read_ahead import read_ahead
 
 _SAVE_SECONDS = 20.0
-_KEY_BYTES = 16
 _NO_PIXELS: Array = np.zeros((0, 3, 0, 0), np.float32)
 
 
@@ -44,11 +42,13 @@ class EncodedPhotos:
             photos that could not be read are zero.
         hashes: uint64 [N]; difference hashes, for finding near-identical photos.
         failures: Position to reason, without the path, for photos that could not be read.
+        keys: uint8 [N,16]; hashes of the photos' content, zero for those that could not be read.
     """
 
     features: Array
     hashes: NDArray[np.uint64]
     failures: dict[int, str]
+    keys: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -78,74 +78,19 @@ class Examples:
         return Examples(self.classes, paths, self.labels[positions], self.features[positions])
 
 
-@dataclass(frozen=True)
-class _Entry:
-    features: Array
-    hash: int
-
-
-class FeatureCache:
-    """Features on disk, by content.
-
-    Args:
-        path: The cache file; None keeps nothing.
-        identity: What the features depend on besides the photo; a file of another identity counts as empty.
-    """
-
-    def __init__(self, path: Path | None, identity: str) -> None:
-        self.path, self.identity = path, identity
-        self._entries: dict[bytes, _Entry] = {}
-        self._changed = False
-        if path is not None and path.is_file():
-            self._load(path)
-
-    def _load(self, path: Path) -> None:
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                if str(stored["identity"]) != self.identity:
-                    return
-                keys, features, hashes = stored["keys"], stored["features"], stored["hashes"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return  # a cache that cannot be read is rebuilt
-        self._entries = {
-            key.tobytes(): _Entry(row, int(hashed))
-            for key, row, hashed in zip(keys, features, hashes, strict=True)
-        }
-
-    def get(self, key: bytes) -> _Entry | None:
-        """The entry of a content hash, if there is one."""
-        return self._entries.get(key)
-
-    def put(self, key: bytes, entry: _Entry) -> None:
-        """Add an entry, if it is new."""
-        if key not in self._entries:
-            self._entries[key] = entry
-            self._changed = True
-
-    def save(self, keep: AbstractSet[bytes] | None = None) -> None:
-        """Write the file if anything is new, with all entries or only those of some keys."""
-        if self.path is None or not self._changed:
-            return
-        wanted = [key for key in self._entries if keep is None or key in keep]
-        entries = [self._entries[key] for key in wanted]
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            identity=np.array(self.identity),
-            keys=np.frombuffer(b"".join(wanted), np.uint8).reshape(-1, _KEY_BYTES),
-            features=np.stack([entry.features for entry in entries]),
-            hashes=np.array([entry.hash for entry in entries], np.uint64),
-        )
-        write_atomic(self.path, buffer.getvalue())
-        self._changed = False
-
-
 def feature_identity(backbone: Backbone, views: int, seed: int) -> str:
     """What features depend on besides the photo."""
     manifest = backbone.manifest
-    record = manifest.files[manifest.image_graph.file]
-    facts = {"fingerprint": manifest.fingerprint, "graph": record.sha256, "provider": backbone.provider}
-    return json.dumps(facts | {"views": views, "seed": seed if views else 0}, sort_keys=True)
+    facts = {
+        "fingerprint": manifest.fingerprint,
+        "files": {name: record.sha256 for name, record in manifest.files.items()},
+        "pixels": repr(manifest.image_transform),
+        "provider": backbone.provider,
+        "versions": [onnxruntime.__version__, PIL.__version__],
+        "views": views,
+        "seed": seed if views else 0,
+    }
+    return json.dumps(facts, sort_keys=True)
 
 
 def encode_photos(
@@ -177,7 +122,7 @@ def encode_photos(
     features = np.zeros((len(paths), 1 + views, backbone.manifest.embed_dim), np.float32)
     hashes = np.zeros(len(paths), np.uint64)
     failures: dict[int, str] = {}
-    seen: set[bytes] = set()
+    keys = np.zeros((len(paths), KEY_BYTES), np.uint8)
     saved = time.monotonic()
     read = functools.partial(_read, cache, backbone.manifest.image_transform, views, seed)
     with closing(read_ahead(read, paths)) as photos:
@@ -186,9 +131,11 @@ def encode_photos(
                 if isinstance(photo, str):
                     failures[index] = photo
                 else:
-                    entry = photo.entry or _Entry(encode(photo.pixels), photo.hash)
-                    cache.put(photo.key, entry)
-                    seen.add(photo.key)
+                    entry = photo.entry or cache.get(photo.key)  # a twin may have come in between
+                    if entry is None:
+                        entry = Entry(encode(photo.pixels), photo.hash)
+                        cache.put(photo.key, entry)
+                    keys[index] = np.frombuffer(photo.key, np.uint8)
                     features[index], hashes[index] = entry.features, entry.hash
                 progress(index + 1, len(paths))
                 if time.monotonic() - saved > _SAVE_SECONDS:
@@ -197,8 +144,8 @@ def encode_photos(
         except KeyboardInterrupt:
             cache.save()
             raise
-    cache.save(keep=seen)
-    return EncodedPhotos(features, hashes, failures)
+    cache.save()
+    return EncodedPhotos(features, hashes, failures, keys)
 
 
 @dataclass(frozen=True)
@@ -206,7 +153,7 @@ class _Photo:
     """A photo that was read: found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash."""
 
     key: bytes
-    entry: _Entry | None
+    entry: Entry | None
     pixels: Array
     hash: int
 
@@ -215,7 +162,7 @@ def _read(cache: FeatureCache, transform: ImageTransform, views: int, seed: int,
     """Read a photo with its views, or say why that fails."""
     try:
         content = path.read_bytes()
-        key = hashlib.sha256(content).digest()[:_KEY_BYTES]
+        key = hashlib.sha256(content).digest()[:KEY_BYTES]
         entry = cache.get(key)
         if entry is not None:
             return _Photo(key, entry, _NO_PIXELS, entry.hash)

@@ -2,7 +2,8 @@
 
 The idea: a class is a sub-folder, its label is the folder's name, and every file anywhere below it is one of its
 photos. What a file is, its content decides, so nothing is opened here: whoever decodes the photos hands back those
-that failed, and `drop_unreadable` moves them to `skipped`, where the user sees each with its reason.
+that failed, and `drop_unreadable` moves them to `skipped`, where the user sees each with its reason. What systems and
+programs put beside photos is known by its name (`folders`).
 
 Order never depends on the file system: photos are sorted by their path below the folder, and names are compared in
 Unicode's composed form (NFC), because macOS stores "é" as two characters where others store one.
@@ -10,8 +11,8 @@ Unicode's composed form (NFC), because macOS stores "é" as two characters where
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.data.csv_files import class_label, composed, read_table
+from qprompt_edge.data.folders import Entry, Problem, folders_above, list_folder, look_at, real_path, walk
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.text import printable
 
-IGNORED_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir"})
-"""What file managers leave behind (in lower case), passed over like names that begin with a dot."""
-
-Problem = tuple[Path, str]
+_PART = re.compile(
+    r"(train|val|valid|validation|test|dev|eval|holdout)(ing)?([ _-]?(set|data|images|photos))?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -64,45 +66,87 @@ def find_photos(folder: Path, *, min_classes: int = 2) -> LabelledPhotos:
 
     Args:
         folder: Photos are found at any depth below `folder/<label>/`. Links are followed, each folder is read
-            once; hidden files and `IGNORED_NAMES` are passed over in silence; files beside the class folders
-            are listed as skipped.
+            once; hidden files, `folders.SYSTEM_NAMES` and, below a class, `folders.SIDECARS` are passed over in
+            silence; files beside the class folders are listed as skipped.
         min_classes: Fewer classes are an error (1 for a test set of some of the trained classes).
 
     Returns:
         All candidates, not yet opened.
 
     Raises:
-        PhotosError: There is no such folder, it holds no class folders, too few of them, or an empty one.
+        PhotosError: There is no such folder, something in it cannot be read, it holds no class folders, too few of
+            them, an empty one, or only such as `train` and `val`.
     """
     shown = printable(folder)
-    if not _is_folder(folder):
-        wrong = "is a file" if _file_problem(folder) is None else "no such folder"
-        raise PhotosError(f"{shown}: {wrong}; give a folder with one sub-folder of photos per class")
-    entries, problems = _listing(folder)
-    if problems:
-        raise PhotosError(f"{shown}: {problems[0][1]}; give a folder that you may read")
-    class_folders = [entry for entry in entries if _is_folder(entry)]
-    beside = [entry for entry in entries if entry not in class_folders]
+    entries = _entries(folder)
+    class_folders = [entry.path for entry in entries if entry.is_folder]
+    beside = [entry for entry in entries if not entry.is_folder]
     if not class_folders:
         found = f"holds {len(beside)} files but no class folders" if beside else "is empty"
         raise PhotosError(
             f"{shown}: {found}; put the photos of each class into a sub-folder of the class's name"
         )
+    _check_parts(class_folders, shown)
     items: list[tuple[str, Path, str]] = []
-    problems = [(path, "lies beside the class folders, not in one") for path in beside]
+    problems = [(e.path, e.problem or "lies beside the class folders, not in one") for e in beside]
     empty: dict[str, str] = {}
+    outside = folders_above(folder) | {real_path(folder)}
     for class_folder in class_folders:
         label = class_label(class_folder.name, printable(class_folder))
-        files, unread = _walk(class_folder, folder)
+        files, unread = walk(class_folder, outside)
         items += [(file.relative_to(folder).as_posix(), file, label) for file in files]
         problems += unread
         if not files:
-            empty[label] = unread[0][1] if unread else "its folder is empty"
+            empty[label] = _nothing_in(class_folder, unread)
     return _labelled(items, problems, empty, min_classes, shown)
 
 
+def _entries(folder: Path) -> list[Entry]:
+    """What lies in a folder of class folders.
+
+    Raises:
+        PhotosError: It is no folder, or something in it may be a class and cannot be read.
+    """
+    shown, itself = printable(folder), look_at(folder)
+    if itself.unknown:
+        raise PhotosError(f"{shown}: {itself.problem}; is its drive or share there?")
+    if not itself.is_folder:
+        wrong = "is a file" if itself.problem is None else "no such folder"
+        raise PhotosError(f"{shown}: {wrong}; give a folder with one sub-folder of photos per class")
+    entries, problems = list_folder(folder)
+    if problems:
+        raise PhotosError(f"{shown}: {problems[0][1]}; give a folder that you may read")
+    for entry in entries:
+        if entry.unknown:
+            raise PhotosError(
+                f"{printable(entry.path)}: {entry.problem}; it may be a class: see that it can be read, or remove it"
+            )
+    return entries
+
+
+def _nothing_in(class_folder: Path, unread: Sequence[Problem]) -> str:
+    """Why a class folder gave no file."""
+    if unread:
+        return f"{printable(unread[0][0])}: {unread[0][1]}"
+    return "its folder holds no photos" if list_folder(class_folder)[0] else "its folder is empty"
+
+
+def _check_parts(class_folders: Sequence[Path], shown: str) -> None:
+    """Refuse the folder above `train` and `val`, whose classes would be these two."""
+    names = [path.name for path in class_folders]
+    train = next((name for name in names if name.lower().startswith("train")), None)
+    if train is None or len(names) < 2 or not all(_PART.fullmatch(name) for name in names):
+        return
+    other = next(name for name in names if name != train)
+    raise PhotosError(
+        f"{shown}: its folders {', '.join(map(printable, names))} are parts of a data set, not classes; give "
+        f"{printable(class_folders[0].parent / train)} as the folder of photos, and "
+        f"{printable(class_folders[0].parent / other)} as the test photos (if they are classes, rename them)"
+    )
+
+
 def read_labels_csv(csv_path: Path, base: Path | None = None, *, min_classes: int = 2) -> LabelledPhotos:
-    """Read a list of photos: UTF-8 (with or without a byte-order mark), comma-separated, columns `path,label`.
+    """Read a list of photos, as `csv_files.read_table` does: columns `path,label`.
 
     Args:
         csv_path: The list.
@@ -127,7 +171,8 @@ def read_labels_csv(csv_path: Path, base: Path | None = None, *, min_classes: in
         if key in items and items[key][2] != label:
             pair = " and ".join(printable(text) for text in sorted((items[key][2], label)))
             raise PhotosError(f"{printable(csv_path)}: {printable(name)} is listed under two labels: {pair}")
-        reason = _file_problem(path)
+        found = look_at(path)
+        reason = "is a folder" if found.is_folder else found.problem
         if reason is None:
             items[key] = (key, path, label)
         else:
@@ -145,23 +190,32 @@ def find_labelled(images: Path, labels: Path | None, *, min_classes: int = 2) ->
     return read_labels_csv(labels, images, min_classes=min_classes)
 
 
-def list_images(given: Sequence[Path]) -> list[Path]:
+def list_images(given: Sequence[Path]) -> tuple[list[Path], list[SkippedPhoto]]:
     """Files as given, and every file below the folders among them; what a file is shows when it is read.
+
+    Returns:
+        The files, and what lies in the folders but cannot be read.
 
     Raises:
         PhotosError: Something given does not exist, or nothing is left.
     """
     found: list[Path] = []
+    problems: list[Problem] = []
     for path in given:
-        if _is_folder(path):
-            found += sorted(_walk(path, path.parent)[0])
-        elif problem := _file_problem(path):
-            raise PhotosError(f"{printable(path)}: {problem}")
+        entry = look_at(path)
+        if entry.is_folder:
+            files, unread = walk(path, folders_above(path))
+            found += sorted(files)
+            problems += sorted(unread)
+        elif entry.problem:
+            raise PhotosError(f"{printable(path)}: {entry.problem}")
         else:
             found.append(path)
+    if not found and problems:
+        raise PhotosError(f"{printable(problems[0][0])}: {problems[0][1]}")
     if not found:
-        raise PhotosError(f"no files in {', '.join(printable(path) for path in given)}")
-    return found
+        raise PhotosError(f"no photos in {', '.join(printable(path) for path in given)}")
+    return found, [SkippedPhoto(path, reason) for path, reason in problems]
 
 
 def drop_unreadable(photos: LabelledPhotos, failures: Mapping[int, str]) -> LabelledPhotos:
@@ -212,60 +266,3 @@ def _labelled(
     labels = np.array([positions[label] for _, _, label in ordered], dtype=np.int64)
     skipped = tuple(SkippedPhoto(path, reason) for path, reason in sorted(problems))
     return LabelledPhotos(tuple(path for _, path, _ in ordered), labels, classes, skipped)
-
-
-def _listing(folder: Path) -> tuple[list[Path], list[Problem]]:
-    """Entries of one folder, sorted, without the hidden ones; and the reason if it cannot be read."""
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        return [], [(folder, f"cannot be read: {error.strerror or error}")]
-    return [folder / n for n in names if not n.startswith(".") and n.lower() not in IGNORED_NAMES], []
-
-
-def _walk(class_folder: Path, root: Path) -> tuple[list[Path], list[Problem]]:
-    """All files below a class folder; each folder once, and none above it, so circular links end."""
-    files: list[Path] = []
-    problems: list[Problem] = []
-    seen = {_identity(above) for above in (root, *root.resolve().parents)}
-    waiting = [class_folder]
-    while waiting:
-        folder = waiting.pop()
-        if _identity(folder) in seen:
-            continue
-        seen.add(_identity(folder))
-        entries, unread = _listing(folder)
-        problems += unread
-        for entry in entries:
-            if _is_folder(entry):
-                waiting.append(entry)
-            elif reason := _file_problem(entry):
-                problems.append((entry, reason))
-            else:
-                files.append(entry)
-    return files, problems
-
-
-def _is_folder(path: Path) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        return path.is_dir()
-    return False
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    with contextlib.suppress(OSError):
-        status = folder.stat()
-        return status.st_dev, status.st_ino
-    return -1, -1
-
-
-def _file_problem(path: Path) -> str | None:
-    """Why `path` cannot be opened as a file, or None; its content is not looked at."""
-    try:
-        if path.is_file():
-            return None
-        if path.is_symlink():
-            return "is a link that leads nowhere"
-        return "is not a regular file" if path.exists() else "no such file"
-    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
-        return f"cannot be opened: {getattr(error, 'strerror', None) or error}"

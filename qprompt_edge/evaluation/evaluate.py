@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qprompt_edge.data.features import Examples, encode_photos
 from qprompt_edge.data.photos import SkippedPhoto, drop_unreadable, find_labelled
+from qprompt_edge.data.same_photos import SamePhoto, described, in_several_classes
 from qprompt_edge.evaluation.metrics import Labels, Scores, class_probabilities, score
 from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
@@ -42,6 +43,7 @@ class PromptReport:
         mistakes: Photos that were wrong, the most confident first.
         skipped: Files that were left out.
         accepted: Which photos do not look like "none of these": bool [n] in the order of the scores; None if that is off.
+        same: Photos that are in several classes; each counts at each place, where at most one label is right.
     """
 
     labels: tuple[str, ...]
@@ -49,6 +51,7 @@ class PromptReport:
     zero_shot: Scores
     mistakes: tuple[Mistake, ...]
     skipped: tuple[SkippedPhoto, ...]
+    same: tuple[SamePhoto, ...]
     accepted: NDArray[np.bool_] | None = None
 
     @property
@@ -104,7 +107,8 @@ def judge_prompt(
     check_limit(max_memory, "encoding the photos")
     readable = drop_unreadable(photos, encoded.failures)
     kept = np.array([i for i in range(len(photos.paths)) if i not in encoded.failures], np.int64)
-    truth = np.array([classifier.labels.index(label) for label in photos.classes], np.int64)[readable.labels]
+    known = {label: index for index, label in enumerate(classifier.labels)}
+    truth = np.array([known[label] for label in photos.classes], np.int64)[readable.labels]
     examples = Examples(classifier.prompt.classes, readable.paths, truth, encoded.features[kept])
     seen = prompted_features(
         classifier.prompt,
@@ -121,6 +125,9 @@ def judge_prompt(
         mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
         accepted=None if refused is None else ~refused,
+        same=described(
+            in_several_classes(encoded.keys, photos.labels, kept), photos.paths, photos.labels, photos.classes
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from qprompt_edge.reproduction.store import Store
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.prompt_file import DEEP_METHODS
+from qprompt_runtime.tokenizer import check_names
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Experiment:
         reporter = reporter or Reporter()
         self._check_draws(self.sets)
         backbone = self.choice.open()
+        self._check_words(backbone)
         store = Store.open(out, self._facts(backbone))
         waiting = sorted((job for job in self.jobs if not store.has(job)), key=self._cost, reverse=True)
         done = len(self.jobs) - len(waiting)
@@ -82,6 +84,12 @@ class Experiment:
         """Roughly how long a job takes; the longest start first, so that no core waits for them at the end."""
         deep = needs_deep([job.method])
         return len(self.sets[job.source].classes) * job.shots * (4 if deep else 1)
+
+    def _check_words(self, backbone: Backbone) -> None:
+        """Refuse own sets with two classes that are the same words; published ones are as they are."""
+        for chosen in self.sets.values():
+            pairs = [(name.label, name.text) for name in chosen.classes]
+            check_names(pairs, lambda text: backbone.tokenizer.encode(text), shared=not chosen.published)
 
     def _check_draws(self, sets: Mapping[str, ExperimentSet]) -> None:
         """Refuse to train on a set for testing only, and to judge by nothing."""
@@ -110,7 +118,7 @@ class Experiment:
                 chosen,
                 sorted({(job.shots, job.seed) for job in jobs if job.source == name}),
                 backbone,
-                out / "features" / f"{name}.npz",
+                out / "features",
                 reporter,
             )
             for name, chosen in self.sets.items()

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.data.features import Examples, FeatureCache, encode_photos, feature_identity
+from qprompt_edge.data.feature_cache import FeatureCache, feature_file
+from qprompt_edge.data.features import Examples, encode_photos, feature_identity
+from qprompt_edge.data.folders import look_at
 from qprompt_edge.data.photos import LabelledPhotos, drop_unreadable, find_photos
+from qprompt_edge.data.same_photos import same_content
 from qprompt_edge.data.splits import take_shots
 from qprompt_edge.evaluation.zero_shot import PHOTO_TEMPLATE
 from qprompt_edge.reporter import Reporter
@@ -42,6 +45,7 @@ class ExperimentSet:
         test: Photos to judge by; None takes those of the pool that were not drawn.
         unreadable: Positions in the pool of photos that are passed over, and why. What is drawn depends on no others:
             draws are the same, whichever were asked for before.
+        published: Whether the classes are a published set's, two of which may have the same words ("crane").
     """
 
     name: str
@@ -50,6 +54,7 @@ class ExperimentSet:
     pool: LabelledPhotos
     test: LabelledPhotos | None
     unreadable: Mapping[int, str] = field(default_factory=dict)
+    published: bool = False
 
     def _taken(self, draw: Draw) -> NDArray[np.int64]:
         return take_shots(self.pool.labels, *draw, without=self.unreadable)
@@ -151,14 +156,14 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
 def _published(name: str, data: Path) -> ExperimentSet:
     dataset = read_dataset(name, data)
     classes = tuple(map(ClassName, dataset.test.classes, dataset.class_names))
-    return ExperimentSet(name, dataset.template, classes, dataset.train, dataset.test)
+    return ExperimentSet(name, dataset.template, classes, dataset.train, dataset.test, published=True)
 
 
 def _own_folder(name: str, folder: Path) -> ExperimentSet:
     """A folder of class folders, or one that holds `train` and `test`."""
     parts = folder / "train", folder / "test"
     test = None
-    if all(part.is_dir() for part in parts):
+    if all(look_at(part).is_folder for part in parts):
         pool, test = (find_photos(part) for part in parts)
         if pool.classes != test.classes:
             odd = sorted(set(pool.classes) ^ set(test.classes))[0]
@@ -177,14 +182,15 @@ def encode_set(
         photos: The data set.
         draws: Every draw that training will make from it.
         backbone: The frozen model.
-        cache: File to keep features in.
+        cache: Folder to keep features in; sets share them.
         reporter: Told how far it is, and what was left out.
 
     Raises:
         PhotosError: A class is left without a readable photo.
     """
     draws, stage = tuple(draws), f"encoding {photos.name}"
-    kept = FeatureCache(cache, feature_identity(backbone, 0, 1))
+    identity = feature_identity(backbone, 0, 1)
+    kept = FeatureCache(feature_file(cache, identity), identity)
     while True:
         paths = list(dict.fromkeys(_needed(photos, draws)))
         encoded = encode_photos(
@@ -194,6 +200,8 @@ def encode_set(
             progress=lambda done, total: reporter.stage(stage, done, total),
         )
         if not encoded.failures:
+            if not photos.published:
+                _note_same(photos.name, paths, encoded.keys, reporter)
             rows = {path: row for row, path in enumerate(paths)}
             return EncodedSet(photos, rows, encoded.features[:, 0])
         failures = {paths[i]: why for i, why in encoded.failures.items()}
@@ -203,6 +211,17 @@ def encode_set(
         unreadable = {**photos.unreadable, **_among(photos.pool, failures)}
         photos = replace(photos, unreadable=unreadable, test=test)
         drop_unreadable(photos.pool, unreadable)  # no class without a photo
+
+
+def _note_same(name: str, paths: Sequence[Path], keys: NDArray[np.uint8], reporter: Reporter) -> None:
+    """Say that photos are there more than once: one may be drawn, and its twin judged by."""
+    twins = same_content(keys, range(len(paths)))
+    if twins:
+        first, second = (printable(paths[i]) for i in twins[0][:2])
+        reporter.note(
+            f"photos that data set {name} has more than once: {len(twins)}, such as {first} and {second}; where one is "
+            "trained on and the other judged by, results are too good"
+        )
 
 
 def _needed(photos: ExperimentSet, draws: Sequence[Draw]) -> Iterable[Path]:

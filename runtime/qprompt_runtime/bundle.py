@@ -7,6 +7,7 @@ start would cost a small device seconds.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qprompt_runtime.errors import BundleError, OutputError
+from qprompt_runtime.foreign import START_BYTES, foreign
 from qprompt_runtime.manifest import FileRecord, Manifest
 
 MANIFEST = "manifest.json"
@@ -84,7 +86,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.from_json(text)
     except BundleError as error:
-        raise BundleError(f"{folder}: {error}") from error
+        raise BundleError(f"{folder}: {error}{_but_is(path)}") from error
     for name, record in manifest.files.items():
         if not _is_plain(name):
             raise BundleError(f"{folder}: the manifest lists a file outside of the bundle: {name!r}")
@@ -110,8 +112,16 @@ def _check_size(path: Path, record: FileRecord) -> None:
     if size != record.bytes:
         raise BundleError(
             f"the bundle's file {path} has {size} bytes, its manifest says {record.bytes}; "
-            "add or export the backbone again"
+            f"add or export the backbone again{_but_is(path)}"
         )
+
+
+def _but_is(path: Path) -> str:
+    """What a file is that is not what was expected, as the end of a message; empty if that is not known."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        kind = foreign(file.read(START_BYTES))
+        return "" if kind is None or kind.startswith("JSON") else f" (the file is {kind})"
+    return ""
 
 
 def verify_hashes(folder: Path) -> Manifest:
@@ -217,5 +227,5 @@ def _unpack(source: Path, staging: Path) -> None:
             raise
         reason = str(error) or type(error).__name__
         raise BundleError(
-            f"{source} is neither a bundle's folder nor a readable zip file: {reason}"
+            f"{source} is neither a bundle's folder nor a readable zip file: {reason}{_but_is(source)}"
         ) from error

@@ -31,9 +31,10 @@ from qprompt_runtime.prompt_features import (
     prompt_features,
     prompted_image_features,
 )
-from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.prompt_file import CONTEXT, ClassName, PromptFile, read_prompt_file
 from qprompt_runtime.read_ahead import read_ahead
 from qprompt_runtime.text import counted, first_few, printable
+from qprompt_runtime.tokenizer import check_names
 
 Photo = TypeVar("Photo", bound=Source)
 
@@ -101,13 +102,20 @@ class PromptClassifier:
 
     @cached_property
     def class_features(self) -> Array:
-        """float32 [C,E]: computed when first needed, so that a memory limit can be set before; then the text tower closes."""
+        """float32 [C,E]: computed when first needed, so that a memory limit can be set before; then the text tower closes.
+
+        Raises:
+            TextError: A class has no words, or two that share a context have the same.
+        """
         if self.cache is None:
             return self._compute_features()
         shape = (len(self.names), self.backbone.manifest.embed_dim)
         return kept_features(self.cache, self._features_identity(), shape, self._compute_features)
 
     def _compute_features(self) -> Array:
+        each_its_own = self.prompt.method == CONTEXT and len(self.prompt.groups[0].shape) == 3
+        pairs = [(name.label, name.text) for name in self.names]
+        check_names(pairs, self.backbone.tokenizer.encode, shared=not each_its_own)
         features = prompt_features(self.prompt, self.backbone, self.names)
         if self.least_score is not None:
             _ = self._nouns  # while the text tower is open
@@ -124,6 +132,7 @@ class PromptClassifier:
             "files": {name: record.sha256 for name, record in manifest.files.items()},
             "provider": self.backbone.provider,
             "onnxruntime": onnxruntime.__version__,
+            "names": "checked",  # kept features let nobody pass the checks of names
         }
         return json.dumps(facts, sort_keys=True)
 

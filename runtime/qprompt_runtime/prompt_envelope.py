@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import cbor2
 
 from qprompt_runtime.errors import PromptFileError
+from qprompt_runtime.foreign import START_BYTES, foreign
 
 FORMAT_VERSION = 2
 """What is written anew; a prompt that was read keeps the version of its file."""
@@ -122,8 +123,12 @@ def _checksum(body: bytes) -> bytes:
 def _read_version(data: bytes) -> int:
     """Check the tag and read the version, which stand in the same place in every version of the format."""
     start = data[: len(_TAG)]
+    kind = None if start == _TAG or not data else foreign(data[:START_BYTES])
     require(
-        start == _TAG, "the file's start", start.hex() or "empty", f"{_TAG.hex()}, as in every prompt file"
+        start == _TAG,
+        "the file's start",
+        start.hex() or "empty",
+        f"{_TAG.hex()}, as in every prompt file{f'; it is {kind}' if kind else ''}",
     )
     head, key = data[3:4], data[4:5]
     good = b"\xa1" <= head <= b"\xb7" and key == b"\x00"

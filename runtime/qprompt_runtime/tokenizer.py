@@ -14,7 +14,7 @@ from __future__ import annotations
 import html
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,6 +138,37 @@ def class_tokens(
     for index, row in enumerate(rows):
         tokens[index, : len(row)] = row
     return ClassTokens(tokens, np.array([len(row) - 1 for row in rows], np.int64))
+
+
+def check_names(
+    names: Iterable[tuple[str, str]], encode: Callable[[str], Sequence[int]], *, shared: bool
+) -> None:
+    """Refuse classes without words and, where they share a context, two whose words are the same to the text tower.
+
+    Args:
+        names: Label and prompt text of each class.
+        encode: `Tokenizer.encode` of the backbone; called only for texts that differ in spaces at most, so that most checks
+            need no tokenizer in memory.
+        shared: Whether all classes share one context, so that their text alone tells them apart.
+
+    Raises:
+        TextError: Names the class, or both.
+    """
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for label, text in names:
+        letters = "".join(clean(text).split())  # all that becomes tokens
+        if not letters:
+            raise TextError(
+                f"the class {label!r} has no words in it (its text is {text[:60]!r}); rename it, or give it words "
+                "(--class-names)"
+            )
+        for other, its_text in alike.get(letters, ()) if shared else ():
+            if encode(its_text) == encode(text):
+                raise TextError(
+                    f"the classes {other!r} and {label!r} are the same words to the backbone, "
+                    f"{clean(text)[:60]!r}; rename one, or give it other words (--class-names)"
+                )
+        alike.setdefault(letters, []).append((label, text))
 
 
 def _byte_letters() -> dict[int, str]:
