@@ -10,15 +10,18 @@ import functools
 import hashlib
 import io
 import json
+import os
 import time
 import zipfile
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +29,18 @@ from numpy.typing import NDArray
 from qprompt_edge.data.splits import difference_hash
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.decode_cost import LARGE_BYTES
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.files import write_atomic
-from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
+from qprompt_runtime.images import ImageTransform, augment, read_image, reading_bytes, to_pixels
+from qprompt_runtime.photo_formats import formats_of
+from qprompt_runtime.photo_sources import opened
 from qprompt_runtime.prompt_file import ClassName
 
 _SAVE_SECONDS = 20.0
 _KEY_BYTES = 16
-_READERS = 2  # threads that decode beside the image tower; each holds one photo, so more would cost memory
+_HASH_BLOCK = 1 << 20
+_READERS = 2  # threads that decode beside the image tower; large photos one at a time, as each takes memory
 _NO_PIXELS: Array = np.zeros((0, 3, 0, 0), np.float32)
 
 
@@ -181,7 +188,7 @@ def encode_photos(
     failures: dict[int, str] = {}
     seen: set[bytes] = set()
     saved = time.monotonic()
-    read = functools.partial(_read, cache, backbone.manifest.image_transform, views, seed)
+    read = functools.partial(_read, cache, backbone.manifest.image_transform, views, seed, Lock())
     with closing(_ahead(read, paths)) as photos:
         try:
             for index, photo in enumerate(photos):
@@ -213,22 +220,46 @@ class _Photo:
     hash: int
 
 
-def _read(cache: FeatureCache, transform: ImageTransform, views: int, seed: int, path: Path) -> _Photo | str:
+def _read(
+    cache: FeatureCache, transform: ImageTransform, views: int, seed: int, large: Lock, path: Path
+) -> _Photo | str:
     """Read a photo with its views, or say why that fails."""
     try:
-        content = path.read_bytes()
-        key = hashlib.sha256(content).digest()[:_KEY_BYTES]
-        entry = cache.get(key)
-        if entry is not None:
-            return _Photo(key, entry, _NO_PIXELS, entry.hash)
-        image = read_image(content, transform)
+        with opened(path) as file:
+            formats_of(file)  # what is no photo is not read further
+            before = os.fstat(file.fileno())
+            key = _content_hash(file)
+            entry = cache.get(key)
+            if entry is not None:
+                return _Photo(key, entry, _NO_PIXELS, entry.hash)
+            rng = np.random.default_rng([seed, *key])
+            with large if reading_bytes(file, transform) > LARGE_BYTES else nullcontext():
+                image = read_image(file, transform)
+                pixels = [
+                    to_pixels(image, transform),
+                    *(augment(image, transform, rng) for _ in range(views)),
+                ]
+                photo = _Photo(key, None, np.stack(pixels), difference_hash(image))
+                del image  # before it is another one's turn
+            after = os.fstat(file.fileno())
     except OSError as error:
         return error.strerror or str(error)
     except ImageError as error:
         return error.reason
-    rng = np.random.default_rng([seed, *key])
-    pixels = [to_pixels(image, transform), *(augment(image, transform, rng) for _ in range(views))]
-    return _Photo(key, None, np.stack(pixels), difference_hash(image))
+    except MemoryError:
+        return "too large to decode in the memory there is; shrink it first"
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return "was written to while it was read"
+    return photo
+
+
+def _content_hash(file: BinaryIO) -> bytes:
+    """The key of a file's content, read in blocks."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(_HASH_BLOCK):
+        digest.update(block)
+    return digest.digest()[:_KEY_BYTES]
 
 
 def _ahead(

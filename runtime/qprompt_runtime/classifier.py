@@ -130,18 +130,20 @@ class PromptClassifier:
         found = Backbone.load(backbone or prompt.backbone_name, provider, threads, deep=deep)
         return cls(prompt, found, classes, cache)
 
-    def predict(self, image: Source, top_k: int = 1) -> Prediction:
+    def predict(self, image: Source, top_k: int = 1, *, channels: str = "RGB") -> Prediction:
         """Classify one photo.
 
         Args:
-            image: A path, the bytes of an image file, or a PIL image.
+            image: A path, the bytes of an image file, a file open for reading bytes, a PIL image, or an array: uint8
+                [H,W,3].
             top_k: How many classes to name, at most as many as there are.
+            channels: Of an array, the order of its last axis: `RGB`, or `BGR` as OpenCV's cameras give them.
 
         Raises:
             ImageError: The image cannot be read.
         """
         _ = self.class_features  # before the image tower opens: so only one tower is in memory at a time
-        pixels = load_pixels(image, self.backbone.manifest.image_transform)
+        pixels = load_pixels(image, self.backbone.manifest.image_transform, channels)
         return self.predict_features(self.encode_images(pixels[None]), top_k)[0]
 
     def encode_images(self, pixels: Array) -> Array:
