@@ -26,9 +26,10 @@ from qprompt_edge.cli.parameters import (
     option,
 )
 from qprompt_edge.data.photos import list_images
-from qprompt_edge.memory import check_limit, fit_activations
+from qprompt_edge.memory import check_limit, check_photo, fit_activations
 from qprompt_runtime.classifier import Prediction, PromptClassifier
 from qprompt_runtime.errors import ImageError, PhotosError
+from qprompt_runtime.images import reading_bytes
 from qprompt_runtime.text import printable
 
 
@@ -66,7 +67,7 @@ def command(
     if as_csv:
         _write_csv([["image", "label", "probability"]])
     with progress_reporter() as reporter:
-        for done, (path, answer) in enumerate(_answers(classifier, paths, top_k), start=1):
+        for done, (path, answer) in enumerate(_answers(classifier, paths, top_k, max_memory), start=1):
             if isinstance(answer, ImageError):
                 unread += 1
                 _refuse(path, answer, as_json)
@@ -117,11 +118,14 @@ def _names(classes: str) -> list[str]:
 
 
 def _answers(
-    classifier: PromptClassifier, paths: list[Path], top_k: int
+    classifier: PromptClassifier, paths: list[Path], top_k: int, max_memory: float | None
 ) -> Iterator[tuple[Path, Prediction | ImageError]]:
     """Each photo with its prediction, or with the reason why there is none."""
+    transform = classifier.backbone.manifest.image_transform
     for path in paths:
         try:
+            if max_memory is not None:
+                check_photo(max_memory, reading_bytes(path, transform))
             yield path, classifier.predict(path, top_k)
         except ImageError as error:
             yield path, error

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.data.splits import difference_hash
+from qprompt_edge.memory import check_photo
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.decode_cost import LARGE_BYTES
@@ -165,6 +166,7 @@ def encode_photos(
     seed: int = 1,
     cache: FeatureCache | None = None,
     encode: Callable[[Array], Array] | None = None,
+    max_memory: float | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> EncodedPhotos:
     """Encode photos one by one, while the next are decoded; beyond the features memory does not grow with their number.
@@ -176,6 +178,7 @@ def encode_photos(
         seed: Of the augmentations; with a photo's content it fixes its views.
         cache: Where features are looked up and kept; they depend on `encode` too.
         encode: From pixels [B,3,H,W] to unit features [B,E]; by default the image tower without prompts.
+        max_memory: Most resident memory in MB of 10^6 bytes; photos that would take more are not read.
         progress: Called with photos done and N.
 
     Returns:
@@ -188,7 +191,8 @@ def encode_photos(
     failures: dict[int, str] = {}
     seen: set[bytes] = set()
     saved = time.monotonic()
-    read = functools.partial(_read, cache, backbone.manifest.image_transform, views, seed, Lock())
+    decoder = _Decoder(backbone.manifest.image_transform, views, seed, max_memory, Lock())
+    read = functools.partial(_read, cache, decoder)
     with closing(_ahead(read, paths)) as photos:
         try:
             for index, photo in enumerate(photos):
@@ -220,9 +224,35 @@ class _Photo:
     hash: int
 
 
-def _read(
-    cache: FeatureCache, transform: ImageTransform, views: int, seed: int, large: Lock, path: Path
-) -> _Photo | str:
+@dataclass(frozen=True)
+class _Decoder:
+    """From a file to a photo's views: what `encode_photos` was given, and a lock by which large photos take turns."""
+
+    transform: ImageTransform
+    views: int
+    seed: int
+    max_memory: float | None
+    large: Lock
+
+    def __call__(self, file: BinaryIO, key: bytes) -> _Photo:
+        """Decode an open file of this content.
+
+        Raises:
+            ImageError: It cannot be read, or takes too much memory.
+        """
+        needed = reading_bytes(file, self.transform)
+        with self.large if needed > LARGE_BYTES else nullcontext():
+            check_photo(self.max_memory, needed)
+            return self._decoded(file, key)  # which leaves nothing behind when the next one's turn comes
+
+    def _decoded(self, file: BinaryIO, key: bytes) -> _Photo:
+        image = read_image(file, self.transform)
+        rng = np.random.default_rng([self.seed, *key])
+        views = (augment(image, self.transform, rng) for _ in range(self.views))
+        return _Photo(key, None, np.stack([to_pixels(image, self.transform), *views]), difference_hash(image))
+
+
+def _read(cache: FeatureCache, decoder: _Decoder, path: Path) -> _Photo | str:
     """Read a photo with its views, or say why that fails."""
     try:
         with opened(path) as file:
@@ -230,17 +260,7 @@ def _read(
             before = os.fstat(file.fileno())
             key = _content_hash(file)
             entry = cache.get(key)
-            if entry is not None:
-                return _Photo(key, entry, _NO_PIXELS, entry.hash)
-            rng = np.random.default_rng([seed, *key])
-            with large if reading_bytes(file, transform) > LARGE_BYTES else nullcontext():
-                image = read_image(file, transform)
-                pixels = [
-                    to_pixels(image, transform),
-                    *(augment(image, transform, rng) for _ in range(views)),
-                ]
-                photo = _Photo(key, None, np.stack(pixels), difference_hash(image))
-                del image  # before it is another one's turn
+            photo = _Photo(key, entry, _NO_PIXELS, entry.hash) if entry else decoder(file, key)
             after = os.fstat(file.fileno())
     except OSError as error:
         return error.strerror or str(error)
@@ -248,9 +268,8 @@ def _read(
         return error.reason
     except MemoryError:
         return "too large to decode in the memory there is; shrink it first"
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        return "was written to while it was read"
-    return photo
+    changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+    return "was written to while it was read" if changed else photo
 
 
 def _content_hash(file: BinaryIO) -> bytes:

@@ -164,7 +164,10 @@ def _header(stream: BinaryIO, needed: Needed | None) -> Image.Image:
 
 
 def _cost(image: Image.Image, stream: BinaryIO) -> int:
-    return load_bytes(image, stream, turned=_orientation(image) in _TO_UPRIGHT)
+    unknown = (
+        image.format == "PNG" and "exif" not in image.info
+    )  # pillow would decode it to look behind the pixels
+    return load_bytes(image, stream, turned=not unknown and _orientation(image) in _TO_UPRIGHT)
 
 
 def _orientation(image: Image.Image) -> int:

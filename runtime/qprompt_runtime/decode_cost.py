@@ -5,6 +5,7 @@ Measured on photos of 40 megapixels in every format; of JPEG, PNG and TIFF the f
 
 from __future__ import annotations
 
+import io
 from typing import BinaryIO
 
 from PIL import Image
@@ -19,8 +20,8 @@ LARGE_BYTES = 64_000_000
 _ROOM = 0.85  # of the memory that is left, for one photo
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # 4 in all other modes
 _DECODER_BYTES = {"WEBP": 12, "AVIF": 6, "HEIF": 8, "JPEG2000": 16}  # for each pixel, beside the picture
-_RGB, _GREY, _WHOLE = 4, 1, 1 << 31
-_ROWS_PER_STRIP, _BITS_PER_SAMPLE = 278, 258  # TIFF 6.0, section 8
+_RGB, _GREY = 4, 1
+_BITS_PER_SAMPLE, _COMPRESSION, _ROWS_PER_STRIP = 258, 259, 278  # TIFF 6.0, section 8
 
 
 def load_bytes(image: Image.Image, stream: BinaryIO, turned: bool) -> int:
@@ -55,8 +56,11 @@ def _decoder_bytes(image: Image.Image, stream: BinaryIO) -> int:
             return 0  # pillow will say what is wrong
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
+        if tags.get(_COMPRESSION, 1) == 1:
+            return 0
         rows = min(image.height, tags.get(_ROWS_PER_STRIP, image.height))
-        return int(rows * image.width * sum(tags.get(_BITS_PER_SAMPLE, (1,))) // 8)
+        strip = rows * image.width * sum(tags.get(_BITS_PER_SAMPLE, (1,))) // 8
+        return int(strip) + stream.seek(0, io.SEEK_END)  # libtiff maps the file
     return 0
 
 

@@ -24,9 +24,11 @@ _PLUGINS = ("Jpeg", "Png", "WebP", "Avif", "Bmp", "Gif", "Tiff", "Ppm", "Jpeg2K"
 """Pillow's modules that read them; to import all of its forty would take longer than to decode a photo."""
 
 _HEAD_BYTES = 16
-_SAMPLES = 277  # TIFF 6.0, section 8
-_NOT_READ = ("unsupported", "cannot handle", "unknown pixel mode", "unknown data organization", "samples per")
-"""What pillow says of files that are whole, but of a kind that it doesn't read."""
+_NOT_READ = (
+    "unsupported",
+    "cannot handle",
+)  # how pillow begins what it says of a file that may well be whole
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _BANDS = 256, 257, 258, 259, 277  # TIFF 6.0, section 8
 
 _WARNINGS_LOCK = Lock()  # the filters of `warnings` belong to the whole process
 
@@ -75,7 +77,10 @@ def formats_of(stream: BinaryIO) -> list[str]:
 
 def _allows(name: str, head: bytes) -> bool:
     accept = Image.OPEN[name][1]
-    answer = accept is None or accept(head)
+    try:
+        answer = accept is None or accept(head)
+    except (struct.error, IndexError):  # shorter than any header
+        return False
     return bool(answer) and not isinstance(answer, str)  # a text says why the format is not there
 
 
@@ -102,25 +107,29 @@ def open_header(stream: BinaryIO) -> Image.Image:
         except (SyntaxError, IndexError, TypeError, KeyError, struct.error, OSError) as error:
             failures[name] = " ".join(str(error).split())
     name, reason = next(iter(failures.items()))
-    if any(words in reason.lower() for words in _NOT_READ):
-        detail = _bands(stream) if name == "TIFF" else None
+    detail = (
+        _tiff_kind(stream) if name == "TIFF" else reason if reason.lower().startswith(_NOT_READ) else None
+    )
+    if detail:
         raise ImageError(
-            f"is a {name} file of a kind that is not read ({detail or printable(reason)[:80]}); save it as RGB with 8 "
-            "bits for each channel"
+            f"is a {name} file of a kind that is not read ({printable(detail)[:80]}); save it as RGB with 8 bits for "
+            "each channel"
         )
     raise ImageError(f"damaged or incomplete {name} file")
 
 
-def _bands(stream: BinaryIO) -> str | None:
-    """How many bands a TIFF has, if it says so and has more than a picture has."""
+def _tiff_kind(stream: BinaryIO) -> str | None:
+    """What a TIFF says that it holds, if its directory is whole."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     with contextlib.suppress(Exception), _quiet():  # only words in an error
         stream.seek(0)
         head = stream.read(8)
-        directory = ImageFileDirectory_v2(head + (stream.read(8) if head[2:3] == b"+" else b""))
-        stream.seek(directory.next)
-        directory.load(stream)
-        samples = directory.get(_SAMPLES, 1)
-        return f"{samples} bands" if samples > 4 else None
+        tags = ImageFileDirectory_v2(head + (stream.read(8) if b"+" in head[2:4] else b""))
+        stream.seek(tags.next)
+        tags.load(stream)
+        bands, bits = tags.get(_BANDS, 1), tags[_BITS]
+        if tags[_WIDTH] and tags[_HEIGHT] and len(bits) in (1, bands):
+            named = "band" if bands == 1 else "bands"
+            return f"{bands} {named} of {bits[0]} bits, compression {tags.get(_COMPRESSION, 1)}"
     return None
