@@ -76,7 +76,7 @@ def test_the_cap_is_on_what_is_decoded() -> None:
 
 def test_what_takes_more_memory_than_there_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_cost, "memory_left", lambda: 100_000_000)
-    reason = "takes 150 MB of memory to decode, of 100 MB that are free; shrink it first"
+    reason = "takes 150 MB of memory to decode, and of what is free 85 MB may be used; shrink it first"
     assert refusal(png_claiming(6000, 5000), MODEL) == f"image: {reason}"
     assert load_pixels(flat_jpeg(6000, 5000), MODEL).shape == (3, 224, 224)  # decoded small
     monkeypatch.setattr(decode_cost, "memory_left", lambda: None)
