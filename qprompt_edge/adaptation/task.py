@@ -78,6 +78,7 @@ def prepare(
         views=options.views,
         seed=options.training.seed,
         cache=cache,
+        max_memory=options.max_memory,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
     count, seed = len(photos.paths), options.training.seed

@@ -102,6 +102,7 @@ def judge_prompt(
     encoded = encode_photos(
         frozen,
         photos.paths,
+        max_memory=max_memory,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
     check_limit(max_memory, "encoding the photos")
