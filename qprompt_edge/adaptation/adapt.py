@@ -16,7 +16,7 @@ import numpy as np
 from qprompt_edge.adaptation.options import AdaptOptions
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
-from qprompt_edge.cache import cache_folder
+from qprompt_edge.cache import Unkept, cache_folder
 from qprompt_edge.data.features import FeatureCache, feature_identity
 from qprompt_edge.data.photos import SkippedPhoto, find_labelled, find_photos
 from qprompt_edge.evaluation.metrics import Scores, class_probabilities, linear_probe, score
@@ -135,9 +135,11 @@ def adapt(
     tests = find_photos(Path(test_images), min_classes=1) if test_images is not None else None
     deep = options.method != CONTEXT
     backbone = Backbone.load(options.backbone, options.provider, options.threads, deep=deep)
+    unkept = Unkept(reporter.note)
     cache = FeatureCache(
         _cache_path(Path(images), backbone, options),
         feature_identity(backbone, options.views, options.training.seed),
+        unkept,
     )
     names = Path(class_names) if class_names is not None else None
     data = prepare(photos, tests, names, backbone, options, cache, reporter)
@@ -145,7 +147,7 @@ def adapt(
     check_limit(options.max_memory, "encoding the photos")
     encoded = time.monotonic()
 
-    prompt, steps, work = _tune(data, backbone, options, work_dir, resume, reporter)
+    prompt, steps, work = _tune(data, backbone, options, work_dir, resume, reporter, unkept)
     trained = time.monotonic()
     holdout = _judge(data, prompt, backbone, reporter) if len(data.test.labels) else None
     counts = np.bincount(data.train.labels, minlength=len(data.train.classes))
@@ -168,13 +170,16 @@ def adapt(
     )
 
 
-def _cache_path(images: Path, backbone: Backbone, options: AdaptOptions) -> Path:
-    """One cache file for a folder, a backbone and the options that change features."""
+def _cache_path(images: Path, backbone: Backbone, options: AdaptOptions) -> Path | None:
+    """One cache file for a folder, a backbone and the options that change features; None for a user without a cache."""
+    folder = cache_folder()
+    if folder is None:
+        return None
     facts = {
         "folder": str(images.resolve()),
         "identity": feature_identity(backbone, options.views, options.training.seed),
     }
-    return cache_folder() / "features" / f"{task_id(facts)}.npz"
+    return folder / "features" / f"{task_id(facts)}.npz"
 
 
 def _tune(
@@ -184,12 +189,16 @@ def _tune(
     work_dir: str | Path | None,
     resume: bool,
     reporter: Reporter,
+    unkept: Unkept,
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
     fit_activations(backbone, options.max_memory, tuning=True)
     facts = _facts(data, backbone, options)
     task = task_id(facts, data.train.features, data.train.labels)
-    work = WorkDir.open(Path(work_dir) if work_dir is not None else None, task, facts)
+    if work_dir is None:
+        work = WorkDir.open(None, task, facts, unkept)
+    else:  # another disk, perhaps, so another word
+        work = WorkDir.open(Path(work_dir), task, facts, Unkept(reporter.note))
     state, saved = work.load() if resume else None, time.monotonic()
     if state is not None:
         reporter.note(f"resuming at step {state.step}")

@@ -57,8 +57,10 @@ def command(
         raise typer.BadParameter("choose one of --json and --csv")
     names = None if classes is None else _names(classes)
     paths = list_images(images)
+    folder = cache_folder()
+    cache = None if folder is None else folder / "classes"
     classifier = PromptClassifier.load(
-        prompt, backbone, classes=names, provider=provider, threads=threads, cache=cache_folder() / "classes"
+        prompt, backbone, classes=names, provider=provider, threads=threads, cache=cache
     )
     fit_activations(classifier.backbone, max_memory, tuning=False)
     as_table = not (as_json or as_csv) and sys.stdout.isatty()
@@ -103,7 +105,7 @@ def _write(path: Path, answer: Prediction, as_json: bool, as_csv: bool) -> None:
 
 
 def _write_csv(rows: Iterable[list[str]]) -> None:
-    csv.writer(sys.stdout).writerows(rows)
+    csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     sys.stdout.flush()
 
 

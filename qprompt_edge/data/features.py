@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from qprompt_edge.data.splits import difference_hash
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.errors import ImageError
-from qprompt_runtime.files import write_atomic
+from qprompt_runtime.errors import ImageError, OutputError
+from qprompt_runtime.files import is_file, write_atomic
 from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
 from qprompt_runtime.prompt_file import ClassName
 
@@ -92,13 +92,16 @@ class FeatureCache:
     Args:
         path: The cache file; None keeps nothing.
         identity: What the features depend on besides the photo; a file of another identity counts as empty.
+        unkept: Takes the error where the file cannot be written; None raises it.
     """
 
-    def __init__(self, path: Path | None, identity: str) -> None:
-        self.path, self.identity = path, identity
+    def __init__(
+        self, path: Path | None, identity: str, unkept: Callable[[OutputError], None] | None = None
+    ) -> None:
+        self.path, self.identity, self.unkept = path, identity, unkept
         self._entries: dict[bytes, _Entry] = {}
         self._changed = False
-        if path is not None and path.is_file():
+        if path is not None and is_file(path):
             self._load(path)
 
     def _load(self, path: Path) -> None:
@@ -138,7 +141,12 @@ class FeatureCache:
             features=np.stack([entry.features for entry in entries]),
             hashes=np.array([entry.hash for entry in entries], np.uint64),
         )
-        write_atomic(self.path, buffer.getvalue())
+        try:
+            write_atomic(self.path, buffer.getvalue())
+        except OutputError as error:
+            if self.unkept is None:
+                raise
+            self.unkept(error)
         self._changed = False
 
 
