@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
+from qprompt_edge.cli.streams import open_streams
+from qprompt_runtime.cores import startable_threads, usable_cores
+from qprompt_runtime.errors import QPromptError
+
+_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 _LARGEST_32_BIT = 2**32
 
 
@@ -16,13 +22,26 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     Exits with 0 (done), 1 (failed or bad input), 2 (wrong usage) or 130 (interrupted).
     """
+    open_streams()
     if sys.maxsize < _LARGEST_32_BIT:  # onnxruntime would fail to load with a message that explains nothing
         print("qprompt-edge needs a 64-bit system: this Python is 32-bit", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+    _spare_threads()
     try:
         from qprompt_edge.cli.app import app
 
         app(arguments, prog_name="qprompt-edge")
     except KeyboardInterrupt:
         sys.exit(130)
+    except QPromptError as error:  # a help that cannot be written; commands report their own
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
     sys.exit(0)
+
+
+def _spare_threads() -> None:
+    """Keep numpy's library to the threads that it may have; before it is loaded, since one that is refused ends the process."""
+    if not any(name in os.environ for name in _BLAS_THREADS):
+        cores = usable_cores()
+        allowed = startable_threads(cores - 1) == cores - 1
+        os.environ[_BLAS_THREADS[0]] = str(cores if allowed else 1)
