@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from qprompt_edge.data.splits import difference_hash
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.cores import startable_threads
 from qprompt_runtime.errors import ImageError, OutputError
 from qprompt_runtime.files import is_file, write_atomic
 from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
@@ -243,12 +244,16 @@ def _ahead(
     read: Callable[[Path], _Photo | str], paths: Sequence[Path]
 ) -> Generator[_Photo | str, None, None]:
     """Photos in their order, a few of them read by other threads while the caller works on the one before."""
-    with ThreadPoolExecutor(_READERS) as pool:
+    readers = startable_threads(_READERS)
+    if readers == 0:
+        yield from map(read, paths)
+        return
+    with ThreadPoolExecutor(readers) as pool:
         waiting: deque[Future[_Photo | str]] = deque()
         try:
             for path in paths:
                 waiting.append(pool.submit(read, path))
-                if len(waiting) > _READERS:
+                if len(waiting) > readers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
