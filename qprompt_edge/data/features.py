@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,6 +250,9 @@ def _ahead(
         yield from map(read, paths)
         return
     with ThreadPoolExecutor(readers) as pool:
+        started = Barrier(readers, timeout=1.0)
+        for _ in range(readers):  # all start now: later the image tower's threads may have taken their place
+            pool.submit(started.wait)
         waiting: deque[Future[_Photo | str]] = deque()
         try:
             for path in paths:

@@ -52,7 +52,8 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
     Args:
         path: The graph; its weights may lie in a file beside it.
         provider: As `choose_provider` returns it.
-        threads: Threads within an operator; 0 takes one for each core that this process may use (see `cores`).
+        threads: Threads within an operator; 0 takes one for each core that this process may use (see `cores`), or one
+            alone where the system refuses more.
         prepack: Copy weights into the layout that products like best: faster, but they are then not memory-mapped, and a
             graph that uses each weight in two directions holds two copies.
 
@@ -60,17 +61,14 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
         BundleError: onnxruntime cannot read the graph.
         ProviderError: The provider refused to start, or the system so many threads.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads(threads)
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False  # a planned block for each shape costs more memory than it saves time
-    options.enable_mem_reuse = False  # to plan it is most of opening's time; the arena reuses blocks anyway
-    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+    count = _startable(threads)
     try:
-        # some versions refuse weights beside a graph whose folder is a link
-        whole = str(path.parent.resolve() / path.name)
-        session = onnxruntime.InferenceSession(whole, options, providers=[provider], enable_fallback=0)
+        try:
+            session = _session(path, provider, count, prepack)
+        except RuntimeError:
+            if threads or count == 1:
+                raise
+            session = _session(path, provider, 1, prepack)  # others have taken the threads in the meantime
     except Exception as error:  # onnxruntime has no public base class for what it raises about a graph
         line = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error, RuntimeError):
@@ -81,7 +79,19 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
     return session
 
 
-def _threads(wanted: int) -> int:
+def _session(path: Path, provider: str, threads: int, prepack: bool) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False  # a planned block for each shape costs more memory than it saves time
+    options.enable_mem_reuse = False  # to plan it is most of opening's time; the arena reuses blocks anyway
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+    whole = str(path.parent.resolve() / path.name)  # some versions refuse weights in a folder that is a link
+    return onnxruntime.InferenceSession(whole, options, providers=[provider], enable_fallback=0)
+
+
+def _startable(wanted: int) -> int:
     """Threads within an operator. A number is always given: onnxruntime's own choice ignores masks, and pins its threads.
 
     Args:
