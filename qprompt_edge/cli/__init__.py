@@ -7,10 +7,9 @@ import sys
 from typing import NoReturn
 
 from qprompt_edge.cli.streams import open_streams
-from qprompt_runtime.cores import startable_threads, usable_cores
+from qprompt_runtime.cores import processors, startable_threads
 from qprompt_runtime.errors import QPromptError
 
-_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 _LARGEST_32_BIT = 2**32
 
 
@@ -40,8 +39,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _spare_threads() -> None:
-    """Keep numpy's library to the threads that it may have; before it is loaded, since one that is refused ends the process."""
-    if not any(name in os.environ for name in _BLAS_THREADS):
-        cores = usable_cores()
-        allowed = startable_threads(cores - 1) == cores - 1
-        os.environ[_BLAS_THREADS[0]] = str(cores if allowed else 1)
+    """Keep numpy's library to one thread where the system refuses more: before it is loaded, since it would end the process."""
+    wanted = processors() - 1
+    if startable_threads(wanted) < wanted:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"

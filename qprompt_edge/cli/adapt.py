@@ -28,7 +28,7 @@ from qprompt_edge.cli.parameters import (
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
-from qprompt_edge.cli.streams import stdout_is_closed
+from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.data.photos import find_labelled
 from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
@@ -154,7 +154,7 @@ def command(
         kept = "The training is kept: run again with --resume and another --out"
         raise OutputError(f"{error}. {kept}" if result.work.holds_checkpoint else str(error)) from error
     try:
-        _show(result, out, aside=as_json or stdout_is_closed())  # the prompt is the result
+        _show(result, out, aside=beside_a_file(as_json))
         if as_json:
             emit(as_dict(result, out))
     except OutputError as error:

@@ -22,7 +22,7 @@ from qprompt_edge.cli.parameters import (
     number,
     option,
 )
-from qprompt_edge.cli.streams import stdout_is_closed
+from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.reproduction.executors import BackboneChoice
 from qprompt_edge.reproduction.experiment import Experiment, needs_deep
 from qprompt_edge.reproduction.jobs import Job
@@ -143,7 +143,7 @@ def command(
     with progress_reporter() as reporter:
         store = experiment.run(out, processes=jobs or usable_cores(), ray=ray, reporter=reporter)
     written = write_report(store, report or out / "results.md", plots=plots)
-    aside = as_json or stdout_is_closed()  # the report is the result
+    aside = beside_a_file(as_json)
     _print_tables(written.tables, aside=aside)
     for verdict in written.verdicts:
         difference = verdict.difference

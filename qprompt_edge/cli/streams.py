@@ -31,10 +31,10 @@ def open_streams() -> None:
     sys.stderr = _stream(sys.stderr, sys.__stderr__, _STDERR)
 
 
-def stdout_is_closed() -> bool:
-    """Whether the process was started without stdout; what is no result of its own may go to stderr then."""
+def beside_a_file(as_json: bool) -> bool:
+    """Whether what a command says about the file that it has written goes to stderr: stdout is for JSON, or closed."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    return isinstance(raw, _Descriptor) and raw.missing
+    return as_json or (isinstance(raw, _Descriptor) and raw.missing)
 
 
 def _stream(now: TextIO | None, original: TextIO | None, number: int) -> TextIO:

@@ -20,11 +20,13 @@ def usable_cores() -> int:
     Two hardware threads of a core count once, since the second adds nothing to products of matrices. The affinity mask
     (`taskset`, a cpuset) and the processor time of a control group (`docker --cpus`) limit them, rounded up.
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len({_siblings(cpu) for cpu in os.sched_getaffinity(0)})
-    else:
-        cores = os.cpu_count() or 1
+    cores = len({_siblings(cpu) for cpu in _processors()})
     return max(1, min([cores, *(math.ceil(share) for share in _quotas())]))
+
+
+def processors() -> int:
+    """Processors that the affinity mask leaves this process; libraries start as many threads."""
+    return len(_processors())
 
 
 def startable_threads(wanted: int) -> int:
@@ -40,6 +42,12 @@ def startable_threads(wanted: int) -> int:
     for thread in started:
         thread.join()
     return len(started)
+
+
+def _processors() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def _siblings(cpu: int) -> str:
