@@ -113,7 +113,9 @@ def command(
     ] = None,
     plots: Annotated[bool, option(OUTPUT, "Draw plots beside the report.", "--plots")] = False,
     as_json: JsonOption = False,
-    jobs: Annotated[int, number(MACHINE, "Jobs side by side; 0 takes one for each core.", 0)] = 0,
+    jobs: Annotated[
+        int, number(MACHINE, "Jobs side by side; 0 takes one for each core that it may use.", 0)
+    ] = 0,
     ray: Annotated[
         str | None,
         option(MACHINE, "Ray cluster to run on instead: an address, auto, or local.", metavar="ADDRESS"),

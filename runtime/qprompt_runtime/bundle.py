@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qprompt_runtime.errors import BundleError, OutputError
-from qprompt_runtime.files import is_file, set_mode, user_home
+from qprompt_runtime.files import is_file, is_folder, set_mode, user_home
 from qprompt_runtime.manifest import FileRecord, Manifest
 
 MANIFEST = "manifest.json"
@@ -79,7 +79,7 @@ def find_bundle(name: str | Path) -> Path:
     if is_file(path / MANIFEST):
         return path
     names = ", ".join(folder.name for folder in installed_bundles()) or "none"
-    if path.is_dir():
+    if is_folder(path):
         raise BundleError(f"{path} is no backbone bundle: it has no {MANIFEST}")
     where = _NOT_SHIPPED.get(str(name), "")
     raise BundleError(

@@ -88,6 +88,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder can be seen there."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _output_error(path: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
     return OutputError(f"cannot write {path}: {reason}; choose another place or free some space")
