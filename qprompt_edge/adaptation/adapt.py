@@ -17,7 +17,7 @@ from qprompt_edge.adaptation.options import SHARED, AdaptOptions
 from qprompt_edge.adaptation.result import AdaptResult, Holdout
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
-from qprompt_edge.cache import cache_folder
+from qprompt_edge.cache import Unkept, cache_folder
 from qprompt_edge.data.feature_cache import FeatureCache, feature_file
 from qprompt_edge.data.features import feature_identity
 from qprompt_edge.data.photos import find_labelled, find_photos
@@ -141,13 +141,14 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
     if options.method in DEEP_METHODS:
         require_deep(backbone)
     identity = feature_identity(backbone, options.views, options.training.seed)
-    cache = FeatureCache(feature_file(cache_folder() / "features", identity), identity)
+    folder, unkept = cache_folder("features"), Unkept(reporter.note)
+    cache = FeatureCache(folder and feature_file(folder, identity), identity, unkept)
     data = prepare(photos, tests, options.class_names, backbone, options, cache, reporter)
     backbone.close_image_tower()
     check_limit(options.max_memory, "encoding the photos")
     encoded = time.monotonic()
 
-    prompt, steps, work = _tune(data, backbone, options, reporter)
+    prompt, steps, work = _tune(data, backbone, options, reporter, unkept)
     if options.method == RESIDUAL:
         prompt = _calibrated(prompt, data, backbone, options, reporter)
     backbone.close_text_tower()
@@ -175,13 +176,15 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
 
 
 def _tune(
-    data: TaskData, backbone: Backbone, options: AdaptOptions, reporter: Reporter
+    data: TaskData, backbone: Backbone, options: AdaptOptions, reporter: Reporter, unkept: Unkept
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
     fit_activations(backbone, options.max_memory, tuning=True, deep=options.method in DEEP_METHODS)
     facts = _facts(data, backbone, options)
     task = task_id(facts, data.train.features, data.train.labels)
-    work = WorkDir.open(options.work_dir, task, facts)
+    if options.work_dir is not None:  # another disk, perhaps, so another word
+        unkept = Unkept(reporter.note)
+    work = WorkDir.open(options.work_dir, task, facts, unkept)
     state, saved = work.load() if options.resume else None, time.monotonic()
     if state is not None:
         reporter.note(f"resuming at step {state.step}")
@@ -226,7 +229,7 @@ def _calibrated(
         options.training,
         lambda done, total: reporter.stage("checking by cross-validation", done, total),
     )
-    nouns = noun_features(backbone, cache_folder() / "classes")
+    nouns = noun_features(backbone, cache_folder("classes"))
     counts = np.bincount(data.train.labels, minlength=len(prompt.classes))
     return replace(
         prompt,

@@ -29,6 +29,7 @@ from qprompt_edge.cli.parameters import (
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
+from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.data.photos import find_labelled
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
@@ -156,12 +157,14 @@ def command(
     try:
         result.save(out)
     except OutputError as error:
-        raise OutputError(
-            f"{error}. The training is kept: run again with --resume and another --out"
-        ) from error
-    _show(result, out, aside=as_json)
-    if as_json:
-        emit(as_dict(result, out))
+        kept = "The training is kept: run again with --resume and another --out"
+        raise OutputError(f"{error}. {kept}" if result.work.holds_checkpoint else str(error)) from error
+    try:
+        _show(result, out, aside=beside_a_file(as_json))
+        if as_json:
+            emit(as_dict(result, out))
+    except OutputError as error:
+        raise OutputError(f"{error}; the prompt is written to {out}") from error
 
 
 def _folder(photos: Path | None, images: Path | None) -> Path:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 
 from qprompt_edge.reporter import Reporter
+from qprompt_runtime.cores import startable_threads
 from qprompt_runtime.errors import QPromptError
 from qprompt_runtime.text import printable
 
@@ -146,7 +147,7 @@ def fail(message: str, as_json: bool) -> None:
 @contextmanager
 def progress_reporter() -> Iterator[Reporter]:
     """A reporter with bars and time left on a terminal, or a plain line every few seconds elsewhere."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or startable_threads(1) == 0:  # bars need a thread
         yield _plain_reporter()
         return
     with ExitStack() as stack:

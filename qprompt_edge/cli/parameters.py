@@ -102,7 +102,7 @@ ProviderOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int,
-    number(MACHINE, "Threads within an operator; 0 takes one for each core.", 0),
+    number(MACHINE, "Threads within an operator; 0 takes one for each core that it may use.", 0),
 ]
 MaxMemoryOption = Annotated[
     float | None,

@@ -72,7 +72,7 @@ def command(
         classes=names,
         provider=provider,
         threads=threads,
-        cache=cache_folder() / "classes",
+        cache=cache_folder("classes"),
         accept=accept,
     )
     fit_activations(classifier.backbone, max_memory, tuning=False)
@@ -131,7 +131,7 @@ def _write(path: Path, answer: Prediction, as_json: bool, as_csv: bool) -> None:
 
 
 def _write_csv(rows: Iterable[list[str]]) -> None:
-    csv.writer(sys.stdout).writerows(rows)
+    csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     sys.stdout.flush()
 
 
