@@ -13,7 +13,9 @@ from qprompt_edge.adaptation.result import AdaptResult, facts, notes, score_line
 from qprompt_edge.cli.output import emit, progress_reporter, reported, say, show
 from qprompt_edge.cli.parameters import (
     INPUT,
+    LEAST_ACCEPT,
     MACHINE,
+    MOST_ACCEPT,
     OUTPUT,
     TRAINING,
     BackboneOption,
@@ -35,7 +37,7 @@ from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
-from qprompt_runtime.prompt_file import ACCEPT_SHARES, read_prompt_file
+from qprompt_runtime.prompt_file import read_prompt_file
 
 Method = Literal["qtaskres", "qcoop", "qmaple", "qmaple-coupled"]
 """As `tuning.methods.METHODS`."""
@@ -78,8 +80,8 @@ def command(
         number(
             TRAINING,
             'Share of known photos that "none of these" lets pass by default.',
-            ACCEPT_SHARES[0],
-            max=ACCEPT_SHARES[-1],
+            LEAST_ACCEPT,
+            max=MOST_ACCEPT,
         ),
     ] = None,
     epochs: Annotated[
@@ -121,6 +123,8 @@ def command(
     folder = _folder(photos, images)
     if method != "qcoop" and contexts != SHARED:
         raise typer.BadParameter(f"--contexts {contexts} is for --method qcoop; {method} shares its prompts")
+    if accept is not None and method != "qtaskres":
+        raise typer.BadParameter(f"--accept is for --method qtaskres; {method} does not calibrate its scores")
     check_writable(out)
     if not force:
         check_replaceable(out, lambda: find_labelled(folder, labels).classes, read_prompt_file)
