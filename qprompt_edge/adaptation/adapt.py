@@ -37,7 +37,7 @@ from qprompt_runtime.class_head import softmax
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.none_of_these import noun_features
-from qprompt_runtime.prompt_file import DEEP_METHODS, RESIDUAL, PromptFile
+from qprompt_runtime.prompt_file import CONTEXT, DEEP_METHODS, RESIDUAL, PromptFile
 from qprompt_runtime.text_features import text_features
 
 _CHECKPOINT_SECONDS = 2.0
@@ -50,7 +50,7 @@ def adapt(
     test_images: str | Path | None = None,
     class_names: str | Path | None = None,
     backbone: str | Path = DEFAULT_BACKBONE,
-    method: str = RESIDUAL,
+    method: str | None = None,
     bits: int = 1,
     contexts: str = SHARED,
     context_init: str = CONTEXT_INIT,
@@ -77,8 +77,9 @@ def adapt(
         test_images: Photos to judge by, laid out as `photos`; then nothing is held out.
         class_names: A CSV file with the columns `label,text`: words for labels that say nothing.
         backbone: Name or folder of the frozen model.
-        method: `qtaskres` (what to add to each class's text feature); `qcoop` (context vectors); `qmaple` (deep prompts of both towers, image prompts projected before they are
-            shipped); or `qmaple-coupled`, which ships the projections instead, as the paper does.
+        method: `qtaskres` (what to add to each class's text feature); `qcoop` (context vectors); `qmaple` (deep prompts of both
+            towers, image prompts projected before they are shipped); or `qmaple-coupled`, which ships the projections
+            instead, as the paper does. None takes `qtaskres`, or `qcoop` where contexts of each class's own are asked for.
         bits: Bits a weight: 1 to 8; 32 tunes without a quantizer.
         contexts: `shared`, or `per-class` for context vectors of each class's own (`qcoop` only).
         context_init: Words that the context vectors start from; with `qtaskres` they stay as they are.
@@ -105,6 +106,7 @@ def adapt(
         QPromptError: The input cannot be adapted to; the message says why and what to do.
         ValueError: An argument is out of its range.
     """
+    method = method or (RESIDUAL if contexts == SHARED else CONTEXT)
     options = AdaptOptions(
         photos=Path(photos),
         labels=_path(labels),

@@ -60,7 +60,10 @@ def command(
         Path | None, option(INPUT, "CSV file with the columns label,text: words for labels.", metavar="FILE")
     ] = None,
     backbone: BackboneOption = DEFAULT_BACKBONE,
-    method: Annotated[Method, option(TRAINING, "What is tuned.")] = "qtaskres",
+    method: Annotated[
+        Method | None,
+        option(TRAINING, "What is tuned; by default qtaskres, or qcoop with --contexts per-class."),
+    ] = None,
     bits: Annotated[Bits, option(TRAINING, "Bits a weight; 32 tunes without a quantizer.")] = "1",
     contexts: Annotated[
         Contexts, option(TRAINING, "One context for all classes, or one for each.")
@@ -121,10 +124,10 @@ def command(
     Example: qprompt-edge adapt ./photos --out belt.qpt
     """
     folder = _folder(photos, images)
-    if method != "qcoop" and contexts != SHARED:
+    if method not in (None, "qcoop") and contexts != SHARED:
         raise typer.BadParameter(f"--contexts {contexts} is for --method qcoop; {method} shares its prompts")
-    if accept is not None and method != "qtaskres":
-        raise typer.BadParameter(f"--accept is for --method qtaskres; {method} does not calibrate its scores")
+    if accept is not None and (method not in (None, "qtaskres") or contexts != SHARED):
+        raise typer.BadParameter("--accept is for --method qtaskres; the others do not calibrate their scores")
     check_writable(out)
     if not force:
         check_replaceable(out, lambda: find_labelled(folder, labels).classes, read_prompt_file)
