@@ -84,6 +84,9 @@ def stored(name: str) -> int:
         return 4 * (256 * 2 + 2)
     if family == "tip-adapter":
         return SHOTS * 2 * (256 * 4 + 2)
+    if "taskres" in family:  # two base classes of 256 numbers, scales and offsets of float16
+        offsets = 2 * 2
+        return offsets + (4 * 512 if width is None else 512 * width // 8 + 2 * 2**width + 2 * 2)
     sizes = {
         "coop-16": (4 * CONTEXT,),
         "qcoop-16": (4 * CONTEXT,),

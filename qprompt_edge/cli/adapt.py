@@ -127,7 +127,9 @@ def command(
     if method not in (None, "qcoop") and contexts != SHARED:
         raise typer.BadParameter(f"--contexts {contexts} is for --method qcoop; {method} shares its prompts")
     if accept is not None and (method not in (None, "qtaskres") or contexts != SHARED):
-        raise typer.BadParameter("--accept is for --method qtaskres; the others do not calibrate their scores")
+        raise typer.BadParameter(
+            "--accept is for --method qtaskres; the others do not calibrate their scores"
+        )
     check_writable(out)
     if not force:
         check_replaceable(out, lambda: find_labelled(folder, labels).classes, read_prompt_file)

@@ -15,6 +15,7 @@ from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import Progress, TrainingState, run, start
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import require_deep
+from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, RESIDUAL, Calibration, PromptFile
 from qprompt_runtime.text_features import text_features
 
@@ -80,6 +81,8 @@ def make_tuning(
         BundleError: A deep method got a backbone without deep prompts.
     """
     if method == RESIDUAL:
+        if not any(map(str.isalnum, context_init)):
+            raise TextError(f"--context-init {context_init!r} holds no word; the default is {CONTEXT_INIT!r}")
         template = (f"{context_init.strip()} ", ".")
         return qtaskres.tuning(text_features(backbone, photos.classes, template), photos, template, seed=seed)
     texts, labels = [name.text for name in photos.classes], photos.labels

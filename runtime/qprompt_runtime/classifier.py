@@ -189,7 +189,7 @@ class PromptClassifier:
         photos: Iterable[Photo],
         top_k: int = 1,
         *,
-        check: Callable[[int], None] = lambda _needed: None,
+        check: Callable[[int], None] | None = None,
     ) -> Generator[tuple[Photo, Prediction | ImageError], None, None]:
         """Classify photos one after another, while other threads decode the next two.
 
@@ -202,7 +202,7 @@ class PromptClassifier:
             photos: Each as `predict` takes it; any number, as they are taken one by one.
             top_k: How many classes to name, at most as many as there are.
             check: Called before a photo is decoded with the bytes of memory that this takes at most; an `ImageError`
-                that it raises comes in the place of the prediction.
+                that it raises comes in the place of the prediction. None checks nothing.
 
         Yields:
             Each photo as it was given, in order, with its `Prediction`, or with the `ImageError` that says why there is none.
@@ -223,7 +223,8 @@ class PromptClassifier:
             try:
                 needed = reading_bytes(photo, transform)
                 with turn if needed > LARGE_BYTES else nullcontext():  # large photos one at a time
-                    check(needed)
+                    if check is not None:
+                        check(needed)
                     return photo, load_pixels(photo, transform)
             except ImageError as error:
                 return photo, error
