@@ -149,7 +149,7 @@ def _classes(prompt: PromptFile) -> dict[str, str]:
     return {
         "classes": _shortened(names),
         "by their names alone": _shortened(untuned),
-        "sentence": " ".join(part for part in (learned, before, "[class]") if part) + after,
+        "sentence": " ".join(part for part in (learned, before.strip(), "[class]") if part) + after,
     }
 
 
