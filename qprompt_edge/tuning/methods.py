@@ -9,9 +9,11 @@ from typing import Any
 from qprompt_edge.data.features import Examples
 from qprompt_edge.data.photo_stems import PhotoStems
 from qprompt_edge.tuning import qcoop, qmaple
+from qprompt_edge.tuning.averaging import run_averaged
 from qprompt_edge.tuning.config import TrainingConfig, resolve_learning_rate
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
+from qprompt_edge.tuning.regularizers import Anchors
 from qprompt_edge.tuning.trainer import Progress, TrainingState, run, start
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import require_deep
@@ -57,6 +59,7 @@ def make_tuning(
     context_init: str = CONTEXT_INIT,
     per_class: bool = False,
     seed: int = 1,
+    anchors: Anchors | None = None,
 ) -> Tuning:
     """Set a method up on a task.
 
@@ -68,6 +71,7 @@ def make_tuning(
         context_init: Words whose token embeddings become the context vectors.
         per_class: Give each class context vectors of its own; `qcoop` only.
         seed: Of everything that is drawn.
+        anchors: What holds the context back; `qcoop` only.
 
     Raises:
         TextError: The words hold no token, or a prompt is too long for the text tower.
@@ -83,7 +87,10 @@ def make_tuning(
             context_init=context_init,
             per_class=per_class,
             seed=seed,
+            anchors=anchors,
         )
+    if anchors is not None:
+        raise ValueError(f"anchors hold contexts of {CONTEXT}, not prompts of {method}")
     deep = require_deep(backbone)
     stems = PhotoStems(photos.paths, deep, photos.features.shape[1] - 1, seed)
     return qmaple.tuning(method, deep, texts, stems, labels, context_init=context_init, seed=seed)
@@ -98,6 +105,8 @@ def tune(
     context_init: str = CONTEXT_INIT,
     per_class: bool = False,
     relative_noise: float = 0.0,
+    anchors: Anchors | None = None,
+    averaged: bool = False,
     state: TrainingState | None = None,
     after_step: Callable[[Progress], None] = lambda _progress: None,
 ) -> tuple[PromptFile, TrainingState]:
@@ -111,7 +120,9 @@ def tune(
         context_init: Words whose token embeddings become the context vectors.
         per_class: Give each class context vectors of its own; `qcoop` only.
         relative_noise: `config.noise` in units of the initial weights' standard deviation, in its place.
-        state: Where an earlier run of the same task stopped; None starts anew.
+        anchors: What holds the context back; `qcoop` only.
+        averaged: Ship the average over the later steps (`averaging`), not the last one's weights.
+        state: Where an earlier run of the same task stopped; None starts anew. An average needs None.
         after_step: Told after every step.
 
     Returns:
@@ -121,14 +132,21 @@ def tune(
         QPromptError: The words or the names do not fit the text tower, or a photo can no longer be read.
     """
     tuning = make_tuning(
-        method, backbone, photos, context_init=context_init, per_class=per_class, seed=config.seed
+        method,
+        backbone,
+        photos,
+        context_init=context_init,
+        per_class=per_class,
+        seed=config.seed,
+        anchors=anchors,
     )
     first, scale = tuning.weights[tuning.leading], backbone.manifest.logit_scale
     if relative_noise:
         config = replace(config, noise=relative_noise * float(first.std()))
     config = resolve_learning_rate(config, {tuning.leading: first}, scale)
     state = state or start(tuning.weights, config, tuning.reparameterization)
-    state = run(state, tuning.objective, photos.labels, config, after_step, tuning.reparameterization)
+    go = run_averaged if averaged else run
+    state = go(state, tuning.objective, photos.labels, config, after_step, tuning.reparameterization)
     prompt = PromptFile(
         method=tuning.method,
         groups=tuning.groups(state, config.bits),
