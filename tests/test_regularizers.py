@@ -19,11 +19,11 @@ from qprompt_runtime.prompt_file import ClassName
 SCALE = 8.0
 TERMS = {
     "none": Regularizer(),
-    "cosine": Regularizer(cosine=2.0),
-    "distance": Regularizer(distance=25.0),
+    "cosine": Regularizer(cosine=20.0),
+    "distance": Regularizer(distance=250.0),
     "divergence": Regularizer(divergence=3.0),
     "sentences": Regularizer(sentences=5.0),
-    "all": Regularizer(2.0, 25.0, 3.0, 5.0),
+    "all": Regularizer(20.0, 250.0, 3.0, 5.0),
 }
 KNOWN, NEW = ("cat", "fire engine", "snow leopard"), ("grand piano", "ox")
 
@@ -50,8 +50,13 @@ def by_formula(
     """The papers' formulas, one photo, class and prompt at a time."""
     known, t = w[:3], by_hand[0]
     total = -sum(row @ np.log(softmax(SCALE * known @ x)) for x, row in zip(photos, targets, strict=True))
-    total += terms.cosine * (1 - np.mean([a @ b for a, b in zip(w, t, strict=True)]))
-    total += terms.distance * np.mean([abs(a - b) for a, b in zip(w.ravel(), t.ravel(), strict=True)])
+    total += SCALE / 100 * terms.cosine * (1 - np.mean([a @ b for a, b in zip(w, t, strict=True)]))
+    total += (
+        SCALE
+        / 100
+        * terms.distance
+        * np.mean([abs(a - b) for a, b in zip(w.ravel(), t.ravel(), strict=True)])
+    )
     pairs = [(softmax(SCALE * known @ x), softmax(SCALE * t[:3] @ x)) for x in photos]
     total += terms.divergence * np.mean([(p * np.log(p / q)).sum() for p, q in pairs])
     sentences = [-np.log(softmax(SCALE * w @ row)[name]) for each in by_hand for name, row in enumerate(each)]

@@ -4,8 +4,9 @@ A context that fits the photos of some classes forgets others. Each term below c
 model says of hand-written prompts. All of it is training: no term costs a byte of the file or a moment of a prediction.
 
 In the formulas w_c is the learned feature of class c, t_kc the feature of its k-th hand-written prompt (t_c: of the
-first), both of length 1, x a photo's feature, s the logit scale. Names that have no photos may join the terms that
-need none; they say what the context must not forget.
+first), both of length 1, x a photo's feature, s the logit scale. The cross-entropy's slope at w grows with s, which is
+100 for CLIP and 24 for `small`; so that a weight means the same for both, terms that have no s in them are charged
+s / 100 times. Names that have no photos may join the terms that need none; they say what the context must not forget.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import numpy as np
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.class_chunks import cross_entropy
 
+_CLIP_SCALE = 100.0
+
 
 @dataclass(frozen=True)
 class Regularizer:
-    """Weights of the terms that join the cross-entropy; 0 leaves a term out.
+    """Weights of the terms that join the cross-entropy, for CLIP's s; 0 leaves a term out.
 
     Attributes:
-        cosine: Of 1 - mean_c w_c . t_c (KgCoOp, Yao et al., CVPR 2023, the loss L_kg; its |w_c - t_c|^2 is 2 - 2 w_c . t_c).
-        distance: Of the mean over classes and dimensions of |w - t| (PromptSRC, Khattak et al., ICCV 2023, L_SCL-text).
+        cosine: Of s / 100 times 1 - mean_c w_c . t_c (KgCoOp, Yao et al., CVPR 2023, the loss L_kg; its |w_c - t_c|^2 is 2 - 2 w_c . t_c).
+        distance: Of s / 100 times the mean over classes and dimensions of |w - t| (PromptSRC, Khattak et al., ICCV 2023, L_SCL-text).
         divergence: Of the mean over photos of KL(softmax(s x . w) || softmax(s x . t)) (PromptSRC, L_SCL-logits; the
             authors' code divides by the number of classes too).
         sentences: Of the mean over k and c of -log softmax_c(s t_kc . w) (LASP, Bulat and Tzimiropoulos, CVPR 2023, L_TT):
@@ -72,14 +75,15 @@ def regularized_loss(
         The loss, and float32 [N,E].
     """
     scale, count, terms = np.array(logit_scale, np.float32), targets.shape[1], anchors.regularizer
+    cosine, distance = (weight * logit_scale / _CLIP_SCALE for weight in (terms.cosine, terms.distance))
     by_hand, gradient = anchors.features[0], np.zeros_like(class_features)
     loss, gradient[:count] = cross_entropy(class_features[:count], image_features, targets, scale)
-    if terms.cosine:
-        share = np.float32(terms.cosine / len(by_hand))
-        loss += terms.cosine - float(share * (class_features * by_hand).sum())
+    if cosine:
+        share = np.float32(cosine / len(by_hand))
+        loss += cosine - float(share * (class_features * by_hand).sum())
         gradient -= share * by_hand
-    if terms.distance:
-        away, share = class_features - by_hand, np.float32(terms.distance / by_hand.size)
+    if distance:
+        away, share = class_features - by_hand, np.float32(distance / by_hand.size)
         loss += float(share * np.abs(away).sum())
         gradient += share * np.sign(away)
     if terms.divergence:
