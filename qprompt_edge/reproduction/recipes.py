@@ -99,10 +99,9 @@ RECIPES: dict[str, Recipe] = {
     **_steadier("averaged", "averaged over time", averaged=True),
     **_steadier("lasp", "LASP's sentences", regularizer=Regularizer(sentences=5.0)),
     **_steadier(
-        "lasp-names",
-        "LASP's sentences of new names too",
-        regularizer=Regularizer(sentences=5.0, new_names=True),
+        "lasp-names", "LASP's sentences, new names", regularizer=Regularizer(sentences=5.0, new_names=True)
     ),
+    **_steadier("steady", "half KgCoOp's pull, averaged", regularizer=Regularizer(cosine=4.0), averaged=True),
     "maple": Recipe("MaPLe", "qmaple-coupled"),
     **_widths("qmaple-coupled", "QMaPLe coupled", learner="qmaple-coupled"),
     "maple-folded": Recipe("MaPLe folded", "qmaple"),

@@ -69,13 +69,9 @@ class ExperimentSet:
         """Some of the set's photos that belong to `base`, `new` or `all` classes, labelled from 0; the part's classes."""
         if part == ALL:
             return photos, self.classes
-        base, new = base_and_new(photos)
-        return {BASE: base, NEW: new}[part], self.names(part)
-
-    def names(self, part: str) -> tuple[ClassName, ...]:
-        """The classes of a part of the set."""
         middle = (len(self.classes) + 1) // 2
-        return {ALL: self.classes, BASE: self.classes[:middle], NEW: self.classes[middle:]}[part]
+        base, new = base_and_new(photos)
+        return {BASE: (base, self.classes[:middle]), NEW: (new, self.classes[middle:])}[part]
 
 
 @dataclass(frozen=True)

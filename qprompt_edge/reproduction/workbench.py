@@ -141,10 +141,12 @@ class Workbench:
             return None
         template, new = self.sets[job.source].photos.template, dict[str, ClassName]()
         if regularizer.new_names:
-            parts = [self.sets[target.dataset].photos.names(target.part) for target in job.targets]
-            new = {name.text: name for part in parts for name in part if name.text not in _texts(classes)}
-        names = (*classes, *new.values())
-        prompts = [class_features(self.backbone, names, each) for each in (template, *ENSEMBLE)]
+            for target in job.targets:
+                judged = self.sets[target.dataset].photos
+                _, names = judged.part(judged.pool, target.part)
+                new |= {name.text: name for name in names if name.text not in _texts(classes)}
+        every = (*classes, *new.values())
+        prompts = [class_features(self.backbone, every, each) for each in (template, *ENSEMBLE)]
         return Anchors(regularizer, np.stack(prompts), tuple(new))
 
 

@@ -76,7 +76,10 @@ def make_tuning(
     Raises:
         TextError: The words hold no token, or a prompt is too long for the text tower.
         BundleError: A deep method got a backbone without deep prompts.
+        ValueError: Another method than `qcoop` got anchors.
     """
+    if anchors is not None and method != CONTEXT:
+        raise ValueError(f"anchors hold contexts of {CONTEXT}, not prompts of {method}")
     texts, labels = [name.text for name in photos.classes], photos.labels
     if method == CONTEXT:
         return qcoop.tuning(
@@ -89,8 +92,6 @@ def make_tuning(
             seed=seed,
             anchors=anchors,
         )
-    if anchors is not None:
-        raise ValueError(f"anchors hold contexts of {CONTEXT}, not prompts of {method}")
     deep = require_deep(backbone)
     stems = PhotoStems(photos.paths, deep, photos.features.shape[1] - 1, seed)
     return qmaple.tuning(method, deep, texts, stems, labels, context_init=context_init, seed=seed)
@@ -131,14 +132,9 @@ def tune(
     Raises:
         QPromptError: The words or the names do not fit the text tower, or a photo can no longer be read.
     """
+    seed, words = config.seed, context_init
     tuning = make_tuning(
-        method,
-        backbone,
-        photos,
-        context_init=context_init,
-        per_class=per_class,
-        seed=config.seed,
-        anchors=anchors,
+        method, backbone, photos, context_init=words, per_class=per_class, seed=seed, anchors=anchors
     )
     first, scale = tuning.weights[tuning.leading], backbone.manifest.logit_scale
     if relative_noise:
@@ -147,13 +143,19 @@ def tune(
     state = state or start(tuning.weights, config, tuning.reparameterization)
     go = run_averaged if averaged else run
     state = go(state, tuning.objective, photos.labels, config, after_step, tuning.reparameterization)
-    prompt = PromptFile(
+    return _shipped(tuning, state, photos, backbone, config.bits), state
+
+
+def _shipped(
+    tuning: Tuning, state: TrainingState, photos: Examples, backbone: Backbone, bits: int
+) -> PromptFile:
+    """What was learned, as a prompt file."""
+    return PromptFile(
         method=tuning.method,
-        groups=tuning.groups(state, config.bits),
+        groups=tuning.groups(state, bits),
         classes=photos.classes,
         template=tuning.template,
         backbone_name=backbone.manifest.name,
         fingerprint=backbone.fingerprint,
-        calibration=Calibration(scale),
+        calibration=Calibration(backbone.manifest.logit_scale),
     )
-    return prompt, state
