@@ -153,7 +153,7 @@ def test_recipes_differ_in_the_settings_that_their_names_say(
 
 # ---------------------------------------------------------------------- steadier contexts
 
-STEADIER = ("kgcoop", "consistency", "averaged", "lasp", "lasp-names", "steady")
+STEADIER = ("kgcoop", "kgcoop-half", "consistency", "averaged", "lasp", "lasp-names", "steady")
 
 
 @pytest.mark.parametrize("name", STEADIER)

@@ -93,6 +93,7 @@ RECIPES: dict[str, Recipe] = {
     "coop-per-class": Recipe("CoOp, a context for each class", per_class=True),
     "qcoop-per-class-1": Recipe("QCoOp, a context for each class, 1 bit", bits=1, per_class=True),
     **_steadier("kgcoop", "KgCoOp's pull", regularizer=Regularizer(cosine=8.0)),
+    **_steadier("kgcoop-half", "half KgCoOp's pull", regularizer=Regularizer(cosine=4.0)),
     **_steadier(
         "consistency", "PromptSRC's consistency", regularizer=Regularizer(distance=25.0, divergence=1.0)
     ),
