@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import qprompt_runtime  # noqa: F401 -- first of all: it switches onnxruntime's telemetry off
+
 if TYPE_CHECKING:
     from qprompt_edge.adaptation.adapt import adapt
     from qprompt_edge.adaptation.result import AdaptResult, Holdout

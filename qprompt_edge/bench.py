@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 import platform
 import statistics
 import time
@@ -32,6 +31,7 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.class_head import softmax
+from qprompt_runtime.cores import usable_cores
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_file import CONTEXT
@@ -172,7 +172,7 @@ def bench(
     return BenchResult(
         manifest=frozen.manifest,
         provider=frozen.provider,
-        machine=Machine(platform.machine(), _usable_cores(), threads, onnxruntime.__version__),
+        machine=Machine(platform.machine(), usable_cores(), threads, onnxruntime.__version__),
         classes=classes,
         repeats=repeats,
         milliseconds=stopwatch.milliseconds,
@@ -269,10 +269,3 @@ def _unit_rows(count: int, width: int) -> Array:
     rows = np.random.default_rng(0).standard_normal((count, width), np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
-
-
-def _usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,15 +1,45 @@
-"""Where this tool keeps what it can compute again."""
+"""Where this tool keeps what it can compute again. Who cannot keep anything is told so once, and gets the result."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from qprompt_runtime.errors import OutputError
+from qprompt_runtime.files import user_home
 
-def cache_folder() -> Path:
-    """The user's cache for this tool: `QPE_CACHE`, or a folder under the user's cache home."""
-    named = os.environ.get("QPE_CACHE")
+_FOLDER = "qprompt-edge"
+
+
+def cache_folder(*below: str) -> Path | None:
+    """The user's cache for this tool: `QPE_CACHE`, or a folder under the user's cache home; None for a user without one.
+
+    Args:
+        below: A path within it.
+    """
+    named, cache_home, home = os.environ.get("QPE_CACHE"), os.environ.get("XDG_CACHE_HOME"), user_home()
     if named:
-        return Path(named)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "qprompt-edge"
+        return Path(named, *below)
+    if cache_home:
+        return Path(cache_home, _FOLDER, *below)
+    return None if home is None else home.joinpath(".cache", _FOLDER, *below)
+
+
+class Unkept:
+    """Takes the error where something cannot be kept (a cache that is read-only, full, or not ours), and says so once.
+
+    Args:
+        note: Prints a line.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note, self._said = note, False
+
+    def __call__(self, error: OutputError) -> None:
+        """Go on without."""
+        if not self._said:
+            self._said = True
+            self._note(
+                f"{error}. The work goes on; the next run begins anew (QPE_CACHE and --work-dir name other folders)"
+            )

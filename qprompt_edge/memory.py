@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import resource
 import sys
+from pathlib import Path
 
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import require_deep
-from qprompt_runtime.errors import MemoryLimitError
+from qprompt_runtime.errors import ImageError, MemoryLimitError
+from qprompt_runtime.memory_left import give_back
 
 _MEGABYTE = 10**6
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes: getrusage(2) counts kilobytes on Linux
@@ -17,6 +19,36 @@ _SHARE = 0.6  # of what is left may go to activations; the rest covers buffers t
 def peak_rss_mb() -> float:
     """Peak resident memory of this process so far, in MB of 10^6 bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT / _MEGABYTE
+
+
+def rss_mb() -> float:
+    """Resident memory of this process now, in MB of 10^6 bytes; where only the peak is known, the peak."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_rss_mb()
+    return pages * resource.getpagesize() / _MEGABYTE
+
+
+def check_photo(limit_mb: float | None, needed: int) -> None:
+    """Refuse a photo whose decoding would take the process beyond what it may need.
+
+    Args:
+        limit_mb: The limit, or None for no limit.
+        needed: Bytes that decoding takes.
+
+    Raises:
+        ImageError: Says how much it takes and how much is left.
+    """
+    if limit_mb is None:
+        return
+    give_back()
+    left = limit_mb - rss_mb()
+    if needed / _MEGABYTE > left:
+        raise ImageError(
+            f"takes {needed / _MEGABYTE:.0f} MB of memory to decode, of {max(0, left):.0f} MB that --max-memory leaves; "
+            "shrink it first, or allow more"
+        )
 
 
 def check_limit(limit_mb: float | None, doing: str) -> None:

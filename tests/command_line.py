@@ -13,6 +13,11 @@ class Result:
     def json(self) -> dict:
         return json.loads(self.out)
 
+    @property
+    def rows(self) -> list[dict]:
+        """The lines of `predict --json`."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
 
 def assert_refused(result: Result, *words: str) -> None:
     """Exit code 1, one line that says what is wrong, no traceback; the same in JSON."""

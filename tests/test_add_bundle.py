@@ -37,6 +37,14 @@ def test_add_under_another_name(dummy: Path) -> None:
     assert installed() == ["mine"]
 
 
+def test_a_link_keeps_its_name_and_files_are_copied(dummy: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").symlink_to(dummy)
+    target = add_bundle(tmp_path / "mine")
+    assert target == user_folder() / "mine"
+    assert not any(path.is_symlink() for path in (target, *target.iterdir()))
+    assert verify_hashes(target) == read_manifest(dummy)
+
+
 def test_a_dot_in_a_folder_name_stays(dummy: Path) -> None:
     dotted = dummy.rename(dummy.with_name("model-v2.5"))
     assert add_bundle(dotted).name == "model-v2.5"

@@ -1,10 +1,14 @@
 """Bundles: sound, incomplete or altered, and where they are found."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bundles import FILES, installed, zipped
+from conftest import TINY_FOLDER
 
+from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import add_bundle, find_bundle, read_manifest, user_folder, verify_hashes
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import Manifest
@@ -75,6 +79,38 @@ def test_unknown_name_lists_what_is_installed(dummy: Path) -> None:
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"is no backbone bundle: it has no manifest.json"):
         find_bundle(tmp_path)
+
+
+def linked(source: Path, folder: Path) -> Path:
+    """A folder whose files are links, as download caches keep them: the bytes lie elsewhere under other names."""
+    (folder / "blobs").mkdir(parents=True)
+    (folder / "bundle").mkdir()
+    for number, path in enumerate(sorted(source.iterdir())):
+        shutil.copyfile(path, folder / "blobs" / f"{number:04}")
+        (folder / "bundle" / path.name).symlink_to(Path("..", "blobs", f"{number:04}"))
+    return folder / "bundle"
+
+
+def test_a_bundle_may_be_a_link_or_made_of_links(tmp_path: Path, tiny: Backbone) -> None:
+    (tmp_path / "whole").symlink_to(TINY_FOLDER)
+    pixels = np.zeros((1, 3, *tiny.manifest.image_transform.size), np.float32)
+    for folder in (tmp_path / "whole", linked(TINY_FOLDER, tmp_path / "parts")):
+        found = Backbone.load(folder, threads=1)
+        np.testing.assert_allclose(found.encode_images(pixels), tiny.encode_images(pixels), atol=1e-5)
+        assert verify_hashes(folder) == tiny.manifest
+
+
+def test_a_linked_folder_among_the_added_ones_is_found(dummy: Path) -> None:
+    user_folder().mkdir()
+    (user_folder() / "mine").symlink_to(dummy)
+    (user_folder() / "broken").symlink_to(dummy.parent / "nothing")
+    assert find_bundle("mine") == user_folder() / "mine"
+    assert installed() == ["broken", "mine"]
+
+
+def test_a_name_too_long_for_a_file_is_no_backbone() -> None:
+    with pytest.raises(BundleError, match="no backbone 'xxx"):
+        find_bundle("x" * 5000)
 
 
 def test_backbones_live_under_the_data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

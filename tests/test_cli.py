@@ -19,7 +19,7 @@ from qprompt_runtime.prompt_file import read_prompt_file, write_prompt_file
 @pytest.fixture
 def prompt(run, photos, tmp_path) -> Path:
     path = tmp_path / "made.qpt"
-    assert run("adapt", "--images", photos, "--out", path, "--epochs", 1).code == 0
+    assert run("adapt", "--images", photos, "--out", path, "--epochs", 1, "--method", "qcoop").code == 0
     return path
 
 

@@ -41,7 +41,8 @@ def test_adapt_prints_what_the_design_promises(run, photos, tmp_path):
     assert report["bytes"] == out.stat().st_size
     assert report["classes"] == list(CLASSES)
     assert (report["images"]["train"], report["images"]["holdout"]) == (15, 3)
-    assert set(report["holdout"]) == {"zero_shot", "adapted", "probe"}
+    assert set(report["holdout"]) == {"zero_shot", "context", "adapted", "probe"}
+    assert report["holdout"]["context"] == report["holdout"]["zero_shot"]  # the words of both are the same
     assert report["helped"] is None  # three photos cannot tell
     assert report["p"] >= 0.25
     assert "Too close to call with 3 photos" in result.err
@@ -54,15 +55,17 @@ def test_the_same_run_gives_the_same_bytes(run, photos, tmp_path):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8, 32])
-@pytest.mark.parametrize("contexts", ["shared", "per-class"])
-def test_every_width_and_context(run, photos, tmp_path, bits, contexts):
+@pytest.mark.parametrize(
+    ("method", "contexts", "dimensions"),
+    [("qtaskres", "shared", 2), ("qcoop", "shared", 2), ("qcoop", "per-class", 3)],
+)
+def test_every_width_and_context(run, photos, tmp_path, bits, method, contexts, dimensions):
     out = tmp_path / "p.qpt"
-    arguments = ("--bits", bits, "--contexts", contexts, "--epochs", 1, "--holdout", 0)
+    arguments = ("--method", method, "--bits", bits, "--contexts", contexts, "--epochs", 1, "--holdout", 0)
     result = run("adapt", "--images", photos, "--out", out, *arguments, "--json")
     assert result.code == 0, result.err
     assert result.json["holdout"] is None
-    shape = read_prompt_file(out).groups[0].shape
-    assert len(shape) == (2 if contexts == "shared" else 3)
+    assert len(read_prompt_file(out).groups[0].shape) == dimensions
     assert run("predict", photos, "--prompt", out, "--json").code == 0
 
 
@@ -100,7 +103,7 @@ def test_the_words_of_the_verdict(gained, lost, words):
         score(np.where(right[:, None], [[1, 0]], [[0, 1]]).astype(np.float32), np.zeros(40, int))
         for right in (before, after)
     )
-    holdout = Holdout(zero_shot, adapted, adapted, (), compare(zero_shot.right, adapted.right))
+    holdout = Holdout(zero_shot, adapted, adapted, adapted, (), compare(zero_shot.right, adapted.right))
     options = SimpleNamespace(method="qcoop", contexts="shared")
     assert verdict(SimpleNamespace(holdout=holdout, options=options)).startswith(words)
 

@@ -147,8 +147,14 @@ def test_deep_prompts_there_and_back(run, tmp_path):
     assert [group.bits for group in read_prompt_file(last).groups] == [3, 3]
 
 
+def calibration(**changes: object) -> dict:
+    return {"calibration": {"logit_scale": 100.0, "accept_scores": [], "accept": None, **changes}}
+
+
 HEADERS = {
-    "another version": ({"version": 2}, "the header's version is 2, expected 1"),
+    "another version": ({"version": 3}, "the header's version is 3, expected 1 or 2"),
+    "version of text": ({"version": "2"}, "the header's version is '2', expected 1 or 2"),
+    "older version": ({"version": 1}, "list of the header's keys"),
     "unknown key": ({"x": 1}, "list of the header's keys"),
     "unknown method": ({"method": "lora"}, "the method is lora"),
     "no such tensor": ({"bits": [["image-prompts", 1]]}, "the list of tensors is ['text-context'], expected"),
@@ -156,11 +162,38 @@ HEADERS = {
     "bits of text": ({"bits": [["text-context", "1"]]}, "of type str, expected int"),
     "label twice": ({"classes": [["a", "a"], ["a", "b"]]}, "given twice"),
     "class of three": ({"classes": [["a", "b", "c"]]}, "count of parts is 3"),
-    "fingerprint": ({"fingerprint": "xyz"}, "expected 32 hexadecimal digits"),
+    "fingerprint": ({"fingerprint": "xyz"}, "expected hexadecimal digits"),
     "short fingerprint": ({"fingerprint": "00"}, "fingerprint's length is 1"),
-    "whole scale": ({"calibration": {"logit_scale": 100}}, "expected float"),
+    "whole scale": (calibration(logit_scale=100), "expected float"),
     "no scale": ({"calibration": {}}, "calibration's keys"),
-    "scale of infinity": ({"calibration": {"logit_scale": float("inf")}}, "logit scale is inf"),
+    "scale of infinity": (calibration(logit_scale=float("inf")), "logit scale is inf"),
+    "scale and more": (calibration(x=1), "calibration's keys"),
+    "one score": (calibration(accept_scores=[0.5]), "count of accept scores is 1"),
+    "whole scores": (
+        calibration(accept_scores=[1, 0, 0, 0, 0]),
+        "a number of the accept scores is of type int",
+    ),
+    "accept alone": (calibration(accept=0.9), "none without accept scores"),
+    "accept of text": (calibration(accept="0.9"), "accepted is of type str"),
+    "no list of scales": ({"scales": 1}, "header's scales is of type int"),
+    "scales of two groups": ({"scales": [[], []]}, "header's scales's count of parts is 2"),
+    "one scale": (
+        {"scales": [[1.0]]},
+        "count of row scales is 1, expected one a row of weights of shape (2, 4)",
+    ),
+    "scale of a context": ({"scales": [[1.0, 2.0]]}, "one with row scales or rows, expected neither"),
+    "scale beyond half": ({"scales": [[1.0, 0.1]]}, "finite float16"),
+    "scale NaN": ({"scales": [[1.0, float("nan")]]}, "a row scale is not a number or infinite"),
+    "tiny scale": ({"scales": [[1.0, 1e-300]]}, "a weight is inf"),
+    "whole scales": ({"scales": [[1, 2]]}, "a number of a group's scales is of type int"),
+    "rows of a context": ({"rows": [[0, 1]]}, "one with row scales or rows, expected neither"),
+    "rows descending": ({"rows": [[1, 0]]}, "ascending order"),
+    "photos of one class": ({"photos": [1]}, "photos' numbers is 1"),
+    "half photos": ({"photos": [1, 0.5]}, "a number of the photos is of type float"),
+    "extras of a list": ({"extras": []}, "extras is of type list"),
+    "extra of another key": ({"extras": {"16": ""}}, "list of the extras' keys is ['16']"),
+    "extra not in digits": ({"extras": {"17": "x"}}, "an extra is 'x', expected hexadecimal digits"),
+    "extra of a number": ({"extras": {"17": 1}}, "an extra is of type int"),
 }
 
 

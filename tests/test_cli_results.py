@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import assert_refused
+from make_corpus import CORPUS
 from scenes import CLASSES, write_photos
 
 from qprompt_runtime.prompt_file import read_prompt_file
@@ -14,7 +15,7 @@ from qprompt_runtime.prompt_file import read_prompt_file
 @pytest.fixture
 def prompt(run, photos, tmp_path) -> Path:
     path = tmp_path / "made.qpt"
-    assert run("adapt", photos, "-o", path, "--epochs", 1).code == 0
+    assert run("adapt", photos, "-o", path, "--epochs", 1, "--method", "qcoop").code == 0
     return path
 
 
@@ -153,6 +154,48 @@ def test_inspect_names_only_the_first_of_many_classes(run, prompt, tmp_path):
     page = run("inspect", out).out
     assert "thing39, and 60 more" in page
     assert "thing40" not in page
+
+
+def test_inspect_shows_everything_that_a_file_holds(run):
+    path = CORPUS / "v2-qtaskres-everything.qpt"
+    page = run("inspect", path).out
+    for line in (
+        "by their names alone  猫",
+        "sentence              a photo of a [class].",
+        "class-residuals  2 x 8 at 2 bits, values -0.1439, -0.1155, 0.04419, 0.1807, times a scale a row, 0.4961 to 1.074",
+        "photos a class   red_square 16, ok 3, 猫 0",
+        "format       version 2",
+        "score reached by  80% 0.25, 90% 0.1875, 95% 0.125, 98% 0.125, 99% -0.0625",
+        "by default        87.5% of known photos pass",
+        "key 17  0 bytes\n  key 22  40 bytes",
+    ):
+        assert f"\n  {line}\n" in page
+    report = run("inspect", path, "--json").json
+    assert (report["format_version"], report["contexts"], report["context_length"]) == (2, "none", 0)
+    assert [group["rows"] for group in report["groups"]] == [[0, 1], [0, 1]]
+    assert report["groups"][0]["scales"] == [0.49609375, 1.07421875]
+    assert report["photos"] == [16, 3, 0]
+    assert report["optional_keys"] == [{"key": 17, "bytes": 0}, {"key": 22, "bytes": 40}]
+    assert report["calibration"] == {
+        "logit_scale": 50.0,
+        "accept_scores": [0.25, 0.1875, 0.125, 0.125, -0.0625],
+        "accept": 0.875,
+        "accept_shares": [0.8, 0.9, 0.95, 0.98, 0.99],
+    }
+
+
+def test_inspect_says_that_nothing_is_refused_by_default(run):
+    page = run("inspect", CORPUS / "v2-qtaskres-scores.qpt").out
+    assert "\n  by default        no photo is refused\n" in page
+    assert "by their names alone" not in page
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.qpt")), ids=lambda path: path.stem)
+def test_inspect_shows_every_file_of_the_corpus(run, path):
+    assert run("inspect", path).code == 0
+    report = run("inspect", path, "--json").json
+    assert report["format_version"] == int(path.name[1])
+    assert report["file_bytes"] == path.stat().st_size
 
 
 def test_inspect_a_bundle_is_a_page(run):

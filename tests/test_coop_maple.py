@@ -75,6 +75,7 @@ FAULTS = {
     "no bias": ({f"{P}proj.bias": None}, "no tensor prompt_learner.proj.bias"),
     "no projection": ({f"{P}compound_prompt_projections.1.weight": None}, "no tensor .*projections.1.weight"),
     "a layer left out": ({f"{P}compound_prompts_text.0": None}, r"no tensor .*text\.0"),
+    "empty context": ({f"{P}ctx": (0, 6)}, r"is of shape \(0, 6\), expected one with weights"),
     "flat context": ({f"{P}ctx": (6,)}, r"is of shape \(6,\), expected 2 dimensions"),
     "contexts of classes": ({f"{P}ctx": (3, 2, 6)}, r"is of shape \(3, 2, 6\), expected 2"),
     "other width": ({f"{P}compound_prompts_text.1": (2, 7)}, "of layer 2 have shapes .* do not fit"),

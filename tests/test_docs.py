@@ -8,6 +8,8 @@ import pytest
 from conftest import TINY_FOLDER
 from scenes import write_photo, write_photos
 
+from qprompt_edge import adapt
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -61,6 +63,7 @@ def test_python_in_the_pages_runs(
     write_photos(tmp_path / "photos")
     write_photo(tmp_path / "new.jpg", (40, 80, 220), 1)
     (tmp_path / "ViT-B-32").symlink_to(TINY_FOLDER)
+    adapt("photos", epochs=1, holdout=0).save("belt.qpt")
     for number, snippet in enumerate(snippets(page)):
         code = compile(snippet, f"{page.name}, block {number}", "exec")
         if page.name != "datasets.md":

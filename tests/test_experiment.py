@@ -1,5 +1,6 @@
 """An experiment runs each job once, wherever it runs, and goes on where it was stopped, however it was stopped."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -159,6 +160,26 @@ def test_workers_end_at_once_when_nobody_waits_for_more_outcomes(alike: Path, tm
     outcomes.close()
     assert time.monotonic() - began < 20
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("refused", ["semaphores", "threads"])
+def test_a_machine_that_starts_no_workers_runs_one_job_after_the_other(
+    refused: str, alike: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_semaphore(*_arguments: object, **_named: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    if refused == "semaphores":  # as with a /dev/shm that cannot be written
+        monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", no_semaphore)
+    else:
+        monkeypatch.setattr("qprompt_edge.reproduction.executors.startable_threads", lambda _wanted: 0)
+    notes: list[str] = []
+    reporter = Reporter(stage=lambda *_arguments: None, note=notes.append)
+    assert facts(experiment(alike).run(tmp_path, processes=2, reporter=reporter).outcomes()) == whole
+    reason = (
+        "Read-only file system" if refused == "semaphores" else "too few processes or threads are allowed"
+    )
+    assert notes == [f"jobs run one after the other: this machine starts no workers ({reason})"]
 
 
 def interrupt_workers() -> None:

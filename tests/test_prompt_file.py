@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prompts import FIELDS, GROUP, TINY, TINY_HEX, seal
+from prompts import CHECKSUM_KEYS, FIELDS, FULL, FULL_FIELDS, GROUP, PROMPTS, TINY, seal
 
+from qprompt_runtime.errors import OutputError, PromptFileError
 from qprompt_runtime.prompt_file import (
     Calibration,
     ClassName,
@@ -42,25 +43,35 @@ def walk(data: bytes, at: int = 0) -> tuple[object, int]:
     return (dict(zip(entries[::2], entries[1::2], strict=True)) if major == 5 else entries), at
 
 
-def test_literal_bytes() -> None:
-    data = seal(bytes.fromhex(TINY_HEX))
-    assert TINY.to_bytes() == data
-    assert PromptFile.from_bytes(data) == TINY
-    assert GROUP.values().tolist() == [[-0.5, 0.5, -0.5, 0.5], [0.5, -0.5, -0.5, 0.5]]
+@pytest.mark.parametrize("name", PROMPTS)
+def test_literal_bytes(name: str) -> None:
+    prompt, body = PROMPTS[name]
+    data = seal(bytes.fromhex(body))
+    assert prompt.to_bytes() == data
+    assert PromptFile.from_bytes(data) == prompt
     fields, end = walk(data, 3)
-    assert fields == {**FIELDS, 8: data[-8:]}
+    expected = {**(FULL_FIELDS if name == "full" else FIELDS), 0: prompt.format_version}
+    assert fields == {**expected, CHECKSUM_KEYS[prompt.format_version]: data[-8:]}
     assert end == len(data)
 
 
-def test_the_example_in_the_documentation() -> None:
+def test_literal_values() -> None:
+    assert GROUP.values().tolist() == [[-0.5, 0.5, -0.5, 0.5], [0.5, -0.5, -0.5, 0.5]]
+    residuals, offsets = FULL.groups
+    assert residuals.values().tolist() == [[-0.5, 0.5, -0.5, 0.5], [1.5, -1.5, -1.5, 1.5]]
+    assert offsets.values().tolist() == [0, 0.25]
+
+
+def test_the_examples_in_the_documentation() -> None:
     page = (Path(__file__).parent.parent / "docs" / "prompt-file.md").read_text()
-    block = re.search(r"```hex\n(.*?)```", page, re.DOTALL)
-    assert block
-    pairs = [re.match(r"\s*((?:[0-9a-f]{2} )*[0-9a-f]{2})(?=\s)", line) for line in block[1].splitlines()]
-    data = bytes.fromhex(" ".join(pair[1] for pair in pairs if pair))
-    assert data == TINY.to_bytes()
-    assert f"two classes, {len(data)} bytes" in page
-    assert f"| file | {len(budget_prompt().to_bytes())} |" in page
+    blocks = re.findall(r"```hex\n(.*?)```", page, re.DOTALL)
+    for block, prompt, start in zip(blocks, (TINY, FULL), ("two classes", "of three classes"), strict=True):
+        pairs = [re.match(r"\s*((?:[0-9a-f]{2} )*[0-9a-f]{2})(?=\s)", line) for line in block.splitlines()]
+        data = bytes.fromhex(" ".join(pair[1] for pair in pairs if pair))
+        assert data == prompt.to_bytes()
+        assert f"{start}, {len(data)} bytes" in page
+    for prompt in (budget_prompt(), residual_budget_prompt()):
+        assert f"| file | {len(prompt.to_bytes())} |" in page
 
 
 def budget_prompt() -> PromptFile:
@@ -71,10 +82,33 @@ def budget_prompt() -> PromptFile:
     return dataclasses.replace(TINY, groups=(group,), classes=classes, backbone_name="ViT-B-16")
 
 
+def residual_budget_prompt() -> PromptFile:
+    """What `adapt` makes of ten classes on the embedded backbone."""
+    rng = np.random.default_rng(1)
+    indices, scales = rng.integers(0, 2, (10, 256)).astype(np.uint8), rng.random(10).astype(np.float16)
+    codebook = np.array([-0.5, 0.5], np.float16)
+    groups = (
+        PromptGroup.quantized("class-residuals", codebook, indices, 1, scales),
+        PromptGroup.plain("class-offsets", rng.normal(size=10).astype(np.float16)),
+    )
+    return dataclasses.replace(
+        budget_prompt(),
+        method="qtaskres",
+        groups=groups,
+        template=("a photo of a", "."),
+        backbone_name="small",
+        calibration=Calibration(100.0, (0.25, 0.21875, 0.1875, 0.15625, 0.125)),
+        photos=(16,) * 10,
+    )
+
+
 def test_budget() -> None:
     prompt = budget_prompt()
     assert prompt.payload_bytes == 260
     assert len(prompt.to_bytes()) <= 450
+    residuals = residual_budget_prompt()
+    assert residuals.payload_bytes == 320 + 4 + 20 + 20
+    assert len(residuals.to_bytes()) <= 550
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -98,6 +132,27 @@ def test_plain_values(dtype: type) -> None:
     np.testing.assert_array_equal(read.groups[0].values(), weights.astype(np.float32))
 
 
+def test_row_scales_of_three_dimensions() -> None:
+    codebook, scales = np.array([-1, 0.3], np.float16), np.array([2, 0.1, 0], np.float16)
+    indices = np.random.default_rng(3).integers(0, 2, (3, 2, 5)).astype(np.uint8)
+    group = PromptGroup.quantized("projections", codebook, indices, 1, scales)
+    expected = codebook[indices].astype(np.float32) * scales.astype(np.float32)[:, None, None]
+    np.testing.assert_array_equal(group.values(), expected)
+    assert group.payload_bytes == 4 + 6 + 4
+
+
+def test_rows_that_name_all_classes_are_no_rows() -> None:
+    groups = tuple(dataclasses.replace(group, rows=(0, 1)) for group in FULL.groups)
+    prompt = dataclasses.replace(FULL, groups=groups, classes=TINY.classes, photos=())
+    assert [group.rows for group in prompt.groups] == [(), ()]
+    assert PromptFile.from_bytes(prompt.to_bytes()) == prompt
+
+
+def test_about_says_the_bits_of_what_was_tuned() -> None:
+    assert TINY.about == "qcoop, 1 bit, 2 classes"
+    assert FULL.about == "qtaskres, 1 bit, 3 classes"
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 class_names = st.lists(
     st.builds(ClassName, texts, texts) | texts.map(ClassName.from_label),
@@ -105,6 +160,11 @@ class_names = st.lists(
     max_size=6,
     unique_by=lambda entry: entry.label,
 )
+scores = st.lists(st.floats(-2, 2, width=16), min_size=5, max_size=5).map(
+    lambda found: tuple(sorted(found, reverse=True))
+)
+accepts = st.tuples(st.just(()), st.none()) | st.tuples(scores, st.none() | st.floats(0.8, 0.99))
+extras = st.dictionaries(st.integers(17, 22), st.binary(max_size=40), max_size=6)
 
 
 @settings(max_examples=150, deadline=None)
@@ -114,19 +174,77 @@ class_names = st.lists(
     name=texts,
     fingerprint=st.binary(min_size=16, max_size=16),
     scale=st.floats(0, 10_000, exclude_min=True),
+    accept=accepts,
     metadata=st.dictionaries(texts, st.just("") | texts, max_size=5),
+    extras=extras,
+    version=st.sampled_from([1, 2]),
 )
-def test_round_trip(classes, template, name, fingerprint, scale, metadata) -> None:
-    calibration = Calibration(scale)
-    prompt = PromptFile("qcoop", (GROUP,), tuple(classes), template, name, fingerprint, calibration, metadata)
+def test_round_trip(classes, template, name, fingerprint, scale, accept, metadata, extras, version) -> None:
+    if version == 1:
+        accept, extras = ((), None), {}
+    prompt = PromptFile(
+        "qcoop",
+        (GROUP,),
+        tuple(classes),
+        template,
+        name,
+        fingerprint,
+        Calibration(scale, *accept),
+        metadata,
+        extras=extras,
+        format_version=version,
+    )
     data = prompt.to_bytes()
     assert PromptFile.from_bytes(data) == prompt
     fields, end = walk(data, 3)
     assert end == len(data)
-    assert fields[6] == {0: scale}
+    assert fields[0] == version
+    assert max(fields) == CHECKSUM_KEYS[version]
+    assert fields[6] == {
+        0: scale,
+        **({1: [1, *accept[0]]} if accept[0] else {}),
+        **({} if accept[1] is None else {2: accept[1]}),
+    }
     assert fields.get(7, {}) == metadata
-    reordered = dataclasses.replace(prompt, metadata=dict(reversed(metadata.items())))
+    assert {key: value for key, value in fields.items() if 17 <= key <= 22} == extras
+    reordered = dataclasses.replace(
+        prompt, metadata=dict(reversed(metadata.items())), extras=dict(reversed(extras.items()))
+    )
     assert reordered.to_bytes() == data
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), bits=st.sampled_from([1, 2, 3, 8, 16, 32]), width=st.integers(1, 9))
+def test_round_trip_of_residuals(data: st.DataObject, bits: int, width: int) -> None:
+    names = data.draw(class_names)
+    rows = tuple(sorted(data.draw(st.sets(st.integers(0, len(names) - 1), min_size=1))))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    values = rng.normal(size=(len(rows), width)).astype(np.float16)
+    group = PromptGroup.plain(
+        "class-residuals", values.astype(np.float16 if bits == 16 else np.float32), rows
+    )
+    if bits <= 8:
+        codebook, indices = (
+            values.ravel()[rng.integers(0, values.size, 2**bits)],
+            rng.integers(0, 2**bits, values.shape),
+        )
+        scales = data.draw(st.none() | st.just(rng.random(len(rows)).astype(np.float16)))
+        group = PromptGroup.quantized("class-residuals", codebook, indices, bits, scales, rows)
+        values = codebook[indices].astype(np.float32) * (
+            1 if scales is None else scales.astype(np.float32)[:, None]
+        )
+    offsets = PromptGroup.plain("class-offsets", rng.normal(size=len(rows)).astype(np.float16), rows)
+    photos = data.draw(st.just(()) | st.tuples(*[st.integers(0, 2**31)] * len(names)))
+    prompt = dataclasses.replace(FULL, groups=(group, offsets), classes=tuple(names), photos=photos)
+    encoded = prompt.to_bytes()
+    read = PromptFile.from_bytes(encoded)
+    assert read == prompt
+    np.testing.assert_array_equal(read.groups[0].values(), values)
+    fields, end = walk(encoded, 3)
+    assert end == len(encoded)
+    assert fields.get(16, []) == list(photos)
+    for written in fields[2]:
+        assert (written[6] if len(written) == 7 else []) == (list(rows) if len(rows) < len(names) else [])
 
 
 @pytest.mark.parametrize(
@@ -148,3 +266,15 @@ def test_write_and_read(tmp_path: Path) -> None:
     assert path.read_bytes() == TINY.to_bytes()
     assert read_prompt_file(path) == TINY
     assert [entry.name for entry in path.parent.iterdir()] == ["prompt.qpt"]
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    with pytest.raises(PromptFileError, match=r"none\.qpt: cannot be read: No such file"):
+        read_prompt_file(tmp_path / "none.qpt")
+    with pytest.raises(PromptFileError, match="cannot be read: Is a directory"):
+        read_prompt_file(tmp_path)
+    (tmp_path / "photo.qpt").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(PromptFileError, match=r"photo\.qpt: the file's start is ffd8ff, expected d9d9f7"):
+        read_prompt_file(tmp_path / "photo.qpt")
+    with pytest.raises(OutputError):
+        write_prompt_file(tmp_path, TINY)

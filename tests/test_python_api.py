@@ -57,7 +57,7 @@ def test_the_function_and_the_command_have_the_same_options_and_defaults():
 
 
 def test_what_was_told_is_what_ran(result):
-    training = default_training("qcoop", bits=2, epochs=2, seed=3)
+    training = default_training("qtaskres", bits=2, epochs=2, seed=3)
     assert result.options.training == training
     assert result.options.threads == 1
     assert result.steps == 2
@@ -73,7 +73,7 @@ def test_training_has_no_defaults_that_are_one_methods_own():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"method": "magic"}, "method is 'magic', expected one of qcoop, qmaple, qmaple-coupled"),
+        ({"method": "magic"}, "method is 'magic', expected one of qtaskres, qcoop, qmaple, qmaple-coupled"),
         ({"contexts": "own"}, "contexts is 'own', expected one of shared, per-class"),
         ({"method": "qmaple", "contexts": "per-class"}, "method 'qmaple' has shared contexts only"),
         ({"bits": 5}, "bits is 5"),
@@ -121,12 +121,12 @@ def test_a_result_can_be_used_at_once_and_saved(result, photos, tmp_path):
 def test_what_things_say_of_themselves(result, photos):
     classifier = result.classifier()
     assert repr(result) == (
-        f"<AdaptResult qcoop, 2 bit, 3 classes: {result.holdout.zero_shot.top1:.1%} before, "
+        f"<AdaptResult qtaskres, 2 bit, 3 classes: {result.holdout.zero_shot.top1:.1%} before, "
         f"{result.holdout.adapted.top1:.1%} after, on 3 photos>"
     )
-    assert repr(result.prompt) == "<PromptFile qcoop, 2 bit, 3 classes for small>"
+    assert repr(result.prompt) == "<PromptFile qtaskres, 2 bit, 3 classes for small>"
     assert repr(classifier) == (
-        "<PromptClassifier qcoop on small, 3 classes: blue sky, green grass, red brick>"
+        "<PromptClassifier qtaskres on small, 3 classes: blue sky, green grass, red brick>"
     )
     assert re.fullmatch(r"<(Deep)?Backbone small, 224 x 224, CPU, .*small>", repr(classifier.backbone))
     assert repr(Prediction(("a\n", "b", "c", "d"), (0.5, 0.25, 0.125, 0.125))) == (

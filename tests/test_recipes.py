@@ -19,6 +19,7 @@ from qprompt_edge.reproduction.tip_adapter import ALPHAS, BETAS, tip_adapter
 from qprompt_edge.reproduction.workbench import PromptJudge, Workbench
 from qprompt_edge.tuning import methods
 from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.regularizers import Anchors
 from qprompt_edge.tuning.trainer import run
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import ClassName, PromptFile
@@ -84,6 +85,9 @@ def stored(name: str) -> int:
         return 4 * (256 * 2 + 2)
     if family == "tip-adapter":
         return SHOTS * 2 * (256 * 4 + 2)
+    if "taskres" in family:  # two base classes of 256 numbers, scales and offsets of float16
+        offsets = 2 * 2
+        return offsets + (4 * 512 if width is None else 512 * width // 8 + 2 * 2**width + 2 * 2)
     sizes = {
         "coop-16": (4 * CONTEXT,),
         "qcoop-16": (4 * CONTEXT,),
@@ -148,6 +152,49 @@ def test_recipes_differ_in_the_settings_that_their_names_say(
         )
         assert config.clustering.normalised == (name not in ("kmeans-2", "no-normalisation-2"))
         assert (config.epochs, config.seed, config.noise) == (EPOCHS, 1, 0)
+
+
+# ---------------------------------------------------------------------- steadier contexts
+
+STEADIER = ("kgcoop", "kgcoop-half", "consistency", "averaged", "lasp", "lasp-names", "steady")
+
+
+@pytest.mark.parametrize("name", STEADIER)
+@pytest.mark.parametrize("bits", [1, 32])
+def test_a_steadier_context_is_another_one_of_the_same_size(
+    tuned: Callable[..., tuple[PromptFile, TrainingConfig, Outcome]], name: str, bits: int
+) -> None:
+    plain, _, outcome = tuned("qcoop-1" if bits == 1 else "coop")
+    prompt, config, steadier = tuned(f"{name}-1" if bits == 1 else name)
+    assert config.bits == bits
+    assert steadier.file_bytes == outcome.file_bytes
+    assert bits == 1 or not np.array_equal(weights(prompt), weights(plain))  # in three steps one bit may stay
+
+
+def test_anchors_are_the_sets_own_template_then_the_ensemble(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Anchors | None] = []
+    tune = workbench.tune
+
+    def watched(*arguments: Any, **settings: Any) -> Any:
+        seen.append(settings["anchors"])
+        return tune(*arguments, **settings)
+
+    monkeypatch.setattr(workbench, "tune", watched)
+    chosen = bench.sets["odd"]
+    other = replace(chosen, photos=replace(chosen.photos, template="{} texture."))
+    for name in ("qcoop-1", "lasp", "lasp-names"):
+        Workbench(bench.backbone, {"odd": other}, bench.training).run(job(name, SHOTS))
+    classes = tuple(map(ClassName.from_label, NAMES))
+    prompts = [class_features(bench.backbone, classes, t) for t in ("{} texture.", *TEMPLATES)]
+    plain, known, all_names = seen
+    assert plain is None
+    assert known is not None
+    assert all_names is not None
+    assert (known.new_names, all_names.new_names) == ((), NAMES[2:])
+    assert np.allclose(all_names.features, prompts, atol=1e-5)
+    assert np.allclose(known.features, np.stack(prompts)[:, :2], atol=1e-5)
 
 
 # ---------------------------------------------------------------------- noise, and quantizing afterwards

@@ -9,8 +9,8 @@ import pytest
 from outcomes import bits, halves, outcome
 
 from qprompt_edge.reproduction.bootstrap import Difference
+from qprompt_edge.reproduction.claim_list import CLAIMS
 from qprompt_edge.reproduction.claims import (
-    CLAIMS,
     HOLDS,
     NOT_WORSE,
     REFUTED,
@@ -73,7 +73,7 @@ def test_claims_name_known_methods_and_are_left_out_where_these_were_not_run() -
         assert {*claim.better, claim.worse} <= RECIPES.keys()
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
     outcomes = [halves(name, bits(5, 9), bits(5, 9)) for name in ("coop", "noise-strong", "ptq-1")]
-    assert {(v.better, v.claim.worse, v.verdict) for v in judge(outcomes)} == {
+    assert {(v.better, v.claim.worse, v.verdict) for v in judge(outcomes, CLAIMS)} == {
         ("coop", "noise-strong", UNDECIDED)
     }
 
@@ -127,7 +127,7 @@ def report_outcomes() -> list[Outcome]:
 def test_tables_hold_the_figures() -> None:
     outcomes = report_outcomes()
     run = {"backbone": "tiny", "data sets": ["pets", "cars|odd"], "command": "reproduce --set *"}
-    text = markdown(outcomes, judge(outcomes), run)
+    text = markdown(outcomes, judge(outcomes, CLAIMS), run)
     lines = text.splitlines()
     assert lines[:5] == [
         "# Results",
@@ -157,14 +157,14 @@ def test_tables_hold_the_figures() -> None:
 
 def test_tables_have_as_many_cells_in_every_row() -> None:
     outcomes = report_outcomes()
-    for block in markdown(outcomes, judge(outcomes)).split("\n\n"):
+    for block in markdown(outcomes, judge(outcomes, CLAIMS)).split("\n\n"):
         if block.startswith("|"):
             assert len({line.replace(r"\|", "").count("|") for line in block.splitlines()}) == 1
 
 
 def test_tables_do_not_depend_on_the_order_of_outcomes() -> None:
     outcomes = report_outcomes()[:3]
-    texts = {markdown(order, judge(order)) for order in permutations(outcomes)}
+    texts = {markdown(order, judge(order, CLAIMS)) for order in permutations(outcomes)}
     assert len(texts) == 1
     assert markdown(report_outcomes()) == markdown(report_outcomes()[::-1])
 
@@ -195,7 +195,7 @@ def test_points(value: float, text: str) -> None:
 def test_plots_are_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     outcomes = report_outcomes()
-    verdicts = judge(outcomes)
+    verdicts = judge(outcomes, CLAIMS)
     written = write_plots(outcomes, verdicts, tmp_path / "new")
     assert [path.name for path in written] == [SIZE_PLOT, SHOTS_PLOT, CLAIMS_PLOT]
     first = [path.read_bytes() for path in written]

@@ -56,15 +56,19 @@ def test_the_header_says_everything_in_the_same_bytes():
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["qprompt"])
     assert header == {
-        "version": 1,
+        "version": 2,
         "method": "qmaple-coupled",
         "bits": [["text-context", 8], ["projections", 2]],
         "classes": [["cat", "cat"], ["ok", "good weld"]],
         "template": ["", "."],
         "backbone": "tiny",
         "fingerprint": "000102030405060708090a0b0c0d0e0f",
-        "calibration": {"logit_scale": 100.0},
+        "calibration": {"logit_scale": 100.0, "accept_scores": [], "accept": None},
         "metadata": {"a": "x", "b": ""},
+        "scales": [[], []],
+        "rows": [[], []],
+        "photos": [],
+        "extras": {},
     }
 
 

@@ -22,6 +22,7 @@ from qprompt_exporters.towers import TextTower, read_image_transformer, read_tex
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import MANIFEST, file_record
 from qprompt_runtime.errors import BundleError, OutputError
+from qprompt_runtime.files import set_mode
 from qprompt_runtime.manifest import (
     CLEANING,
     FORMAT_VERSION,
@@ -114,7 +115,7 @@ def export_bundle(
         parity.check(measured, precision)
         manifest = replace(manifest, parity=measured)
         (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        staging.chmod(0o755)
+        set_mode(staging, 0o755)
         if out.exists():
             out.rmdir()
         staging.rename(out)

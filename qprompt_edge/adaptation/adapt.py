@@ -19,7 +19,7 @@ from qprompt_edge.adaptation.result import AdaptResult, Holdout
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
 from qprompt_edge.adaptation.tunings import TuningRecord, keep_record, keys_of
-from qprompt_edge.cache import cache_folder
+from qprompt_edge.cache import Unkept, cache_folder
 from qprompt_edge.data.feature_cache import FeatureCache, feature_file
 from qprompt_edge.data.features import feature_identity
 from qprompt_edge.data.photos import find_labelled, find_photos
@@ -37,7 +37,7 @@ from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.class_head import softmax
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.deep_backbone import require_deep
-from qprompt_runtime.prompt_file import DEEP_METHODS, RESIDUAL, PromptFile
+from qprompt_runtime.prompt_file import CONTEXT, DEEP_METHODS, RESIDUAL, PromptFile
 from qprompt_runtime.text_features import text_features
 
 _CHECKPOINT_SECONDS = 2.0
@@ -50,7 +50,7 @@ def adapt(
     test_images: str | Path | None = None,
     class_names: str | Path | None = None,
     backbone: str | Path = DEFAULT_BACKBONE,
-    method: str = RESIDUAL,
+    method: str | None = None,
     bits: int = 1,
     contexts: str = SHARED,
     context_init: str = CONTEXT_INIT,
@@ -77,8 +77,9 @@ def adapt(
         test_images: Photos to judge by, laid out as `photos`; then nothing is held out.
         class_names: A CSV file with the columns `label,text`: words for labels that say nothing.
         backbone: Name or folder of the frozen model.
-        method: `qtaskres` (what to add to each class's text feature); `qcoop` (context vectors); `qmaple` (deep prompts of both towers, image prompts projected before they are
-            shipped); or `qmaple-coupled`, which ships the projections instead, as the paper does.
+        method: `qtaskres` (what to add to each class's text feature); `qcoop` (context vectors); `qmaple` (deep prompts of both
+            towers, image prompts projected before they are shipped); or `qmaple-coupled`, which ships the projections
+            instead, as the paper does. None takes `qtaskres`, or `qcoop` where contexts of each class's own are asked for.
         bits: Bits a weight: 1 to 8; 32 tunes without a quantizer.
         contexts: `shared`, or `per-class` for context vectors of each class's own (`qcoop` only).
         context_init: Words that the context vectors start from; with `qtaskres` they stay as they are.
@@ -105,6 +106,7 @@ def adapt(
         QPromptError: The input cannot be adapted to; the message says why and what to do.
         ValueError: An argument is out of its range.
     """
+    method = method or (RESIDUAL if contexts == SHARED else CONTEXT)
     options = AdaptOptions(
         photos=Path(photos),
         labels=_path(labels),
@@ -141,19 +143,21 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
     if options.method in DEEP_METHODS:
         require_deep(backbone)
     identity = feature_identity(backbone, options.views, options.training.seed)
-    cache = FeatureCache(feature_file(cache_folder() / "features", identity), identity)
+    folder, unkept = cache_folder("features"), Unkept(reporter.note)
+    cache = FeatureCache(folder and feature_file(folder, identity), identity, unkept)
     data = prepare(photos, tests, options.class_names, backbone, options, cache, reporter)
     backbone.close_image_tower()
     check_limit(options.max_memory, "encoding the photos")
     encoded = time.monotonic()
 
-    prompt, steps, work = _tune(data, backbone, options, reporter)
+    prompt, steps, work = _tune(data, backbone, options, reporter, unkept)
     if options.method == RESIDUAL:
         prompt, _ = calibrated(
             prompt, data.train, data.bursts, backbone, options.training, options.accept, reporter
         )
         labels = tuple(prompt.classes[place].label for place in data.train.labels)
-        keep_record(prompt, TuningRecord(keys_of(data.keys), labels, options.views, options.training))
+        record = TuningRecord(keys_of(data.keys), labels, options.views, options.training)
+        keep_record(prompt, record, unkept)
     backbone.close_text_tower()
     trained = time.monotonic()
     holdout = _judge(data, prompt, backbone, reporter) if len(data.test.labels) else None
@@ -179,13 +183,15 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
 
 
 def _tune(
-    data: TaskData, backbone: Backbone, options: AdaptOptions, reporter: Reporter
+    data: TaskData, backbone: Backbone, options: AdaptOptions, reporter: Reporter, unkept: Unkept
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
     fit_activations(backbone, options.max_memory, tuning=True, deep=options.method in DEEP_METHODS)
     facts = _facts(data, backbone, options)
     task = task_id(facts, data.train.features, data.train.labels)
-    work = WorkDir.open(options.work_dir, task, facts)
+    if options.work_dir is not None:  # another disk, perhaps, so another word
+        unkept = Unkept(reporter.note)
+    work = WorkDir.open(options.work_dir, task, facts, unkept)
     state, saved = work.load() if options.resume else None, time.monotonic()
     if state is not None:
         reporter.note(f"resuming at step {state.step}")

@@ -86,6 +86,7 @@ def encode_new(
     backbone: Backbone,
     cache: FeatureCache,
     views: tuple[int, int],
+    max_memory: float | None,
     reporter: Reporter,
 ) -> NewPhotos:
     """Encode photos, and leave out what was tuned on before.
@@ -97,6 +98,7 @@ def encode_new(
         backbone: The frozen model.
         cache: Where features are kept.
         views: Augmented views of each photo, and their seed.
+        max_memory: Most resident memory in MB of 10^6 bytes; photos that would take more are not read.
         reporter: Told how far it is.
 
     Raises:
@@ -108,6 +110,7 @@ def encode_new(
         views=views[0],
         seed=views[1],
         cache=cache,
+        max_memory=max_memory,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
     skipped = list(drop_unreadable(photos, encoded.failures).skipped)

@@ -36,6 +36,7 @@ class Retuned:
 
     Attributes:
         prompt: The prompt.
+        record: What it was tuned on, as far as that is known.
         classes: The classes that photos were given of.
         cost: What new classes cost the old ones, or None.
         calibration: `anew`, `joined` or `kept`.
@@ -43,6 +44,7 @@ class Retuned:
     """
 
     prompt: PromptFile
+    record: TuningRecord | None = None
     classes: tuple[ClassEstimate, ...] = ()
     cost: OldClasses | None = None
     calibration: str = KEPT
@@ -80,7 +82,7 @@ def retune_from_photos(
     tuned, held_out = calibrated(tuned, photos, bursts, backbone, record.training, accept, reporter)
     tuned = replace(tuned, metadata=prompt.metadata, extras=prompt.extras)
     old = len(prompt.classes)
-    return Retuned(tuned, _estimates(classes, old, new, held_out), _measured(held_out, old), ANEW, True)
+    return Retuned(tuned, None, _estimates(classes, old, new, held_out), _measured(held_out, old), ANEW, True)
 
 
 def retune_from_vectors(
@@ -112,10 +114,11 @@ def retune_from_vectors(
     joined = bool(prompt.calibration.accept_scores) and len(held_out.labels) > 0
     calibration = prompt.calibration
     if joined:
-        nouns = noun_features(backbone, cache_folder() / "classes")
+        nouns = noun_features(backbone, cache_folder("classes"))
         calibration = joined_accept_scores(calibration, int(before.sum()), held_out, nouns)
     return Retuned(
         replace(tuned, calibration=calibration),
+        None,
         _estimates(classes, old, new, held_out),
         None,
         JOINED if joined else KEPT,

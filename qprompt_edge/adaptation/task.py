@@ -32,16 +32,16 @@ class TaskData:
         train: The photos to train on, each in all of its views.
         test: The photos to judge by; none where nothing was held out.
         skipped: Files that were left out, those among the test photos that are trained on among them.
-        same: Photos that are in several classes; none is in `test`.
         bursts: int64 [N]; training photos that are nearly the same have the same number.
+        same: Photos that are in several classes; none is in `test`.
         keys: uint8 [N,16]; content hashes of the training photos.
     """
 
     train: Examples
     test: Examples
     skipped: tuple[SkippedPhoto, ...]
-    same: tuple[SamePhoto, ...]
     bursts: NDArray[np.int64]
+    same: tuple[SamePhoto, ...]
     keys: NDArray[np.uint8]
 
 
@@ -80,6 +80,7 @@ def prepare(
         views=options.views,
         seed=options.training.seed,
         cache=cache,
+        max_memory=options.max_memory,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
     count, seed = len(photos.paths), options.training.seed
@@ -108,7 +109,7 @@ def prepare(
     whole = Examples(classes, paths, labels, encoded.features)
     same = described(unsure, paths, labels, photos.classes)
     return TaskData(
-        whole.select(train), whole.select(held), skipped, same, bursts[train], encoded.keys[train]
+        whole.select(train), whole.select(held), skipped, bursts[train], same, encoded.keys[train]
     )
 
 

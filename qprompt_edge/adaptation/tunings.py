@@ -6,7 +6,6 @@ cache, and this record says which of them they were, so that `update` can tune o
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.cache import cache_folder
+from qprompt_edge.cache import Unkept, cache_folder
 from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.quantizer import Clustering
@@ -71,8 +70,17 @@ class TuningRecord:
         return None if any(entry is None for entry in found) else [entry for entry in found if entry]
 
 
-def keep_record(prompt: PromptFile, record: TuningRecord) -> None:
-    """Write a prompt's record; where the cache cannot be written, none is kept."""
+def keep_record(prompt: PromptFile, record: TuningRecord, unkept: Unkept) -> None:
+    """Write a prompt's record.
+
+    Args:
+        prompt: The prompt.
+        record: What it was tuned on.
+        unkept: Told where the cache cannot be written; then none is kept.
+    """
+    path = _path(prompt)
+    if path is None:
+        return
     labels = sorted(set(record.labels))
     content = {
         "version": _VERSION,
@@ -83,14 +91,19 @@ def keep_record(prompt: PromptFile, record: TuningRecord) -> None:
         "views": record.views,
         "training": asdict(record.training),
     }
-    with contextlib.suppress(OutputError):
-        write_atomic(_path(prompt), json.dumps(content).encode())
+    try:
+        write_atomic(path, json.dumps(content).encode())
+    except OutputError as error:
+        unkept(error)
 
 
 def read_record(prompt: PromptFile) -> TuningRecord | None:
     """The record of a prompt, or None: it was tuned elsewhere, or the cache was emptied."""
+    path = _path(prompt)
+    if path is None:
+        return None
     try:
-        content = json.loads(_path(prompt).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         return _decoded(content) if content["version"] == _VERSION else None
     except (OSError, ValueError, KeyError, TypeError, IndexError):  # what cannot be read counts as not there
         return None
@@ -111,5 +124,5 @@ def keys_of(rows: NDArray[np.uint8]) -> tuple[bytes, ...]:
     return tuple(row.tobytes() for row in rows)
 
 
-def _path(prompt: PromptFile) -> Path:
-    return cache_folder() / "tunings" / f"{hashlib.sha256(prompt.to_bytes()).hexdigest()}.json"
+def _path(prompt: PromptFile) -> Path | None:
+    return cache_folder("tunings", f"{hashlib.sha256(prompt.to_bytes()).hexdigest()}.json")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from qprompt_edge.adaptation.new_photos import NewPhotos, encode_new, with_new_classes
 from qprompt_edge.adaptation.retuning import Retuned, retune_from_photos, retune_from_vectors
 from qprompt_edge.adaptation.tunings import TuningRecord, keep_record, read_record
 from qprompt_edge.adaptation.update_result import UpdateResult
-from qprompt_edge.cache import cache_folder
+from qprompt_edge.cache import Unkept, cache_folder
 from qprompt_edge.data.csv_files import composed
 from qprompt_edge.data.feature_cache import FeatureCache, feature_file
 from qprompt_edge.data.features import feature_identity
@@ -82,21 +83,24 @@ def update(
     kept = _without(before, remove, found)
     record = read_record(before)
     record = None if record is None else record.without(remove)
+    reporter = reporter or Reporter()
+    unkept = Unkept(reporter.note)
     if found is None:
         if record is not None:
-            keep_record(kept, record)
+            keep_record(kept, record, unkept)
         seconds = {"encode": 0.0, "tune": 0.0, "total": time.monotonic() - begin}
-        return _result(Retuned(kept), remove, None, None, seconds)
+        return _result(Retuned(kept, record), remove, None, None, seconds)
     model = Backbone.load(backbone or before.backbone_name, provider, threads)
     check_backbone(before, model)
     check_fit(before, model)
     classes = with_new_classes(kept.classes, found.classes, _path(class_names), model)
-    reporter = reporter or Reporter()
-    new, cache = _encode(found, classes, record, model, reporter)
+    new, cache = _encode(found, classes, record, model, max_memory, unkept, reporter)
     check_limit(max_memory, "encoding the photos")
     encoded = time.monotonic()
     fit_activations(model, max_memory, tuning=False)
     retuned = _retune(kept, classes, new, record, cache, model, reporter)
+    if retuned.record is not None:
+        keep_record(retuned.prompt, retuned.record, unkept)
     check_limit(max_memory, "tuning")
     end = time.monotonic()
     seconds = {"encode": encoded - begin, "tune": end - encoded, "total": end - begin}
@@ -147,14 +151,17 @@ def _encode(
     classes: Sequence[ClassName],
     record: TuningRecord | None,
     backbone: Backbone,
+    max_memory: float | None,
+    unkept: Unkept,
     reporter: Reporter,
 ) -> tuple[NewPhotos, FeatureCache]:
     """New photos, with as many views as the prompt was tuned on, and the cache that holds the features of all."""
     views, seed = (0, 1) if record is None else (record.views, record.training.seed)
     identity = feature_identity(backbone, views, seed)
-    cache = FeatureCache(feature_file(cache_folder() / "features", identity), identity)
+    folder = cache_folder("features")
+    cache = FeatureCache(folder and feature_file(folder, identity), identity, unkept)
     tuned_on = {} if record is None else record.known()
-    new = encode_new(found, classes, tuned_on, backbone, cache, (views, seed), reporter)
+    new = encode_new(found, classes, tuned_on, backbone, cache, (views, seed), max_memory, reporter)
     backbone.close_image_tower()
     return new, cache
 
@@ -170,9 +177,7 @@ def _retune(
 ) -> Retuned:
     """The prompt with new photos, tuned on as much as is here; and the record of what it was tuned on."""
     if not new.keys:
-        if record is not None:
-            keep_record(prompt, record)
-        return Retuned(prompt)
+        return Retuned(prompt, record)
     entries = None if record is None else record.entries(prompt, cache)
     if record is not None and entries is not None:
         retuned = retune_from_photos(prompt, classes, new, record, entries, backbone, reporter)
@@ -180,8 +185,7 @@ def _retune(
         record = record or TuningRecord((), (), 0, default_training(RESIDUAL))
         retuned = retune_from_vectors(prompt, classes, new, record.training, backbone)
     labels = [classes[place].label for place in new.labels]
-    keep_record(retuned.prompt, record.joined(new.keys, labels))
-    return retuned
+    return replace(retuned, record=record.joined(new.keys, labels))
 
 
 def _result(

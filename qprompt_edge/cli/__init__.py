@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
+
+from qprompt_edge.cli.streams import open_streams
+from qprompt_runtime.cores import processors, startable_threads
+from qprompt_runtime.errors import QPromptError
 
 _LARGEST_32_BIT = 2**32
 
@@ -16,13 +21,25 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     Exits with 0 (done), 1 (failed or bad input), 2 (wrong usage) or 130 (interrupted).
     """
+    open_streams()
     if sys.maxsize < _LARGEST_32_BIT:  # onnxruntime would fail to load with a message that explains nothing
         print("qprompt-edge needs a 64-bit system: this Python is 32-bit", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+    _spare_threads()
     try:
         from qprompt_edge.cli.app import app
 
         app(arguments, prog_name="qprompt-edge")
     except KeyboardInterrupt:
         sys.exit(130)
+    except QPromptError as error:  # a help that cannot be written; commands report their own
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
     sys.exit(0)
+
+
+def _spare_threads() -> None:
+    """Keep numpy's library to one thread where the system refuses more: before it is loaded, since it would end the process."""
+    wanted = processors() - 1
+    if startable_threads(wanted) < wanted:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"

@@ -10,17 +10,12 @@ import typer
 from qprompt_edge.adaptation.adapt import adapt
 from qprompt_edge.adaptation.options import MOST_HELD_OUT, SHARED
 from qprompt_edge.adaptation.result import AdaptResult, facts, notes, score_lines, verdict
-from qprompt_edge.cli.output import (
-    emit,
-    progress_reporter,
-    reported,
-    same_as_json,
-    say,
-    show,
-)
+from qprompt_edge.cli.output import emit, progress_reporter, reported, say, show
 from qprompt_edge.cli.parameters import (
     INPUT,
+    LEAST_ACCEPT,
     MACHINE,
+    MOST_ACCEPT,
     OUTPUT,
     TRAINING,
     BackboneOption,
@@ -36,12 +31,13 @@ from qprompt_edge.cli.parameters import (
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
+from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.data.photos import find_labelled
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
-from qprompt_runtime.prompt_file import ACCEPT_SHARES, read_prompt_file
+from qprompt_runtime.prompt_file import read_prompt_file
 
 Method = Literal["qtaskres", "qcoop", "qmaple", "qmaple-coupled"]
 """As `tuning.methods.METHODS`."""
@@ -64,7 +60,10 @@ def command(
         Path | None, option(INPUT, "CSV file with the columns label,text: words for labels.", metavar="FILE")
     ] = None,
     backbone: BackboneOption = DEFAULT_BACKBONE,
-    method: Annotated[Method, option(TRAINING, "What is tuned.")] = "qtaskres",
+    method: Annotated[
+        Method | None,
+        option(TRAINING, "What is tuned; by default qtaskres, or qcoop with --contexts per-class."),
+    ] = None,
     bits: Annotated[Bits, option(TRAINING, "Bits a weight; 32 tunes without a quantizer.")] = "1",
     contexts: Annotated[
         Contexts, option(TRAINING, "One context for all classes, or one for each.")
@@ -84,8 +83,8 @@ def command(
         number(
             TRAINING,
             'Share of known photos that "none of these" lets pass by default.',
-            ACCEPT_SHARES[0],
-            max=ACCEPT_SHARES[-1],
+            LEAST_ACCEPT,
+            max=MOST_ACCEPT,
         ),
     ] = None,
     epochs: Annotated[
@@ -125,8 +124,12 @@ def command(
     Example: qprompt-edge adapt ./photos --out belt.qpt
     """
     folder = _folder(photos, images)
-    if method != "qcoop" and contexts != SHARED:
+    if method not in (None, "qcoop") and contexts != SHARED:
         raise typer.BadParameter(f"--contexts {contexts} is for --method qcoop; {method} shares its prompts")
+    if accept is not None and (method not in (None, "qtaskres") or contexts != SHARED):
+        raise typer.BadParameter(
+            "--accept is for --method qtaskres; the others do not calibrate their scores"
+        )
     check_writable(out)
     if not force:
         check_replaceable(out, lambda: find_labelled(folder, labels).classes, read_prompt_file)
@@ -163,12 +166,14 @@ def command(
     try:
         result.save(out)
     except OutputError as error:
-        raise OutputError(
-            f"{error}. The training is kept: run again with --resume and another --out"
-        ) from error
-    _show(result, out, aside=as_json)
-    if as_json:
-        emit(as_dict(result, out))
+        kept = "The training is kept: run again with --resume and another --out"
+        raise OutputError(f"{error}. {kept}" if result.work.holds_checkpoint else str(error)) from error
+    try:
+        _show(result, out, aside=beside_a_file(as_json))
+        if as_json:
+            emit(as_dict(result, out))
+    except OutputError as error:
+        raise OutputError(f"{error}; the prompt is written to {out}") from error
 
 
 def _folder(photos: Path | None, images: Path | None) -> Path:
@@ -194,7 +199,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
             "train": result.train_photos,
             "holdout": judged.adapted.n if judged else 0,
             "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in result.skipped],
-            "in_several_classes": same_as_json(result.same),
+            "in_several_classes": [photo.to_json() for photo in result.same],
             "single_photo_classes": list(result.single),
             "classes_without_holdout": list(judged.missing) if judged else [],
         },

@@ -17,6 +17,7 @@ from qprompt_edge.cli.parameters import (
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
+from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.convert.convert import Additions, convert, kind_of
 from qprompt_edge.convert.safetensors import to_safetensors
 from qprompt_edge.data.csv_files import class_label, composed, read_class_names, read_table
@@ -54,7 +55,7 @@ def command(
 ) -> None:
     """Turn a checkpoint of CoOp or MaPLe into a prompt file.
 
-    Or a prompt file into safetensors, and back. A file with a prompt for the same classes is replaced, any other needs --force.
+    Or a prompt file into safetensors, and back. With other classes or bits a prompt loses its accept scores, which were measured without them. A file with a prompt for the same classes is replaced, any other needs --force.
 
     Example: qprompt-edge convert model.pth.tar-50 --out pets.qpt --backbone ViT-B-16 --classes cat,dog
     """
@@ -75,6 +76,10 @@ def command(
         check_replaceable(out, lambda: labels, lambda path: convert(path, Additions()))
     content = to_safetensors(prompt) if out.suffix == SAFETENSORS_SUFFIX else prompt.to_bytes()
     write_atomic(out, content)
+    say(
+        f"wrote {printable(out)}: {len(content)} bytes, {len(prompt.classes)} classes, for backbone "
+        f"{printable(prompt.backbone_name)}"
+    )
     described = describe(prompt, kind, out, len(content))
     rows = [
         [group["role"], "x".join(map(str, group["shape"])), str(group["bits"])]
@@ -84,11 +89,7 @@ def command(
         f"{kind} {source}: {prompt.method}",
         {"weights": "left", "shape": "right", "bits": "right"},
         rows,
-        aside=as_json,
-    )
-    say(
-        f"wrote {printable(out)}: {len(content)} bytes, {len(prompt.classes)} classes, for backbone "
-        f"{printable(prompt.backbone_name)}"
+        aside=beside_a_file(as_json),
     )
     if as_json:
         emit(described)

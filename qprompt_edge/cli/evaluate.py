@@ -5,15 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qprompt_edge.cli.output import (
-    emit,
-    progress_reporter,
-    reported,
-    same_as_json,
-    say,
-    show,
-    table,
-)
+from qprompt_edge.cli.output import emit, progress_reporter, reported, say, show, table
 from qprompt_edge.cli.parameters import (
     AcceptOption,
     ImagesOption,
@@ -86,7 +78,7 @@ def as_dict(report: PromptReport) -> dict[str, Any]:
         if report.accepted is None
         else {"accepted": float(report.accepted.mean()), "top1_of_accepted": report.top1_of_accepted},
         "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in report.skipped],
-        "in_several_classes": same_as_json(report.same),
+        "in_several_classes": [photo.to_json() for photo in report.same],
     }
 
 

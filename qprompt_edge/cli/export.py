@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from qprompt_edge.cli.output import emit, reported, say, table
 from qprompt_edge.cli.parameters import INPUT, OUTPUT, JsonOption, number, option
+from qprompt_edge.cli.streams import beside_a_file
 from qprompt_runtime.bundle import read_manifest
 from qprompt_runtime.errors import QPromptError
 
@@ -56,13 +57,13 @@ def command(
     if manifest.random_weights:
         say("warning: neither --pretrained nor --checkpoint: the weights are random and recognise nothing")
     size = sum(record.bytes for record in read_manifest(out).files.values())
+    say(f"wrote {out}: {size / 1e6:.1f} MB, {precision}; add it with `qprompt-edge backbones add {out}`")
     table(
         f"Parity with torch ({'real photos' if manifest.parity['image_real'] else 'noise'})",
         {"": "left", " ": "right"},
         [[name, f"{value:.6g}"] for name, value in manifest.parity.items()],
-        aside=as_json,
+        aside=beside_a_file(as_json),
     )
-    say(f"wrote {out}: {size / 1e6:.1f} MB, {precision}; add it with `qprompt-edge backbones add {out}`")
     if as_json:
         emit(
             {

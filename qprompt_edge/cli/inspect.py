@@ -11,7 +11,15 @@ from qprompt_edge.cli.parameters import INPUT, JsonOption, argument, option
 from qprompt_runtime.bundle import MANIFEST, find_bundle, read_manifest, verify_hashes
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.manifest import Manifest
-from qprompt_runtime.prompt_file import CONTEXT, PromptFile, read_prompt_file, rule_text
+from qprompt_runtime.prompt_file import (
+    ACCEPT_SHARES,
+    CONTEXT,
+    RESIDUAL,
+    PromptFile,
+    PromptGroup,
+    read_prompt_file,
+    rule_text,
+)
 from qprompt_runtime.text import counted, percent
 
 PROMPT_SUFFIX = ".qpt"
@@ -49,15 +57,23 @@ def command(
 def describe_prompt(prompt: PromptFile) -> dict[str, Any]:
     """A prompt file's contents, as `--json` prints them."""
     group = prompt.groups[0]
+    contexts = "per-class" if prompt.method == CONTEXT and len(group.shape) == 3 else "shared"
     return {
         "format_version": prompt.format_version,
         "method": prompt.method,
         "bits": group.bits,
-        "contexts": "per-class" if prompt.method == CONTEXT and len(group.shape) == 3 else "shared",
-        "context_length": group.shape[-2],
+        "contexts": "none" if prompt.method == RESIDUAL else contexts,
+        "context_length": 0 if prompt.method == RESIDUAL else group.shape[-2],
         "width": group.shape[-1],
         "groups": [
-            {"role": group.role, "shape": list(group.shape), "bits": group.bits} for group in prompt.groups
+            {
+                "role": group.role,
+                "shape": list(group.shape),
+                "bits": group.bits,
+                "scales": list(group.scales),
+                "rows": list(group.rows),
+            }
+            for group in prompt.groups
         ],
         "weights": sum(group.size for group in prompt.groups),
         "payload_bytes": prompt.payload_bytes,
@@ -66,8 +82,10 @@ def describe_prompt(prompt: PromptFile) -> dict[str, Any]:
         "template": list(prompt.template),
         "backbone": {"name": prompt.backbone_name, "fingerprint": prompt.fingerprint.hex()},
         "codebook": list(group.codebook),
-        "calibration": asdict(prompt.calibration),
+        "calibration": asdict(prompt.calibration) | {"accept_shares": list(ACCEPT_SHARES)},
         "metadata": dict(prompt.metadata),
+        "photos": list(prompt.photos),
+        "optional_keys": [{"key": key, "bytes": len(value)} for key, value in sorted(prompt.extras.items())],
     }
 
 
@@ -80,20 +98,8 @@ def _show_prompt(file: Path, prompt: PromptFile, *, aside: bool) -> None:
     """A prompt file as a page: what it tells apart, what was tuned, what it runs on."""
     count = len(prompt.classes)
     show(f"{file}: a prompt for {count} classes, {len(prompt.to_bytes())} bytes", aside=aside)
-    names = [
-        name.label if name.text == rule_text(name.label) else f"{name.label} ({name.text!r})"
-        for name in prompt.classes[:_SHOWN_CLASSES]
-    ]
-    more = [f"and {count - _SHOWN_CLASSES} more; --json lists all"] if count > _SHOWN_CLASSES else []
-    before, after = prompt.template
-    section(
-        "What it tells apart",
-        {
-            "classes": ", ".join([*names, *more]),
-            "sentence": " ".join(part for part in (before, "[learned vectors]", "[class]") if part) + after,
-        },
-        aside=aside,
-    )
+    section("What it tells apart", _classes(prompt), aside=aside)
+    photos = [f"{prompt.classes[index].label} {count}" for index, count in enumerate(prompt.photos)]
     section(
         "What was tuned",
         {
@@ -101,16 +107,8 @@ def _show_prompt(file: Path, prompt: PromptFile, *, aside: bool) -> None:
             "size": f"{sum(group.size for group in prompt.groups)} weights, "
             f"{prompt.payload_bytes} bytes of the file",
         }
-        | {
-            group.role: f"{' x '.join(map(str, group.shape))} at {counted(group.bits, 'bit')}"
-            + (
-                f", values {', '.join(f'{value:.4g}' for value in group.codebook[:_SHOWN_VALUES])}"
-                if group.codebook
-                else ""
-            )
-            + (", ..." if len(group.codebook) > _SHOWN_VALUES else "")
-            for group in prompt.groups
-        },
+        | {group.role: _group(group) for group in prompt.groups}
+        | {"photos a class": _shortened(photos)},
         aside=aside,
     )
     section(
@@ -118,11 +116,59 @@ def _show_prompt(file: Path, prompt: PromptFile, *, aside: bool) -> None:
         {
             "backbone": f"{prompt.backbone_name}, fingerprint {prompt.fingerprint.hex()}",
             "logit scale": f"{prompt.calibration.logit_scale:.6g}",
+            "format": f"version {prompt.format_version}",
         },
         aside=aside,
     )
+    scores, accept = prompt.calibration.accept_scores, prompt.calibration.accept
+    if scores:
+        reached = [f"{share:.0%} {score:.4g}" for share, score in zip(ACCEPT_SHARES, scores, strict=True)]
+        ruled = "no photo is refused" if accept is None else f"{100 * accept:.4g}% of known photos pass"
+        section(
+            'How "none of these" is told',
+            {"score reached by": ", ".join(reached), "by default": ruled},
+            aside=aside,
+        )
     if prompt.metadata:
         section("Notes in the file", dict(prompt.metadata), aside=aside)
+    if prompt.extras:
+        kept = {f"key {key}": f"{len(value)} bytes" for key, value in sorted(prompt.extras.items())}
+        section("What a later program wrote (changes no answer)", kept, aside=aside)
+
+
+def _classes(prompt: PromptFile) -> dict[str, str]:
+    """The classes, which of them were not tuned, and the sentence that they stand in."""
+    names = [
+        name.label if name.text == rule_text(name.label) else f"{name.label} ({name.text!r})"
+        for name in prompt.classes
+    ]
+    tuned = set(prompt.groups[0].rows or range(len(names)))
+    untuned = [name.label for index, name in enumerate(prompt.classes) if index not in tuned]
+    before, after = prompt.template
+    learned = "" if prompt.method == RESIDUAL else "[learned vectors]"
+    return {
+        "classes": _shortened(names),
+        "by their names alone": _shortened(untuned),
+        "sentence": " ".join(part for part in (learned, before.strip(), "[class]") if part) + after,
+    }
+
+
+def _group(group: PromptGroup) -> str:
+    """A group's shape, bits, first values and scales in a line."""
+    parts = [f"{' x '.join(map(str, group.shape))} at {counted(group.bits, 'bit')}"]
+    if group.codebook:
+        more = ["..."] if len(group.codebook) > _SHOWN_VALUES else []
+        values = [f"{value:.4g}" for value in group.codebook[:_SHOWN_VALUES]]
+        parts.append(f"values {', '.join(values + more)}")
+    if group.scales:
+        parts.append(f"times a scale a row, {min(group.scales):.4g} to {max(group.scales):.4g}")
+    return ", ".join(parts)
+
+
+def _shortened(names: list[str]) -> str:
+    """The first of many names."""
+    more = len(names) - _SHOWN_CLASSES
+    return ", ".join(names[:_SHOWN_CLASSES] + ([f"and {more} more; --json lists all"] if more > 0 else []))
 
 
 def _show_bundle(folder: Path, manifest: Manifest, *, aside: bool) -> None:

@@ -10,13 +10,14 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
 from qprompt_edge.reporter import Reporter
+from qprompt_runtime.cores import startable_threads
 from qprompt_runtime.errors import QPromptError
 from qprompt_runtime.text import printable
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from qprompt_edge.data.same_photos import SamePhoto
 
 P = ParamSpec("P")
 
@@ -111,11 +111,6 @@ def section(title: str, facts: dict[str, str], *, aside: bool = False) -> None:
             typer.echo(start + ("\n" + " " * len(start)).join(lines), err=aside)
 
 
-def same_as_json(same: Sequence[SamePhoto]) -> list[dict[str, Any]]:
-    """Photos that are in several classes, as `--json` prints them."""
-    return [{"paths": list(map(str, photo.paths)), "labels": list(photo.labels)} for photo in same]
-
-
 def reported(command: Callable[P, None]) -> Callable[P, None]:
     """Turn a command's errors into one line and an exit code; with `--json`, also into JSON on stdout."""
 
@@ -152,7 +147,7 @@ def fail(message: str, as_json: bool) -> None:
 @contextmanager
 def progress_reporter() -> Iterator[Reporter]:
     """A reporter with bars and time left on a terminal, or a plain line every few seconds elsewhere."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or startable_threads(1) == 0:  # bars need a thread
         yield _plain_reporter()
         return
     with ExitStack() as stack:

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from qprompt_runtime.prompt_file import ACCEPT_SHARES
-
 INPUT, TRAINING, OUTPUT, MACHINE = GROUPS = ("Input", "Training", "Output", "Machine")
 """The groups of options in every help, in this order."""
 
@@ -60,12 +58,14 @@ LabelsOption = Annotated[
     option(INPUT, "CSV file with the columns path,label instead of sub-folders.", metavar="FILE"),
 ]
 PromptOption = Annotated[Path, option(INPUT, "Prompt file to use.", metavar="FILE")]
+LEAST_ACCEPT, MOST_ACCEPT = 0.8, 0.99
+"""The first and the last of `prompt_file.ACCEPT_SHARES`, spelled out for the same reason."""
 AcceptOption = Annotated[
     float | None,
     typer.Option(
         help='Share of known photos that "none of these" lets pass; by default what the prompt says.',
-        min=ACCEPT_SHARES[0],
-        max=ACCEPT_SHARES[-1],
+        min=LEAST_ACCEPT,
+        max=MOST_ACCEPT,
         metavar="NUMBER",
         rich_help_panel=INPUT,
     ),
@@ -102,7 +102,7 @@ ProviderOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int,
-    number(MACHINE, "Threads within an operator; 0 takes one for each core.", 0),
+    number(MACHINE, "Threads within an operator; 0 takes one for each core that it may use.", 0),
 ]
 MaxMemoryOption = Annotated[
     float | None,

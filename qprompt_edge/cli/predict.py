@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import sys
 from collections.abc import Iterable
 from contextlib import closing
@@ -28,7 +29,7 @@ from qprompt_edge.cli.parameters import (
     option,
 )
 from qprompt_edge.data.photos import list_images
-from qprompt_edge.memory import check_limit, fit_activations
+from qprompt_edge.memory import check_limit, check_photo, fit_activations
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import ImageError, PhotosError
 from qprompt_runtime.prediction import Prediction
@@ -71,7 +72,7 @@ def command(
         classes=names,
         provider=provider,
         threads=threads,
-        cache=cache_folder() / "classes",
+        cache=cache_folder("classes"),
         accept=accept,
     )
     fit_activations(classifier.backbone, max_memory, tuning=False)
@@ -82,7 +83,11 @@ def command(
         _write_csv([["image", "label", "probability", *extra]])
     for skip in lost:
         _refuse(skip.path, ImageError(skip.reason, printable(skip.path)), as_json)
-    with progress_reporter() as reporter, closing(classifier.predict_many(paths, top_k)) as answers:
+    check = functools.partial(check_photo, max_memory)
+    with (
+        progress_reporter() as reporter,
+        closing(classifier.predict_many(paths, top_k, check=check)) as answers,
+    ):
         for done, (path, answer) in enumerate(answers, start=1):
             if isinstance(answer, ImageError):
                 unread += 1
@@ -126,7 +131,7 @@ def _write(path: Path, answer: Prediction, as_json: bool, as_csv: bool) -> None:
 
 
 def _write_csv(rows: Iterable[list[str]]) -> None:
-    csv.writer(sys.stdout).writerows(rows)
+    csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     sys.stdout.flush()
 
 

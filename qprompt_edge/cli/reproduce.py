@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from qprompt_edge.cli.parameters import (
     number,
     option,
 )
+from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.reproduction.executors import BackboneChoice
 from qprompt_edge.reproduction.experiment import Experiment, needs_deep
 from qprompt_edge.reproduction.jobs import Job
@@ -34,6 +34,7 @@ from qprompt_edge.reproduction.report import write_report
 from qprompt_edge.reproduction.sets import find_sets
 from qprompt_edge.reproduction.tables import points
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
+from qprompt_runtime.cores import usable_cores
 from qprompt_runtime.files import check_writable
 from qprompt_runtime.text import counted
 
@@ -113,7 +114,9 @@ def command(
     ] = None,
     plots: Annotated[bool, option(OUTPUT, "Draw plots beside the report.", "--plots")] = False,
     as_json: JsonOption = False,
-    jobs: Annotated[int, number(MACHINE, "Jobs side by side; 0 takes one for each core.", 0)] = 0,
+    jobs: Annotated[
+        int, number(MACHINE, "Jobs side by side; 0 takes one for each core that it may use.", 0)
+    ] = 0,
     ray: Annotated[
         str | None,
         option(MACHINE, "Ray cluster to run on instead: an address, auto, or local.", metavar="ADDRESS"),
@@ -141,13 +144,14 @@ def command(
         training={key: value for key, value in (("epochs", epochs), ("lr", lr)) if value is not None},
     )
     with progress_reporter() as reporter:
-        store = experiment.run(out, processes=jobs or os.cpu_count() or 1, ray=ray, reporter=reporter)
+        store = experiment.run(out, processes=jobs or usable_cores(), ray=ray, reporter=reporter)
     written = write_report(store, report or out / "results.md", plots=plots)
-    _print_tables(written.tables, aside=as_json)
+    aside = beside_a_file(as_json)
+    _print_tables(written.tables, aside=aside)
     for verdict in written.verdicts:
         difference = verdict.difference
         interval = f"{points(difference.value)}, {points(difference.low)} to {points(difference.high)}"
-        show(f"{verdict.verdict}: {verdict.claim.text} ({interval})", aside=as_json)
+        show(f"{verdict.verdict}: {verdict.claim.text} ({interval})", aside=aside)
     say(f"{counted(len(written.outcomes), 'job')}; the report is {written.path}")
     if as_json:
         emit(written.summary)

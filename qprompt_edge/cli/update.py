@@ -9,7 +9,7 @@ import typer
 
 from qprompt_edge.adaptation.update import update
 from qprompt_edge.adaptation.update_result import UpdateResult, facts, findings, notes
-from qprompt_edge.cli.output import emit, progress_reporter, reported, same_as_json, say, show
+from qprompt_edge.cli.output import emit, progress_reporter, reported, say, show
 from qprompt_edge.cli.parameters import (
     INPUT,
     OUTPUT,
@@ -24,6 +24,8 @@ from qprompt_edge.cli.parameters import (
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
+from qprompt_edge.cli.streams import beside_a_file
+from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
 from qprompt_runtime.prompt_file import read_prompt_file
 
@@ -88,13 +90,21 @@ def command(
     if place == out and not force:
         check_replaceable(out, lambda: [name.label for name in result.prompt.classes], read_prompt_file)
     result.save(place)
+    try:
+        _show(result, shown, aside=beside_a_file(as_json))
+        if as_json:
+            emit(as_dict(result, shown))
+    except OutputError as error:
+        raise OutputError(f"{error}; the prompt is written to {shown}") from error
+
+
+def _show(result: UpdateResult, out: Path, *, aside: bool) -> None:
+    """The result as people read it: what `UpdateResult.summary` says, with messages apart from results."""
     for line in notes(result):
         say(line)
     for line in findings(result):
-        show(line, aside=as_json)
-    say(f"wrote {shown}: {facts(result)}")
-    if as_json:
-        emit(as_dict(result, shown))
+        show(line, aside=aside)
+    say(f"wrote {out}: {facts(result)}")
 
 
 def as_dict(result: UpdateResult, out: Path) -> dict[str, Any]:
@@ -114,7 +124,7 @@ def as_dict(result: UpdateResult, out: Path) -> dict[str, Any]:
             "repeated": result.repeated,
             "train": sum(prompt.photos) if prompt.photos else None,
             "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in result.skipped],
-            "in_several_classes": same_as_json(result.same),
+            "in_several_classes": [photo.to_json() for photo in result.same],
         },
         "estimates": {
             it.label: {

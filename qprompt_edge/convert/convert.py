@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qprompt_edge.convert.coop_maple import is_maple, read_coop, read_maple
+from qprompt_edge.convert.regroup import OFFSETS, bits_for, changed, regrouped
 from qprompt_edge.convert.safetensors import read_safetensors
 from qprompt_edge.convert.torch_checkpoint import ZIP_START, State, read_checkpoint
 from qprompt_edge.tuning import qcoop, qmaple
@@ -22,7 +24,16 @@ from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.errors import BackboneMismatchError, BundleError, CheckpointError, PromptFileError
 from qprompt_runtime.foreign import START_BYTES, foreign
 from qprompt_runtime.manifest import Manifest
-from qprompt_runtime.prompt_file import CONTEXT, FOLDED, Calibration, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.prompt_file import (
+    CONTEXT,
+    FOLDED,
+    RESIDUAL,
+    Calibration,
+    ClassName,
+    PromptFile,
+    PromptGroup,
+    read_prompt_file,
+)
 from qprompt_runtime.text import printable
 from qprompt_runtime.tokenizer import Tokenizer, check_names, class_tokens
 
@@ -175,7 +186,7 @@ def _check_fit(context: Array, manifest: Manifest, names: tuple[ClassName, ...] 
 
 
 def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
-    """A prompt at other bits or for other classes, as far as that was asked for."""
+    """A prompt at other bits or for other classes, as far as that was asked for; what was measured with the old ones goes."""
     if additions.backbone is not None:
         manifest = read_manifest(find_bundle(additions.backbone))
         if manifest.fingerprint != prompt.fingerprint.hex():
@@ -183,21 +194,39 @@ def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
                 f"the prompt was tuned for backbone {prompt.backbone_name!r} ({prompt.fingerprint.hex()[:8]}), but this is "
                 f"{manifest.name!r} ({manifest.fingerprint[:8]}); leave --backbone out, or give the right one"
             )
-    if additions.classes is not None:
+    changes: dict[str, Any] = {}
+    names = _named(prompt, additions)
+    if names != prompt.classes:
+        changes |= {"classes": names, "photos": ()}
+    tuned = [group for group in prompt.groups if group.role != OFFSETS]
+    if additions.bits is not None and any(group.bits != additions.bits for group in tuned):
+        changes["groups"] = tuple(_at(group, additions.bits) for group in prompt.groups)
+    return changed(prompt, **changes) if changes else prompt
+
+
+def _named(prompt: PromptFile, additions: Additions) -> tuple[ClassName, ...]:
+    """The classes that the prompt shall have."""
+    if additions.classes is None:
+        return prompt.classes
+    names = tuple(
+        ClassName.from_label(label) if text is None else ClassName(label, text)
+        for label, text in additions.classes.items()
+    )
+    if names != prompt.classes:
+        if prompt.method == RESIDUAL:
+            raise CheckpointError("a prompt with residuals of its classes works with its own classes only")
         if prompt.method == CONTEXT and len(prompt.groups[0].shape) == 3:
             raise CheckpointError("a prompt with a context for each class works with its own classes only")
-        names = tuple(
-            ClassName.from_label(label) if text is None else ClassName(label, text)
-            for label, text in additions.classes.items()
-        )
         with contextlib.suppress(BundleError):  # without its backbone `predict` will say the same
             folder = find_bundle(additions.backbone or prompt.backbone_name)
             pairs = [(name.label, name.text) for name in names]
             check_names(pairs, Tokenizer(folder / "tokenizer.json").encode, shared=True)
-        prompt = replace(prompt, classes=names)
-    if additions.bits is None or all(group.bits == additions.bits for group in prompt.groups):
-        return prompt
-    bits = additions.bits
-    return replace(
-        prompt, groups=tuple(make_group(group.role, group.values(), bits) for group in prompt.groups)
-    )
+    return names
+
+
+def _at(group: PromptGroup, bits: int) -> PromptGroup:
+    """A group at other bits."""
+    width = bits_for(group.role, group.bits, bits)
+    if width == group.bits:
+        return group
+    return regrouped(group.role, group.values(), width, group.scales, group.rows)

@@ -112,4 +112,6 @@ def _shaped(state: State, name: str, dimensions: tuple[int, ...]) -> Array:
     if values.ndim not in dimensions:
         expected = " or ".join(map(str, dimensions))
         raise CheckpointError(f"{name} is of shape {values.shape}, expected {expected} dimensions")
+    if not values.size:
+        raise CheckpointError(f"{name} is of shape {values.shape}, expected one with weights")
     return values

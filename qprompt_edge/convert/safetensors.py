@@ -1,28 +1,28 @@
 """A prompt as a safetensors file and back, for tools that know arrays but not `.qpt`.
 
-Every group is a float32 tensor named by its role (`text-context`, `image-prompts`). Everything else stands in the header's metadata, as JSON under the one name `qprompt`: the library
-writes several names in no fixed order, and the same prompt shall be the same bytes.
+Every group is a float32 tensor named by its role (`text-context`, `class-residuals`), its rows times their scales. Everything else stands in the header's
+metadata, as JSON under the one name `qprompt`: the library writes several names in no fixed order, and the same prompt shall be the same bytes. The
+header has the format version of the prompt; version 1 has no scales, rows, accept scores, photos and extras.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from qprompt_edge.convert.regroup import bits_for, changed, regrouped
 from qprompt_edge.convert.torch_checkpoint import State, finite
-from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import CheckpointError, PromptFileError
 from qprompt_runtime.prompt_envelope import parts, require, typed
-from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile
+from qprompt_runtime.prompt_file import EXTRA_KEYS, Calibration, ClassName, PromptFile, PromptGroup
 from qprompt_runtime.text import printable
 
 METADATA = "qprompt"
-VERSION = 1
 _FLOATS = ("F16", "F32", "F64")
 _BITS = (*range(1, 9), 16, 32)
 _KEYS = {
@@ -36,21 +36,35 @@ _KEYS = {
     "calibration",
     "metadata",
 }
+T = TypeVar("T")
+_KEYS_OF_2 = {"scales", "rows", "photos", "extras"}
 
 
 def to_safetensors(prompt: PromptFile) -> bytes:
     """The content of a safetensors file: dequantized weights, and what the prompt says beside them."""
-    header = {
-        "version": VERSION,
+    calibration = prompt.calibration
+    header: dict[str, Any] = {
+        "version": prompt.format_version,
         "method": prompt.method,
         "bits": [[group.role, group.bits] for group in prompt.groups],
         "classes": [[name.label, name.text] for name in prompt.classes],
         "template": list(prompt.template),
         "backbone": prompt.backbone_name,
         "fingerprint": prompt.fingerprint.hex(),
-        "calibration": {"logit_scale": float(prompt.calibration.logit_scale)},
+        "calibration": {"logit_scale": float(calibration.logit_scale)},
         "metadata": dict(sorted(prompt.metadata.items())),
     }
+    if prompt.format_version > 1:
+        header["calibration"] |= {
+            "accept_scores": list(calibration.accept_scores),
+            "accept": calibration.accept,
+        }
+        header |= {
+            "scales": [list(group.scales) for group in prompt.groups],
+            "rows": [list(group.rows) for group in prompt.groups],
+            "photos": list(prompt.photos),
+            "extras": {str(key): value.hex() for key, value in sorted(prompt.extras.items())},
+        }
     tensors = {group.role: group.values() for group in prompt.groups}
     return bytes(save(tensors, {METADATA: json.dumps(header)}))
 
@@ -96,45 +110,88 @@ def _prompt(header: str, state: State, bits: int | None) -> PromptFile:
         raise PromptFileError(
             f"the header's {METADATA!r} is not JSON: {printable(str(error))[:120]}"
         ) from error
-    require(
-        set(said) == _KEYS, "the list of the header's keys", sorted(map(str, said))[:20], f"{sorted(_KEYS)}"
+    version = said.get("version")
+    good = type(version) is int and version in (1, 2)
+    require(good, "the header's version", repr(version)[:40], "1 or 2")
+    keys = _KEYS if version == 1 else _KEYS | _KEYS_OF_2
+    good = set(said) == keys
+    require(good, "the list of the header's keys", sorted(map(str, said))[:20], f"{sorted(keys)}")
+    before, after = _texts(said["template"], 2, "the template")
+    metadata = typed(dict, said["metadata"], "the metadata")
+    prompt = PromptFile(
+        method=typed(str, said["method"], "the method"),
+        groups=_groups(said, state, bits),
+        classes=tuple(
+            ClassName(*_texts(entry, 2, "a class")) for entry in typed(list, said["classes"], "the classes")
+        ),
+        template=(before, after),
+        backbone_name=typed(str, said["backbone"], "the backbone's name"),
+        fingerprint=_hex(typed(str, said["fingerprint"], "the fingerprint"), "the fingerprint"),
+        calibration=_calibration(said),
+        metadata={key: typed(str, value, "a metadata value") for key, value in metadata.items()},
+        photos=tuple(_numbers(int, said.get("photos", []), "the photos")),
+        extras=_extras(said.get("extras", {})),
+        format_version=said["version"],
     )
-    require(said["version"] == VERSION, "the header's version", repr(said["version"])[:40], str(VERSION))
+    own = [width for _, width in said["bits"]]
+    return prompt if own == [group.bits for group in prompt.groups] else changed(prompt)
+
+
+def _groups(said: dict[str, Any], state: State, bits: int | None) -> tuple[PromptGroup, ...]:
+    """The groups that the header names, of the tensors."""
     entries = [parts(entry, 2, "a tensor's bits") for entry in typed(list, said["bits"], "the header's bits")]
     roles = [typed(str, role, "a tensor's name") for role, _ in entries]
     widths = [typed(int, width, "a tensor's bits") for _, width in entries]
     good = sorted(roles) == sorted(state.names)
     require(good, "the list of tensors", sorted(state.names)[:8], f"{roles[:8]}, as the header says")
     require(all(width in _BITS for width in widths), "the bits", widths[:8], f"numbers of {list(_BITS)}")
-    calibration = typed(dict, said["calibration"], "the calibration")
-    good = set(calibration) == {"logit_scale"}
-    require(good, "the calibration's keys", sorted(map(str, calibration))[:4], "logit_scale alone")
-    before, after = _texts(said["template"], 2, "the template")
-    metadata = typed(dict, said["metadata"], "the metadata")
-    return PromptFile(
-        method=typed(str, said["method"], "the method"),
-        groups=tuple(
-            make_group(role, state.load(role), bits or width)
-            for role, width in zip(roles, widths, strict=True)
-        ),
-        classes=tuple(
-            ClassName(*_texts(entry, 2, "a class")) for entry in typed(list, said["classes"], "the classes")
-        ),
-        template=(before, after),
-        backbone_name=typed(str, said["backbone"], "the backbone's name"),
-        fingerprint=_fingerprint(said["fingerprint"]),
-        calibration=Calibration(typed(float, calibration["logit_scale"], "the logit scale")),
-        metadata={key: typed(str, value, "a metadata value") for key, value in metadata.items()},
+    none: list[Any] = [[] for _ in roles]
+    scales = parts(said.get("scales", none), len(roles), "the header's scales")
+    rows = parts(said.get("rows", none), len(roles), "the header's rows")
+    return tuple(
+        regrouped(
+            role,
+            state.load(role),
+            bits_for(role, width, bits),
+            _numbers(float, factors, "a group's scales"),
+            _numbers(int, owners, "a group's rows"),
+        )
+        for role, width, factors, owners in zip(roles, widths, scales, rows, strict=True)
     )
+
+
+def _calibration(said: dict[str, Any]) -> Calibration:
+    found = typed(dict, said["calibration"], "the calibration")
+    keys = {"logit_scale"} if said["version"] == 1 else {"logit_scale", "accept_scores", "accept"}
+    good = set(found) == keys
+    require(good, "the calibration's keys", sorted(map(str, found))[:4], f"{sorted(keys)} alone")
+    scores = _numbers(float, found.get("accept_scores", []), "the accept scores")
+    accept = found.get("accept")
+    return Calibration(
+        typed(float, found["logit_scale"], "the logit scale"),
+        tuple(scores),
+        accept if accept is None else typed(float, accept, "the share that is accepted"),
+    )
+
+
+def _numbers(kind: type[T], value: Any, what: str) -> list[T]:
+    return [typed(kind, number, f"a number of {what}") for number in typed(list, value, what)]
+
+
+def _extras(value: Any) -> dict[int, bytes]:
+    """Keys are in decimal digits, values in hexadecimal ones."""
+    found = typed(dict, value, "the extras")
+    unknown = [key for key in found if key not in map(str, EXTRA_KEYS)]
+    require(not unknown, "the list of the extras' keys", unknown[:8], "only keys of 17 to 22")
+    return {int(key): _hex(typed(str, text, "an extra"), "an extra") for key, text in found.items()}
 
 
 def _texts(value: Any, count: int, what: str) -> list[str]:
     return [typed(str, text, what) for text in parts(value, count, what)]
 
 
-def _fingerprint(value: Any) -> bytes:
-    text = typed(str, value, "the fingerprint")
+def _hex(text: str, what: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError as error:
-        raise PromptFileError(f"the fingerprint is {text[:40]!r}, expected 32 hexadecimal digits") from error
+        raise PromptFileError(f"{what} is {text[:40]!r}, expected hexadecimal digits") from error

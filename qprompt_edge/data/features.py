@@ -9,11 +9,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 import onnxruntime
@@ -22,14 +25,19 @@ from numpy.typing import NDArray
 
 from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache
 from qprompt_edge.data.splits import difference_hash
+from qprompt_edge.memory import check_photo
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.decode_cost import LARGE_BYTES
 from qprompt_runtime.errors import ImageError
-from qprompt_runtime.images import ImageTransform, augment, read_image, to_pixels
+from qprompt_runtime.images import ImageTransform, augment, read_image, reading_bytes, to_pixels
+from qprompt_runtime.photo_formats import formats_of
+from qprompt_runtime.photo_sources import opened
 from qprompt_runtime.prompt_file import ClassName
 from qprompt_runtime.read_ahead import read_ahead
 
 _SAVE_SECONDS = 20.0
+_HASH_BLOCK = 1 << 20
 _NO_PIXELS: Array = np.zeros((0, 3, 0, 0), np.float32)
 
 
@@ -101,6 +109,7 @@ def encode_photos(
     seed: int = 1,
     cache: FeatureCache | None = None,
     encode: Callable[[Array], Array] | None = None,
+    max_memory: float | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> EncodedPhotos:
     """Encode photos one by one, while the next are decoded; beyond the features memory does not grow with their number.
@@ -112,6 +121,7 @@ def encode_photos(
         seed: Of the augmentations; with a photo's content it fixes its views.
         cache: Where features are looked up and kept; they depend on `encode` too.
         encode: From pixels [B,3,H,W] to unit features [B,E]; by default the image tower without prompts.
+        max_memory: Most resident memory in MB of 10^6 bytes; photos that would take more are not read.
         progress: Called with photos done and N.
 
     Returns:
@@ -124,7 +134,8 @@ def encode_photos(
     failures: dict[int, str] = {}
     keys = np.zeros((len(paths), KEY_BYTES), np.uint8)
     saved = time.monotonic()
-    read = functools.partial(_read, cache, backbone.manifest.image_transform, views, seed)
+    decoder = _Decoder(backbone.manifest.image_transform, views, seed, max_memory, Lock())
+    read = functools.partial(_read, cache, decoder)
     with closing(read_ahead(read, paths)) as photos:
         try:
             for index, photo in enumerate(photos):
@@ -158,19 +169,58 @@ class _Photo:
     hash: int
 
 
-def _read(cache: FeatureCache, transform: ImageTransform, views: int, seed: int, path: Path) -> _Photo | str:
+@dataclass(frozen=True)
+class _Decoder:
+    """From a file to a photo's views: what `encode_photos` was given, and a lock by which large photos take turns."""
+
+    transform: ImageTransform
+    views: int
+    seed: int
+    max_memory: float | None
+    large: Lock
+
+    def __call__(self, file: BinaryIO, key: bytes) -> _Photo:
+        """Decode an open file of this content.
+
+        Raises:
+            ImageError: It cannot be read, or takes too much memory.
+        """
+        needed = reading_bytes(file, self.transform)
+        with self.large if needed > LARGE_BYTES else nullcontext():
+            check_photo(self.max_memory, needed)
+            return self._decoded(file, key)  # which leaves nothing behind when the next one's turn comes
+
+    def _decoded(self, file: BinaryIO, key: bytes) -> _Photo:
+        image = read_image(file, self.transform)
+        rng = np.random.default_rng([self.seed, *key])
+        views = (augment(image, self.transform, rng) for _ in range(self.views))
+        return _Photo(key, None, np.stack([to_pixels(image, self.transform), *views]), difference_hash(image))
+
+
+def _read(cache: FeatureCache, decoder: _Decoder, path: Path) -> _Photo | str:
     """Read a photo with its views, or say why that fails."""
     try:
-        content = path.read_bytes()
-        key = hashlib.sha256(content).digest()[:KEY_BYTES]
-        entry = cache.get(key)
-        if entry is not None:
-            return _Photo(key, entry, _NO_PIXELS, entry.hash)
-        image = read_image(content, transform)
+        with opened(path) as file:
+            formats_of(file)  # what is no photo is not read further
+            before = os.fstat(file.fileno())
+            key = _content_hash(file)
+            entry = cache.get(key)
+            photo = _Photo(key, entry, _NO_PIXELS, entry.hash) if entry else decoder(file, key)
+            after = os.fstat(file.fileno())
     except OSError as error:
         return error.strerror or str(error)
     except ImageError as error:
         return error.reason
-    rng = np.random.default_rng([seed, *key])
-    pixels = [to_pixels(image, transform), *(augment(image, transform, rng) for _ in range(views))]
-    return _Photo(key, None, np.stack(pixels), difference_hash(image))
+    except MemoryError:
+        return "too large to decode in the memory there is; shrink it first"
+    changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+    return "was written to while it was read" if changed else photo
+
+
+def _content_hash(file: BinaryIO) -> bytes:
+    """The key of a file's content, read in blocks."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(_HASH_BLOCK):
+        digest.update(block)
+    return digest.digest()[:KEY_BYTES]

@@ -27,6 +27,22 @@ class SamePhoto:
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
 
+    def to_json(self) -> dict[str, list[str]]:
+        """As JSON can hold it."""
+        return {"paths": list(map(str, self.paths)), "labels": list(self.labels)}
+
+
+def same_lines(same: Sequence[SamePhoto], end: str = "") -> list[str]:
+    """Photos that are in several classes, the first few of them, as lines for people."""
+    lines = [
+        f"the same photo is in the classes {', '.join(sorted(set(photo.labels)))}: "
+        f"{', '.join(map(str, photo.paths[:_SHOWN]))}{end}"
+        for photo in same[:_SHOWN]
+    ]
+    if len(same) > _SHOWN:
+        lines.append(f"... and {len(same) - _SHOWN} more photos in several classes; --json lists all")
+    return lines
+
 
 def same_content(keys: NDArray[np.uint8], positions: Iterable[int]) -> list[list[int]]:
     """Positions with the same content, where there are several.
@@ -62,15 +78,3 @@ def described(
         SamePhoto(tuple(paths[i] for i in group), tuple(classes[labels[i]] for i in group))
         for group in groups
     )
-
-
-def same_lines(same: Sequence[SamePhoto], end: str = "") -> list[str]:
-    """Photos that are in several classes in words, the first few of them."""
-    lines = []
-    for photo in same[:_SHOWN]:
-        places = ", ".join(map(str, photo.paths[:_SHOWN]))
-        labels = ", ".join(sorted(set(photo.labels)))
-        lines.append(f"the same photo is in the classes {labels}: {places}{end}")
-    if len(same) > _SHOWN:
-        lines.append(f"... and {len(same) - _SHOWN} more photos in several classes; --json lists all")
-    return lines

@@ -42,8 +42,8 @@ class PromptReport:
         zero_shot: Of the hand-written prompt.
         mistakes: Photos that were wrong, the most confident first.
         skipped: Files that were left out.
-        same: Photos that are in several classes; each counts at each place, where at most one label is right.
         accepted: Which photos do not look like "none of these": bool [n] in the order of the scores; None if that is off.
+        same: Photos that are in several classes; each counts at each place, where at most one label is right.
     """
 
     labels: tuple[str, ...]
@@ -102,6 +102,7 @@ def judge_prompt(
     encoded = encode_photos(
         frozen,
         photos.paths,
+        max_memory=max_memory,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
     check_limit(max_memory, "encoding the photos")
@@ -124,10 +125,10 @@ def judge_prompt(
         zero_shot=score(class_probabilities(examples.plain, by_hand, frozen.manifest.logit_scale), truth),
         mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
+        accepted=None if refused is None else ~refused,
         same=described(
             in_several_classes(encoded.keys, photos.labels, kept), photos.paths, photos.labels, photos.classes
         ),
-        accepted=None if refused is None else ~refused,
     )
 
 

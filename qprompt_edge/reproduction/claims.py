@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qprompt_edge.reproduction.bootstrap import Difference, Resampling, compare
-from qprompt_edge.reproduction.jobs import NEW, Outcome
-from qprompt_edge.reproduction.measures import CROSS_DATASET, DOMAIN, FEW_SHOT, GENERALISED, TOP1, H, Measure
-from qprompt_edge.reproduction.recipes import WIDTHS
+from qprompt_edge.reproduction.jobs import Outcome
+from qprompt_edge.reproduction.measures import Measure
 from qprompt_edge.reproduction.summary import stored_bytes
 
 GREATER, NOT_WORSE = "greater", "not worse"
@@ -95,13 +94,13 @@ class Verdict:
 
 
 def judge(
-    outcomes: Iterable[Outcome], claims: Sequence[Claim] | None = None, resampling: Resampling | None = None
+    outcomes: Iterable[Outcome], claims: Sequence[Claim], resampling: Resampling | None = None
 ) -> list[Verdict]:
     """Judge claims by outcomes.
 
     Args:
         outcomes: Of any protocols and methods.
-        claims: None takes `CLAIMS`.
+        claims: For instance `claim_list.CLAIMS`.
         resampling: How intervals are found; None takes the defaults.
 
     Returns:
@@ -112,7 +111,7 @@ def judge(
         ValueError: Runs that are compared were judged on different numbers of photos, or one is there twice.
     """
     outcomes = list(outcomes)
-    found = (_judge(outcomes, claim, resampling) for claim in (CLAIMS if claims is None else claims))
+    found = (_judge(outcomes, claim, resampling) for claim in claims)
     return [verdict for verdict in found if verdict is not None]
 
 
@@ -157,182 +156,3 @@ def _bytes_share(outcomes: list[Outcome], claim: Claim, better: str) -> float | 
         for method in (better, claim.worse)
     )
     return ours / theirs if theirs else None
-
-
-def _quantizing() -> list[Claim]:
-    """Quantized against unquantized, against noise, and against quantizing afterwards."""
-    new = Measure(NEW)
-    return [
-        *(
-            Claim(
-                f"Quantizing helps: QCoOp at {b} bit is ahead of CoOp on {where}",
-                (f"qcoop-{b}",),
-                "coop",
-                measure,
-            )
-            for where, measure in (("new classes", new), ("H", _HEADLINE))
-            for b in WIDTHS
-        ),
-        Claim("Moderate noise helps on new classes", ("noise-moderate",), "coop", new),
-        Claim("Moderate noise helps on H", ("noise-moderate",), "coop"),
-        Claim("Strong noise hurts on base classes", ("coop",), "noise-strong", Measure("base")),
-        Claim("Strong noise hurts on H", ("coop",), "noise-strong"),
-        *(
-            Claim(
-                f"Quantizing while training is ahead of quantizing afterwards at {b} bit, on {where}",
-                (f"qcoop-{b}",),
-                f"ptq-{b}",
-                measure,
-            )
-            for where, measure in (("new classes", new), ("H", _HEADLINE))
-            for b in WIDTHS
-        ),
-    ]
-
-
-def _quantizer() -> list[Claim]:
-    """The parts of the quantizer, and its width."""
-    parts = (
-        ("Normalisation helps (codebook renewed at every step)", "no-cac", "kmeans"),
-        ("Normalisation helps (with CAC)", "qcoop", "no-normalisation"),
-        ("CAC helps", "qcoop", "no-cac"),
-    )
-    return [
-        *(
-            Claim(f"{text}, at {b} bit, on H", (f"{better}-{b}",), f"{worse}-{b}")
-            for text, better, worse in parts
-            for b in WIDTHS
-        ),
-        *(
-            Claim(
-                f"1 bit is as good as {b} on H: at most 1 point behind",
-                ("qcoop-1",),
-                f"qcoop-{b}",
-                kind=NOT_WORSE,
-                margin=POINT,
-            )
-            for b in WIDTHS[1:]
-        ),
-    ]
-
-
-def _deep() -> list[Claim]:
-    """QMaPLe, and what folding costs."""
-    folded = [("maple-folded", "maple", "unquantized")]
-    folded += [(f"qmaple-{b}", f"qmaple-coupled-{b}", f"at {b} bit") for b in WIDTHS]
-    return [
-        *(
-            Claim(f"QMaPLe (coupled, {b} bit) is ahead of MaPLe on H", (f"qmaple-coupled-{b}",), "maple")
-            for b in WIDTHS
-        ),
-        *(
-            Claim(
-                f"Folding loses nothing, {width}: at most 1 point of H behind coupled prompts",
-                (better,),
-                worse,
-                kind=NOT_WORSE,
-                margin=POINT,
-            )
-            for better, worse, width in folded
-        ),
-    ]
-
-
-def _targets() -> list[Claim]:
-    """What was asked of this implementation, beyond the paper."""
-    return [
-        Claim(
-            "Target: QCoOp at 1 bit is 2 points of H ahead of CoOp", ("qcoop-1",), "coop", margin=2 * POINT
-        ),
-        Claim(
-            "Target: QCoOp at 1 bit is not behind zero-shot on H", ("qcoop-1",), "zero-shot", kind=NOT_WORSE
-        ),
-        Claim(
-            "Target: the best width of folded QMaPLe is not behind MaPLe on H, at under 1/100 of its bytes",
-            tuple(f"qmaple-{b}" for b in WIDTHS),
-            "maple",
-            kind=NOT_WORSE,
-            bytes_under=0.01,
-        ),
-    ]
-
-
-def _other_protocols() -> list[Claim]:
-    """Few shots, other data sets, other domains."""
-    return [
-        *(
-            Claim(
-                f"Few-shot: QCoOp at 1 bit is ahead of {title} with {shots} shot{'s' * (shots > 1)} a class",
-                ("qcoop-1",),
-                worse,
-                Measure(TOP1, FEW_SHOT, shots),
-            )
-            for title, worse in (("zero-shot", "zero-shot"), ("CoOp", "coop"))
-            for shots in (1, 2, 4, 8, 16)
-        ),
-        *(
-            Claim(f"{title} on other {targets}", (better,), worse, Measure(TOP1, protocol))
-            for title, better, worse in (
-                ("QCoOp at 1 bit is ahead of CoOp", "qcoop-1", "coop"),
-                ("QMaPLe (folded, 1 bit) is ahead of MaPLe", "qmaple-1", "maple"),
-            )
-            for targets, protocol in (("data sets", CROSS_DATASET), ("domains", DOMAIN))
-        ),
-    ]
-
-
-def _residuals() -> list[Claim]:
-    """Class residuals, the default of `adapt`."""
-    generalised = Measure(H, GENERALISED)
-    return [
-        *(
-            Claim(
-                f"QTaskRes at 1 bit is ahead of {title} by {margin} points of H{where}",
-                ("qtaskres-1",),
-                worse,
-                measure,
-                margin=margin * POINT,
-            )
-            for title, worse, measure, where, margin in (
-                ("CoOp", "coop", _HEADLINE, "", 3),
-                ("zero-shot", "zero-shot", _HEADLINE, "", 2),
-                ("CoOp", "coop", generalised, " among all names", 2),
-                ("zero-shot", "zero-shot", generalised, " among all names", 0),
-            )
-        ),
-        *(
-            Claim(
-                f"Few-shot: QTaskRes at 1 bit is at most {behind} points behind the linear probe with {shots} shots",
-                ("qtaskres-1",),
-                "probe",
-                Measure(TOP1, FEW_SHOT, shots),
-                NOT_WORSE,
-                behind * POINT,
-            )
-            for shots, behind in ((16, 0.5), (4, 0.5))
-        ),
-        Claim(
-            "QTaskRes at 1 bit is at most 1 point behind TaskRes with 16 shots",
-            ("qtaskres-1",),
-            "taskres",
-            Measure(TOP1, FEW_SHOT, 16),
-            NOT_WORSE,
-            POINT,
-        ),
-        Claim(
-            "Quantizing while training is ahead of quantizing afterwards: QTaskRes at 1 bit, 16 shots",
-            ("qtaskres-1",),
-            "taskres-ptq-1",
-            Measure(TOP1, FEW_SHOT, 16),
-        ),
-    ]
-
-
-CLAIMS: tuple[Claim, ...] = (
-    *_quantizing(),
-    *_quantizer(),
-    *_deep(),
-    *_targets(),
-    *_other_protocols(),
-    *_residuals(),
-)

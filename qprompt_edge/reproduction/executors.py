@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.workbench import Workbench
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
+from qprompt_runtime.cores import startable_threads
 from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.errors import ProviderError, QPromptError
 
@@ -78,6 +79,32 @@ class WorkerSetup:
     def open(self) -> Workbench:
         """Load the backbone beside the sets."""
         return Workbench(self.choice.open(), self.sets, self.training)
+
+
+_OWN_TASKS = 4
+"""Threads and processes that a pool of workers needs beside them, at most."""
+
+
+def possible_processes(wanted: int, note: Callable[[str], None]) -> int:
+    """How many jobs can run side by side on this machine: as many as wanted, or one where it allows no workers.
+
+    Args:
+        wanted: At least 1.
+        note: Told why it is one.
+    """
+    if wanted == 1:
+        return 1
+    try:
+        multiprocessing.get_context(
+            "spawn"
+        ).Lock()  # needs a /dev/shm that can be written, and a process of its own
+        reason = "too few processes or threads are allowed"
+        if startable_threads(wanted + _OWN_TASKS) == wanted + _OWN_TASKS:
+            return wanted
+    except (OSError, ImportError) as error:  # ImportError: a Python without semaphores
+        reason = getattr(error, "strerror", None) or str(error)
+    note(f"jobs run one after the other: this machine starts no workers ({reason})")
+    return 1
 
 
 def run_here(setup: WorkerSetup, jobs: Sequence[Job], processes: int) -> Outcomes:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.reproduction.executors import BackboneChoice, WorkerSetup, check_ray, run_here, run_on_ray
+from qprompt_edge.reproduction.executors import (
+    BackboneChoice,
+    WorkerSetup,
+    check_ray,
+    possible_processes,
+    run_here,
+    run_on_ray,
+)
 from qprompt_edge.reproduction.jobs import Job
 from qprompt_edge.reproduction.recipes import RECIPES
 from qprompt_edge.reproduction.sets import EncodedSet, ExperimentSet, encode_set
@@ -71,7 +78,11 @@ class Experiment:
         store = Store.open(out, {**store.facts, **_judged(readable)})
         setup = WorkerSetup(self.choice, encoded, dict(self.training))
         del backbone
-        outcomes = run_here(setup, waiting, processes) if ray is None else run_on_ray(setup, waiting, ray)
+        if ray is not None:
+            outcomes = run_on_ray(setup, waiting, ray)
+        else:
+            here = possible_processes(min(processes, len(waiting)) or 1, reporter.note)
+            outcomes = run_here(setup, waiting, here)
         reporter.stage("jobs", done, len(self.jobs))
         with closing(outcomes):  # no worker goes on if an outcome cannot be kept
             for outcome in outcomes:

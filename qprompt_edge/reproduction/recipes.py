@@ -12,6 +12,7 @@ from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.methods import DEFAULT_TRAINING
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.quantizer import UNQUANTIZED_BITS, Clustering
+from qprompt_edge.tuning.regularizers import Regularizer
 
 PAPER_TRAINING: Mapping[str, TrainingConfig] = {
     **DEFAULT_TRAINING,
@@ -36,6 +37,8 @@ class Recipe:
         clustering: When and how the codebook is reclustered.
         per_class: Context vectors of each class's own.
         context_init: Words that the context starts from; one vector a token.
+        regularizer: What else is charged for than wrong answers; None for nothing.
+        averaged: Ship the average over the later steps.
     """
 
     title: str
@@ -46,6 +49,8 @@ class Recipe:
     clustering: Clustering = field(default_factory=Clustering)
     per_class: bool = False
     context_init: str = CONTEXT_INIT
+    regularizer: Regularizer | None = None
+    averaged: bool = False
 
     @property
     def knows_new_classes(self) -> bool:
@@ -61,6 +66,14 @@ SIXTEEN_WORDS = "a good clear photo of one single object of the kind that people
 def _widths(name: str, title: str, **settings: object) -> dict[str, Recipe]:
     """One row for each of the paper's bit widths."""
     return {f"{name}-{b}": Recipe(f"{title}, {b} bit", bits=b, **settings) for b in WIDTHS}  # type: ignore[arg-type]
+
+
+def _steadier(name: str, title: str, **settings: object) -> dict[str, Recipe]:
+    """A context that something holds back, unquantized and at 1 bit."""
+    return {
+        name: Recipe(f"CoOp, {title}", **settings),  # type: ignore[arg-type]
+        f"{name}-1": Recipe(f"QCoOp, {title}, 1 bit", bits=1, **settings),  # type: ignore[arg-type]
+    }
 
 
 RECIPES: dict[str, Recipe] = {
@@ -82,6 +95,17 @@ RECIPES: dict[str, Recipe] = {
     **_widths("no-cac", "QCoOp without CAC", clustering=_ALWAYS),
     "coop-per-class": Recipe("CoOp, a context for each class", per_class=True),
     "qcoop-per-class-1": Recipe("QCoOp, a context for each class, 1 bit", bits=1, per_class=True),
+    **_steadier("kgcoop", "KgCoOp's pull", regularizer=Regularizer(cosine=8.0)),
+    **_steadier("kgcoop-half", "half KgCoOp's pull", regularizer=Regularizer(cosine=4.0)),
+    **_steadier(
+        "consistency", "PromptSRC's consistency", regularizer=Regularizer(distance=25.0, divergence=1.0)
+    ),
+    **_steadier("averaged", "averaged over time", averaged=True),
+    **_steadier("lasp", "LASP's sentences", regularizer=Regularizer(sentences=5.0)),
+    **_steadier(
+        "lasp-names", "LASP's sentences, new names", regularizer=Regularizer(sentences=5.0, new_names=True)
+    ),
+    **_steadier("steady", "half KgCoOp's pull, averaged", regularizer=Regularizer(cosine=4.0), averaged=True),
     "maple": Recipe("MaPLe", "qmaple-coupled"),
     **_widths("qmaple-coupled", "QMaPLe coupled", learner="qmaple-coupled"),
     "maple-folded": Recipe("MaPLe folded", "qmaple"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qprompt_edge.reproduction.bootstrap import Resampling
+from qprompt_edge.reproduction.claim_list import CLAIMS
 from qprompt_edge.reproduction.claims import Verdict, judge
 from qprompt_edge.reproduction.jobs import Outcome
 from qprompt_edge.reproduction.plots import write_plots
@@ -54,7 +55,7 @@ def write_report(store: Store, path: Path, *, plots: bool = False) -> Report:
         WorkDirError: A file of the store is damaged.
     """
     outcomes = store.outcomes()
-    verdicts = judge(outcomes, resampling=_SAME_PHOTOS)
+    verdicts = judge(outcomes, CLAIMS, _SAME_PHOTOS)
     run = _run(store.facts, outcomes)
     text = markdown(outcomes, verdicts, run)
     if plots:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qprompt_edge.data.features import Examples
 from qprompt_edge.evaluation.metrics import linear_probe
 from qprompt_edge.evaluation.prompted import prompted_features
-from qprompt_edge.evaluation.zero_shot import class_features, ensemble_features
+from qprompt_edge.evaluation.zero_shot import ENSEMBLE, class_features, ensemble_features
 from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.reproduction.sets import EncodedSet
@@ -21,6 +21,7 @@ from qprompt_edge.reproduction.tip_adapter import tip_adapter
 from qprompt_edge.tuning.methods import METHODS, tune
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_edge.tuning.qtaskres import OFFSETS, RESIDUALS
+from qprompt_edge.tuning.regularizers import Anchors, Regularizer
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.folding import folded
@@ -99,7 +100,7 @@ class Workbench:
     def _learn(self, recipe: Recipe, photos: Examples, job: Job) -> Learned:
         """What the recipe makes of a job's photos."""
         if recipe.learner in METHODS:
-            return self._tune(recipe, photos, job.seed)
+            return self._tune(recipe, photos, job)
         frozen = self.backbone
         if recipe.learner == "probe":
             weight, bias = linear_probe(photos.plain, photos.labels, len(photos.classes))
@@ -112,9 +113,9 @@ class Workbench:
         make = {"zero-shot": class_features, "ensemble": ensemble_features}[recipe.learner]
         return Learned(lambda tests, template: tests.plain @ make(frozen, tests.classes, template).T)
 
-    def _tune(self, recipe: Recipe, photos: Examples, seed: int) -> Learned:
+    def _tune(self, recipe: Recipe, photos: Examples, job: Job) -> Learned:
         """Tune a prompt; it is judged as a file would hold it."""
-        own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": seed}
+        own: dict[str, Any] = {"bits": recipe.bits, "clustering": recipe.clustering, "seed": job.seed}
         config = replace(PAPER_TRAINING[recipe.learner], **own | dict(self.training))
         prompt, state = tune(
             recipe.learner,
@@ -124,6 +125,8 @@ class Workbench:
             context_init=recipe.context_init,
             per_class=recipe.per_class,
             relative_noise=recipe.noise,
+            anchors=self._anchors(recipe.regularizer, photos.classes, job),
+            averaged=recipe.averaged,
         )
         if recipe.bits_after is not None:
             groups = tuple(
@@ -135,6 +138,22 @@ class Workbench:
             prompt = replace(prompt, groups=groups)
         judge = PromptJudge(folded(prompt), self.backbone)
         return Learned(judge, prompt.payload_bytes, len(prompt.to_bytes()), state.step)
+
+    def _anchors(
+        self, regularizer: Regularizer | None, classes: Sequence[ClassName], job: Job
+    ) -> Anchors | None:
+        """Hand-written prompts of the classes and, where they are asked for, of the other names that will be judged."""
+        if regularizer is None:
+            return None
+        template, new = self.sets[job.source].photos.template, dict[str, ClassName]()
+        if regularizer.new_names:
+            for target in job.targets:
+                judged = self.sets[target.dataset].photos
+                _, names = judged.part(judged.pool, target.part)
+                new |= {name.text: name for name in names if name.text not in _texts(classes)}
+        every = (*classes, *new.values())
+        prompts = [class_features(self.backbone, every, each) for each in (template, *ENSEMBLE)]
+        return Anchors(regularizer, np.stack(prompts), tuple(new))
 
 
 @dataclass(frozen=True)

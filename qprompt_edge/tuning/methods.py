@@ -9,12 +9,15 @@ from typing import Any
 from qprompt_edge.data.features import Examples
 from qprompt_edge.data.photo_stems import PhotoStems
 from qprompt_edge.tuning import qcoop, qmaple, qtaskres
+from qprompt_edge.tuning.averaging import run_averaged
 from qprompt_edge.tuning.config import TrainingConfig, resolve_learning_rate
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
+from qprompt_edge.tuning.regularizers import Anchors
 from qprompt_edge.tuning.trainer import Progress, TrainingState, run, start
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import require_deep
+from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, RESIDUAL, Calibration, PromptFile
 from qprompt_runtime.text_features import text_features
 
@@ -63,6 +66,7 @@ def make_tuning(
     context_init: str = CONTEXT_INIT,
     per_class: bool = False,
     seed: int = 1,
+    anchors: Anchors | None = None,
 ) -> Tuning:
     """Set a method up on a task.
 
@@ -74,12 +78,18 @@ def make_tuning(
         context_init: Words whose token embeddings become the context vectors; for `qtaskres` they stay words.
         per_class: Give each class context vectors of its own; `qcoop` only.
         seed: Of everything that is drawn.
+        anchors: What holds the context back; `qcoop` only.
 
     Raises:
         TextError: The words hold no token, or a prompt is too long for the text tower.
         BundleError: A deep method got a backbone without deep prompts.
+        ValueError: Another method than `qcoop` got anchors.
     """
+    if anchors is not None and method != CONTEXT:
+        raise ValueError(f"anchors hold contexts of {CONTEXT}, not prompts of {method}")
     if method == RESIDUAL:
+        if not any(map(str.isalnum, context_init)):
+            raise TextError(f"--context-init {context_init!r} holds no word; the default is {CONTEXT_INIT!r}")
         template = (f"{context_init.strip()} ", ".")
         return qtaskres.tuning(text_features(backbone, photos.classes, template), photos, template, seed=seed)
     texts, labels = [name.text for name in photos.classes], photos.labels
@@ -92,6 +102,7 @@ def make_tuning(
             context_init=context_init,
             per_class=per_class,
             seed=seed,
+            anchors=anchors,
         )
     deep = require_deep(backbone)
     stems = PhotoStems(photos.paths, deep, photos.features.shape[1] - 1, seed)
@@ -107,6 +118,8 @@ def tune(
     context_init: str = CONTEXT_INIT,
     per_class: bool = False,
     relative_noise: float = 0.0,
+    anchors: Anchors | None = None,
+    averaged: bool = False,
     state: TrainingState | None = None,
     after_step: Callable[[Progress], None] = lambda _progress: None,
 ) -> tuple[PromptFile, TrainingState]:
@@ -120,7 +133,9 @@ def tune(
         context_init: Words whose token embeddings become the context vectors.
         per_class: Give each class context vectors of its own; `qcoop` only.
         relative_noise: `config.noise` in units of the initial weights' standard deviation, in its place.
-        state: Where an earlier run of the same task stopped; None starts anew.
+        anchors: What holds the context back; `qcoop` only.
+        averaged: Ship the average over the later steps (`averaging`), not the last one's weights.
+        state: Where an earlier run of the same task stopped; None starts anew. An average needs None.
         after_step: Told after every step.
 
     Returns:
@@ -129,22 +144,30 @@ def tune(
     Raises:
         QPromptError: The words or the names do not fit the text tower, or a photo can no longer be read.
     """
+    seed, words = config.seed, context_init
     tuning = make_tuning(
-        method, backbone, photos, context_init=context_init, per_class=per_class, seed=config.seed
+        method, backbone, photos, context_init=words, per_class=per_class, seed=seed, anchors=anchors
     )
     first, scale = tuning.weights[tuning.leading], backbone.manifest.logit_scale
     if relative_noise:
         config = replace(config, noise=relative_noise * float(first.std()))
     config = resolve_learning_rate(config, {tuning.leading: first}, scale)
     state = state or start(tuning.weights, config, tuning.reparameterization)
-    state = run(state, tuning.objective, photos.labels, config, after_step, tuning.reparameterization)
-    prompt = PromptFile(
+    go = run_averaged if averaged else run
+    state = go(state, tuning.objective, photos.labels, config, after_step, tuning.reparameterization)
+    return _shipped(tuning, state, photos, backbone, config.bits), state
+
+
+def _shipped(
+    tuning: Tuning, state: TrainingState, photos: Examples, backbone: Backbone, bits: int
+) -> PromptFile:
+    """What was learned, as a prompt file."""
+    return PromptFile(
         method=tuning.method,
-        groups=tuning.groups(state, config.bits),
+        groups=tuning.groups(state, bits),
         classes=photos.classes,
         template=tuning.template,
         backbone_name=backbone.manifest.name,
         fingerprint=backbone.fingerprint,
-        calibration=Calibration(scale),
+        calibration=Calibration(backbone.manifest.logit_scale),
     )
-    return prompt, state

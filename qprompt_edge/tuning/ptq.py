@@ -39,8 +39,8 @@ def make_group(role: str, weights: Array, bits: int, *, by_row: bool = False) ->
         return PromptGroup.plain(role, weights.astype(np.float16))
     if by_row:
         codes = quantize(weights, cluster(weights, bits, step=0, by_row=True))
-        indices = codes.indices.reshape(weights.shape)
-        return PromptGroup.quantized(role, codes.codebook, indices, bits, codes.scales)
+        by_weight = codes.indices.reshape(weights.shape)
+        return PromptGroup.quantized(role, codes.codebook, by_weight, bits, codes.scales)
     values, indices = np.unique(weights, return_inverse=True)
     exact = values.astype(np.float16)
     if len(values) <= 2**bits and np.array_equal(exact, values):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.tuning.problem import Tuning
+from qprompt_edge.tuning.regularizers import Anchors, regularized_loss
 from qprompt_edge.tuning.trainer import AS_LEARNED
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
@@ -65,10 +66,11 @@ class ContextObjective:
 
     Attributes:
         backbone: The frozen model.
-        tokens: Tokens of the C classes.
+        tokens: Tokens of the C classes, and of the anchors' new names behind them.
         features: float32 [N,V,E]; V views of each training photo, the plain one first.
         labels: int64 [N].
         seed: Of the choice among views.
+        anchors: What else is charged for; None for nothing.
     """
 
     backbone: Backbone
@@ -76,6 +78,7 @@ class ContextObjective:
     features: Array
     labels: NDArray[np.int64]
     seed: int
+    anchors: Anchors | None = None
 
     def __call__(
         self, weights: Mapping[str, Array], photos: NDArray[np.int64], epoch: int
@@ -84,16 +87,17 @@ class ContextObjective:
         view = np.random.default_rng([self.seed, epoch, 1]).integers(
             self.features.shape[1], size=len(self.labels)
         )
-        targets = np.zeros((len(photos), len(self.tokens.ends)), np.float32)
+        new = len(self.anchors.new_names) if self.anchors else 0
+        targets = np.zeros((len(photos), len(self.tokens.ends) - new), np.float32)
         targets[np.arange(len(photos)), self.labels[photos]] = 1 / len(photos)
-        loss, gradient = self.backbone.loss_and_gradient(
-            weights[ROLE],
-            self.tokens,
-            self.features[photos, view[photos]],
-            targets,
-            self.backbone.manifest.logit_scale,
-        )
-        return loss, {ROLE: gradient}
+        context, scale = weights[ROLE], self.backbone.manifest.logit_scale
+        batch = self.features[photos, view[photos]], targets, scale
+        if self.anchors is None:
+            loss, gradient = self.backbone.loss_and_gradient(context, self.tokens, *batch)
+            return loss, {ROLE: gradient}
+        classes = self.backbone.encode_classes(context, self.tokens)
+        loss, cotangent = regularized_loss(classes, *batch, self.anchors)
+        return loss, {ROLE: self.backbone.context_gradient(context, self.tokens, cotangent)}
 
 
 def tuning(
@@ -105,6 +109,7 @@ def tuning(
     context_init: str = CONTEXT_INIT,
     per_class: bool = False,
     seed: int = 1,
+    anchors: Anchors | None = None,
 ) -> Tuning:
     """QCoOp on a task.
 
@@ -116,17 +121,19 @@ def tuning(
         context_init: Words whose token embeddings become the context vectors.
         per_class: Give each class context vectors of its own.
         seed: Of the choice among views.
+        anchors: What else is charged for than wrong answers; None for nothing.
 
     Raises:
         TextError: The words hold no token, or a prompt is too long for the text tower.
     """
+    texts = [*texts, *(anchors.new_names if anchors else ())]
     initial = initial_prompt(backbone, texts, context_init, per_class=per_class)
     return Tuning(
         method=CONTEXT,
         weights={ROLE: initial.context},
         leading=ROLE,
         reparameterization=AS_LEARNED,
-        objective=ContextObjective(backbone, initial.tokens, features, labels, seed),
+        objective=ContextObjective(backbone, initial.tokens, features, labels, seed, anchors),
         template=TEMPLATE,
         stored=lambda context: context[0] if len(context) == 1 else context,  # [n,D] where it is shared
     )

@@ -89,7 +89,8 @@ def row_scales(weights: Array) -> Array:
     """Root mean square of each row, its sigma about zero: float32 [rows, 1, ...], as float16 holds it."""
     axes = tuple(range(1, weights.ndim))
     squares = np.square(weights, dtype=np.float64).mean(axis=axes, keepdims=True)
-    return np.sqrt(squares).astype(np.float16).astype(np.float32)
+    scales: Array = np.sqrt(squares).astype(np.float16).astype(np.float32)
+    return scales
 
 
 def normalise(

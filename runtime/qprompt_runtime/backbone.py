@@ -208,8 +208,7 @@ class Backbone:
         Returns:
             The loss, and float32 [G,n,D].
         """
-        chunks = self._chunks(tokens, context.shape[1])
-        if len(chunks) == 1:
+        if len(self._chunks(tokens, context.shape[1])) == 1:
             feed = self._class_feed(context, tokens)
             feed |= self._batch_feed(image_features, targets, logit_scale, len(tokens.ends))
             loss, gradient = self._gradient_session.run(["loss", "gradient"], feed)
@@ -218,12 +217,25 @@ class Backbone:
         features = self.encode_classes(context, tokens)
         scale = np.array(logit_scale, np.float32)
         loss, cotangent = cross_entropy(features, image_features, targets, scale)
+        return loss, self.context_gradient(context, tokens, cotangent)
+
+    def context_gradient(self, context: Array, tokens: ClassTokens, cotangent: Array) -> Array:
+        """Gradient of sum(cotangent * features of classes) with respect to the context vectors.
+
+        Args:
+            context: float32 [G,n,D]; G is 1 or C.
+            tokens: The C classes' tokens.
+            cotangent: float32 [C,E]; the gradient of a loss at the features that `encode_classes` gives.
+
+        Returns:
+            float32 [G,n,D]; by the chain rule, the loss's gradient.
+        """
         gradient = np.zeros_like(context)
-        for chunk in chunks:
+        for chunk in self._chunks(tokens, context.shape[1]):
             feed = self._class_feed(_part(context, chunk), cut(tokens, chunk, self.manifest.text))
             feed |= self._batch_feed(None, None, 1.0, len(chunk)) | {"cotangent": cotangent[chunk]}
             gradient[chunk if len(context) > 1 else ...] += self._gradient_session.run(["gradient"], feed)[0]
-        return loss, gradient
+        return gradient
 
     def _class_feed(self, context: Array, tokens: ClassTokens) -> Feed:
         """What the text tower reads of classes: context [G,n,D] and their tokens."""

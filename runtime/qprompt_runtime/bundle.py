@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qprompt_runtime.errors import BundleError, OutputError
+from qprompt_runtime.files import is_file, is_folder, set_mode, user_home
 from qprompt_runtime.foreign import START_BYTES, foreign
 from qprompt_runtime.manifest import FileRecord, Manifest
 
@@ -32,20 +33,39 @@ _SHIPPED = Path(__file__).parent / "backbones"
 _BLOCK = 1 << 20
 
 
-def user_folder() -> Path:
-    """Where added backbones live: `QPE_BACKBONES`, or a folder under the user's data home."""
-    named = os.environ.get("QPE_BACKBONES")
+def user_folder() -> Path | None:
+    """Where added backbones live: `QPE_BACKBONES`, or a folder under the user's data home; None for a user without one."""
+    named, data_home, home = os.environ.get("QPE_BACKBONES"), os.environ.get("XDG_DATA_HOME"), user_home()
     if named:
         return Path(named)
-    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data_home) / "qprompt-edge" / "backbones"
+    if data_home:
+        return Path(data_home) / "qprompt-edge" / "backbones"
+    return None if home is None else home / ".local" / "share" / "qprompt-edge" / "backbones"
 
 
 def installed_bundles() -> Iterator[Path]:
-    """Folders of all installed bundles, the shipped ones first."""
-    for root in (_SHIPPED, user_folder()):
-        if root.is_dir():
-            yield from sorted(path for path in root.iterdir() if (path / MANIFEST).is_file())
+    """Folders of all installed bundles, the shipped ones first; a home that is not ours holds none.
+
+    Raises:
+        BundleError: The folder that `QPE_BACKBONES` names cannot be read.
+    """
+    yield from _bundles_in(_SHIPPED)
+    folder = user_folder()
+    if folder is None:
+        return
+    try:
+        yield from _bundles_in(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        if os.environ.get("QPE_BACKBONES"):
+            raise BundleError(
+                f"the folder of added backbones cannot be read: {folder}: {error.strerror or error}; QPE_BACKBONES names it"
+            ) from error
+
+
+def _bundles_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_file(path / MANIFEST))
 
 
 def find_bundle(name: str | Path) -> Path:
@@ -58,10 +78,10 @@ def find_bundle(name: str | Path) -> Path:
         if path.name == str(name):
             return path
     path = Path(name)
-    if (path / MANIFEST).is_file():
+    if is_file(path / MANIFEST):
         return path
     names = ", ".join(folder.name for folder in installed_bundles()) or "none"
-    if path.is_dir():
+    if is_folder(path):
         raise BundleError(f"{path} is no backbone bundle: it has no {MANIFEST}")
     where = _NOT_SHIPPED.get(str(name), "")
     raise BundleError(
@@ -166,31 +186,35 @@ def add_bundle(source: Path, name: str | None = None) -> Path:
         BundleError: It is no bundle, was altered, or a backbone of that name is there already.
         OutputError: The user's backbone folder cannot be written.
     """
-    source = source.resolve()
-    target = user_folder() / (name or (source.name if source.is_dir() else source.stem.removesuffix(".qpb")))
+    folder = user_folder()
+    if folder is None:
+        raise OutputError("there is no home folder to add a backbone to; QPE_BACKBONES names another folder")
     if name and not _is_plain(name):
         raise BundleError(
             f"{name!r} cannot be a backbone's name; take one without slashes and a dot in front"
         )
-    if any(path.name == target.name for path in installed_bundles()) or target.exists():
-        raise BundleError(f"a backbone called {target.name!r} is installed already; choose another name")
-    if not source.exists():
-        raise BundleError(f"no such file or folder: {source}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=target.parent))
+        if not source.is_symlink():  # a link keeps its name
+            source = source.resolve()
+        target = folder / (name or (source.name if source.is_dir() else source.stem.removesuffix(".qpb")))
+        if any(path.name == target.name for path in installed_bundles()) or target.exists():
+            raise BundleError(f"a backbone called {target.name!r} is installed already; choose another name")
+        if not source.exists():
+            raise BundleError(f"no such file or folder: {source}")
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=folder))
         try:
             if source.is_dir():
                 _copy_folder(source, staging)
             else:
                 _unpack(source, staging)
             verify_hashes(staging)
-            staging.chmod(0o755)
+            set_mode(staging, 0o755)
             staging.rename(target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        raise OutputError(f"cannot add {source} to {target.parent}: {error.strerror or error}") from error
+        raise OutputError(f"cannot add {source} to {folder}: {error.strerror or error}") from error
     return target
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, nullcontext
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -19,9 +20,10 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.class_head import ClassHead
 from qprompt_runtime.decode import Source
+from qprompt_runtime.decode_cost import LARGE_BYTES
 from qprompt_runtime.errors import BackboneMismatchError, ImageError, PromptFileError
 from qprompt_runtime.folding import folded
-from qprompt_runtime.images import load_pixels
+from qprompt_runtime.images import load_pixels, reading_bytes
 from qprompt_runtime.none_of_these import known_scores, least_score, noun_features
 from qprompt_runtime.prediction import Prediction
 from qprompt_runtime.prompt_features import (
@@ -166,22 +168,28 @@ class PromptClassifier:
         found = Backbone.load(backbone or prompt.backbone_name, provider, threads)
         return cls(prompt, found, classes, cache, accept)
 
-    def predict(self, image: Source, top_k: int = 1) -> Prediction:
+    def predict(self, image: Source, top_k: int = 1, *, channels: str = "RGB") -> Prediction:
         """Classify one photo.
 
         Args:
-            image: A path, the bytes of an image file, or a PIL image.
+            image: A path, the bytes of an image file, a file open for reading bytes, a PIL image, or an array: uint8
+                [H,W,3].
             top_k: How many classes to name, at most as many as there are.
+            channels: Of an array, the order of its last axis: `RGB`, or `BGR` as OpenCV's cameras give them.
 
         Raises:
             ImageError: The image cannot be read.
         """
         _ = self.class_features  # before the image tower opens: so only one tower is in memory at a time
-        pixels = load_pixels(image, self.backbone.manifest.image_transform)
+        pixels = load_pixels(image, self.backbone.manifest.image_transform, channels)
         return self.predict_features(self.encode_images(pixels[None]), top_k)[0]
 
     def predict_many(
-        self, photos: Iterable[Photo], top_k: int = 1
+        self,
+        photos: Iterable[Photo],
+        top_k: int = 1,
+        *,
+        check: Callable[[int], None] | None = None,
     ) -> Generator[tuple[Photo, Prediction | ImageError], None, None]:
         """Classify photos one after another, while other threads decode the next two.
 
@@ -193,6 +201,8 @@ class PromptClassifier:
         Args:
             photos: Each as `predict` takes it; any number, as they are taken one by one.
             top_k: How many classes to name, at most as many as there are.
+            check: Called before a photo is decoded with the bytes of memory that this takes at most; an `ImageError`
+                that it raises comes in the place of the prediction. None checks nothing.
 
         Yields:
             Each photo as it was given, in order, with its `Prediction`, or with the `ImageError` that says why there is none.
@@ -207,9 +217,15 @@ class PromptClassifier:
         _ = self.class_features  # as in predict
         transform = self.backbone.manifest.image_transform
 
+        turn = Lock()
+
         def read(photo: Photo) -> tuple[Photo, Array | ImageError]:
             try:
-                return photo, load_pixels(photo, transform)
+                needed = reading_bytes(photo, transform)
+                with turn if needed > LARGE_BYTES else nullcontext():  # large photos one at a time
+                    if check is not None:
+                        check(needed)
+                    return photo, load_pixels(photo, transform)
             except ImageError as error:
                 return photo, error
 

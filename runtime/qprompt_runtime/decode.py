@@ -1,56 +1,53 @@
 """From any photo to upright 8-bit RGB.
 
-The idea: what a file is, its content decides, not its name; and everything that can be wrong with it ends as an
+The idea: what a file is, its first bytes decide, not its name; and everything that can be wrong with it ends as an
 `ImageError` of one line that names the file.
 
-- A folder of photos from the wild is hostile input: the number of pixels is read from the header and capped before
-  anything is decoded, only formats of photographs are tried (none that starts another program), and no limit or
-  option of pillow is changed for the rest of the process.
+- A folder of photos from the wild is hostile input: the size is read from the header, and what decoding would take is
+  compared with a cap and with the memory there is, before anything is decoded. Only formats of photographs are tried
+  (none that starts another program), and no limit or option of pillow is changed for the rest of the process.
 - Cameras write many more pixels than a model reads. JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a
   fraction of time and memory; this is done while three times the needed resolution remains, so the resampling
   filter that the model knows still does the last step.
+- What a picture does not need must not cost it: a JPEG whose end marker is missing is read if all its rows are there
+  (`jpeg_scans`), and of a PNG only the chunks are shown to pillow that make the picture (`png_chunks`).
 - Transparent pixels become white, as a viewer would show them. (open_clip drops the alpha channel, which uncovers
   whatever colour the invisible pixels happen to hold.) Colour profiles are ignored, as in open_clip.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib
 import io
-import os
-import stat
-import threading
-import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from qprompt_runtime.decode_cost import check_room, load_bytes
 from qprompt_runtime.errors import ImageError
+from qprompt_runtime.jpeg_markers import JpegError, is_terminated
+from qprompt_runtime.jpeg_scans import picture_end
+from qprompt_runtime.photo_formats import formats_of, open_header
+from qprompt_runtime.photo_sources import CHANNELS, Source, Spliced, from_array, name_of, opened
+from qprompt_runtime.png_chunks import needed_parts
 from qprompt_runtime.text import printable
 
+__all__ = ["DRAFT_MARGIN", "MAX_PIXELS", "Needed", "Source", "decode", "decoding_bytes", "image_errors"]
+
 MAX_PIXELS = 120_000_000
-"""Largest photo that is decoded: a 108-megapixel phone or a 102-megapixel medium-format camera fits."""
+"""Most pixels that are decoded: a 108-megapixel phone or a 102-megapixel medium-format camera fits at full size."""
 
 DRAFT_MARGIN = 3
 """A JPEG is decoded at reduced size only where this many times the needed width and height remain.
 
 Measured on 60 photographs at several sizes (cosine of the resized pixels, reduced against full): at least 0.9998
 from 3 times on, 0.9994 from 2, 0.990 below; and down to 0.97 where the reduction does not divide the size, which
-shifts the image by a part of a pixel, so it has to.
+shifts the image by a part of a pixel, so it has to; unless the photo is too large to be decoded otherwise, where
+that part is one of thousands.
 """
 
-FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000")
-"""Pillow's names of the formats that are tried."""
-
-_PLUGINS = ("Jpeg", "Png", "WebP", "Avif", "Bmp", "Gif", "Tiff", "Ppm", "Jpeg2K")
-"""Pillow's modules that read them; to import all of its forty would take longer than to decode a photo."""
-
-Source = str | os.PathLike[str] | bytes | Image.Image
 Needed = Callable[[int, int], tuple[int, int]]
 """From the height and width of a photo to the height and width that it will be resized to."""
 
@@ -64,34 +61,62 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_WARNINGS_LOCK = threading.Lock()  # the filters of `warnings` belong to the whole process
+_READ_WHOLE = ("WEBP", "AVIF", "HEIF")  # pillow takes the file into memory
+_BAND_PIXELS = 1 << 20
+_END_MARKER = b"\xff\xd9"
 
 
-def decode(source: Source, needed: Needed | None = None) -> Image.Image:
+def decode(source: Source, needed: Needed | None = None, channels: str = "RGB") -> Image.Image:
     """Decode a photo to upright RGB.
 
     Args:
-        source: A path, the bytes of a file, or a pillow image (of any mode; it is not changed).
+        source: A path; the bytes of a file; a file open for reading bytes, which is read from its beginning and stays
+            open; a pillow image (of any mode; it is not changed); or an array, uint8 [H,W,3].
         needed: What size the photo will be resized to: large JPEGs are then decoded at a size that still loses
             nothing. None decodes at full size.
+        channels: Of an array, the order of its last axis: `RGB`, or `BGR` as OpenCV gives them.
 
     Returns:
         An image of mode RGB, orientation applied, transparent pixels white. Grey levels of 16 bits are scaled
         from 0..65535 to 0..255. Of several frames it is the first.
 
     Raises:
-        ImageError: Missing, empty, not an image, damaged, incomplete, too many pixels, or a kind that is not
-            read; one line that begins with the path.
+        ImageError: Missing, empty, not an image, damaged, incomplete, too large for the cap or for the memory there
+            is, or a kind that is not read; one line that begins with the path.
     """
-    name = "image" if isinstance(source, bytes | Image.Image) else printable(source)
-    try:
+    with image_errors(name_of(source)):
+        if channels not in CHANNELS or (channels != "RGB" and not isinstance(source, np.ndarray)):
+            raise ImageError(f"channels {channels!r}: expected 'RGB', or 'BGR' for an array")
+        if isinstance(source, np.ndarray):
+            return from_array(source, channels)
         if isinstance(source, Image.Image):
             return _upright_rgb(source)
-        with _stream(source) as stream, _open(stream) as image:
-            if needed is not None and image.format in ("JPEG", "MPO"):
-                _draft(image, needed)
-            image.load()
-            return _upright_rgb(image)
+        with opened(source) as stream:
+            if "JPEG" in formats_of(stream):
+                stream = _whole_jpeg(stream)
+            with _header(stream, needed) as image:
+                check_room(_cost(image, stream))
+                image.load()
+                return _upright_rgb(image)
+
+
+def decoding_bytes(source: Source, needed: Needed | None = None) -> int:
+    """Most memory that `decode` takes for a photo, from its header alone; 0 for a picture that is in memory.
+
+    Raises:
+        ImageError: As `decode`, as far as the header shows it.
+    """
+    if isinstance(source, Image.Image | np.ndarray):
+        return 0
+    with image_errors(name_of(source)), opened(source) as stream, _header(stream, needed) as image:
+        return _cost(image, stream)
+
+
+@contextmanager
+def image_errors(name: str) -> Iterator[None]:
+    """Whatever goes wrong with a photo becomes an `ImageError` that names it."""
+    try:
+        yield
     except ImageError as error:
         raise ImageError(error.reason, name) from error
     except MemoryError as error:
@@ -106,72 +131,43 @@ def _one_line(error: Exception) -> str:
     return printable(text)[:120] or type(error).__name__
 
 
-def _stream(source: str | os.PathLike[str] | bytes) -> BinaryIO:
-    """Open what a photo is read from; only regular files with something in them."""
-    if isinstance(source, bytes):
-        if not source:
-            raise ImageError("is empty (0 bytes)")
-        return io.BytesIO(source)
+def _whole_jpeg(stream: BinaryIO) -> BinaryIO:
+    """The file if its picture ends as it should; else the picture with an end marker, if every row is there."""
     try:
-        status = Path(source).stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError("is a folder, not an image")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("is not a regular file")
-        if status.st_size == 0:
-            raise ImageError("is empty (0 bytes)")
-        return Path(source).open("rb")
-    except FileNotFoundError:
-        raise ImageError("no such file") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-
-
-@functools.cache
-def _formats() -> list[str]:
-    """Formats of `FORMATS` that this pillow reads; HEIC where pillow-heif is installed."""
-    for name in _PLUGINS:
-        with contextlib.suppress(ImportError):  # AVIF is not in every pillow
-            importlib.import_module(f"PIL.{name}ImagePlugin")
-    with contextlib.suppress(ImportError):
-        importlib.import_module("pillow_heif").register_heif_opener()
-    return [name for name in FORMATS if name in Image.OPEN]
-
-
-def _kind(head: bytes) -> str | None:
-    """What a file claims to be by its first bytes, for the wording of errors."""
-    if head[4:8] == b"ftyp":
-        brands = {b"av": "AVIF", b"he": "HEIC", b"mi": "HEIC", b"ms": "HEIC"}
-        return brands.get(head[8:10])
-    if head[:4] == b"RIFF":
-        return "WebP" if head[8:12] == b"WEBP" else None
-    starts = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
-    return next((kind for start, kind in starts.items() if head.startswith(start)), None)
-
-
-def _open(stream: BinaryIO) -> Image.Image:
-    """Read the header: type and size are known and checked, no pixel is decoded yet."""
-    kind = _kind(stream.read(16))
-    stream.seek(0)
-    formats = _formats()
-    needed = {"HEIC": "HEIF", "AVIF": "AVIF", "WebP": "WEBP"}.get(kind or "")
-    if kind == "HEIC" and needed not in formats:
-        raise ImageError("is a HEIC photo, which needs one more package: pip install 'qprompt-edge[heic]'")
-    if needed is not None and needed not in formats:
-        raise ImageError(f"is a {kind} image, which the installed pillow cannot read: pip install -U pillow")
-    bomb = f"has more than {MAX_PIXELS // 10**6} million pixels; shrink it first"
+        if is_terminated(stream):
+            return stream
+    except JpegError:
+        return stream  # pillow is more patient with headers, and says what is wrong
     try:
-        # Pillow warns from 89 million pixels on (and raises from 179); the cap below replaces both.
-        with _WARNINGS_LOCK, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(stream, formats=formats)
-    except Image.DecompressionBombError as error:
-        raise ImageError(bomb) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"damaged or incomplete {kind} file" if kind else "is not an image") from error
+        end = picture_end(stream)
+    except JpegError as error:
+        raise ImageError(f"damaged or incomplete (no end marker, and {error})") from error
+    return io.BufferedReader(Spliced(stream, [(0, end)], _END_MARKER))
+
+
+def _header(stream: BinaryIO, needed: Needed | None) -> Image.Image:
+    """Open a photo, set to the size at which it will be decoded; that is checked, and no pixel is decoded yet."""
+    formats = formats_of(stream)
+    if formats[0] in _READ_WHOLE:
+        check_room(stream.seek(0, io.SEEK_END))
+    if formats[0] == "PNG":
+        stream = io.BufferedReader(Spliced(stream, needed_parts(stream)))
+    image = open_header(stream)
+    width, height = image.size
+    if needed is not None and image.format in ("JPEG", "MPO"):
+        _draft(image, needed)
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{bomb} (it claims {image.width} x {image.height})")
+        raise ImageError(
+            f"has more than {MAX_PIXELS // 10**6} million pixels; shrink it first (it claims {width} x {height})"
+        )
     return image
+
+
+def _cost(image: Image.Image, stream: BinaryIO) -> int:
+    unknown = (
+        image.format == "PNG" and "exif" not in image.info
+    )  # pillow would decode it to look behind the pixels
+    return load_bytes(image, stream, turned=not unknown and _orientation(image) in _TO_UPRIGHT)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -189,8 +185,8 @@ def _draft(image: Image.Image, needed: Needed) -> None:
     # Transposing a needed size of a transposed photo brings it back to the order of the file.
     least = needed(width, height)[::-1] if _orientation(image) >= 5 else needed(height, width)
     for scale in (8, 4, 2):
-        exact = height % scale == 0 and width % scale == 0
-        if exact and height >= DRAFT_MARGIN * scale * least[0] and width >= DRAFT_MARGIN * scale * least[1]:
+        fits = (height % scale == 0 and width % scale == 0) or width * height > MAX_PIXELS
+        if fits and height >= DRAFT_MARGIN * scale * least[0] and width >= DRAFT_MARGIN * scale * least[1]:
             image.draft(None, (width // scale, height // scale))
             return
 
@@ -211,14 +207,22 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ImageError("holds floating-point pixels; save it with 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        levels = np.asarray(image)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ImageError("holds 32-bit pixels; save it with 8 or 16 bits")
-        levels = (levels.astype(np.uint32) + 128) // 257
-        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+        return _eight_bits(image).convert("RGB")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(image, mask=image.getchannel("A"))
+        white.paste(image, mask=image)
         return white
     return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Levels of 16 bits to grey levels of 8, a band of rows at a time, which spares memory."""
+    grey = Image.new("L", image.size)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        levels = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ImageError("holds 32-bit pixels; save it with 8 or 16 bits")
+        grey.paste(Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)), (0, top))
+    return grey

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from qprompt_runtime.errors import OutputError
 
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path`, all of it or nothing.
@@ -34,15 +36,12 @@ def write_atomic(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
+            _sync(file.fileno())
+        set_mode(temporary, 0o644)
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"cannot write {path}: {reason}; choose another place or free some space"
-        ) from error
+        raise _output_error(path, error) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -65,9 +64,54 @@ def check_writable(path: Path) -> None:
         raise _output_error(path, error) from error
 
 
+def set_mode(path: Path, mode: int) -> None:
+    """Set permissions where the file system has any: exFAT, FAT and network shares refuse, and the file is whole without."""
+    with contextlib.suppress(OSError):
+        path.chmod(mode)
+
+
+def user_home() -> Path | None:
+    """The user's home folder; None for a user without one, such as a service without HOME and without a passwd entry."""
+    if os.environ.get("HOME") == "":
+        return None
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file can be seen there; in a folder that we may not enter there is nothing for us."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder can be seen there."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _output_error(path: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
     return OutputError(f"cannot write {path}: {reason}; choose another place or free some space")
+
+
+def _sync(descriptor: int) -> None:
+    """Make what was written durable, where the file system knows how.
+
+    Raises:
+        OSError: It was not written (disk full, a defect).
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.decode import Source, decode
+from qprompt_runtime.decode import Source, decode, decoding_bytes, image_errors
 from qprompt_runtime.errors import BundleError
+from qprompt_runtime.photo_sources import name_of
 
 MAX_ASPECT = 32
 """A strip longer than this many times its width is cut at its centre before it is resized."""
@@ -65,12 +66,13 @@ class ImageTransform:
                 raise BundleError(f"image preprocessing: {name} cannot be {value!r}; export the bundle again")
 
 
-def read_image(source: Source, transform: ImageTransform | None = None) -> Image.Image:
+def read_image(source: Source, transform: ImageTransform | None = None, channels: str = "RGB") -> Image.Image:
     """Decode a photo to upright RGB, large JPEGs at a reduced size that still loses nothing for `transform`.
 
     Args:
-        source: A path, the bytes of a file, or a pillow image (of any mode; it is not changed).
+        source: A path, the bytes of a file, an open file, a pillow image, or an array; as `decode` takes them.
         transform: What the image is for. None decodes at full size.
+        channels: Of an array, the order of its last axis: `RGB` or `BGR`.
 
     Returns:
         An image of mode RGB, as `decode` describes it.
@@ -78,16 +80,27 @@ def read_image(source: Source, transform: ImageTransform | None = None) -> Image
     Raises:
         ImageError: The photo cannot be read, or is refused; one line that begins with the path.
     """
-    return decode(source, None if transform is None else functools.partial(_resized, transform))
+    return decode(source, None if transform is None else functools.partial(_resized, transform), channels)
 
 
-def load_pixels(source: Source, transform: ImageTransform) -> Array:
+def reading_bytes(source: Source, transform: ImageTransform) -> int:
+    """Most memory that `read_image` takes for a photo, from its header alone.
+
+    Raises:
+        ImageError: As `read_image`, as far as the header shows it.
+    """
+    return decoding_bytes(source, functools.partial(_resized, transform))
+
+
+def load_pixels(source: Source, transform: ImageTransform, channels: str = "RGB") -> Array:
     """Decode a photo and bring it to the form that the image tower reads: [3, H, W] float32.
 
     Raises:
         ImageError: As `read_image`.
     """
-    return to_pixels(read_image(source, transform), transform)
+    image = read_image(source, transform, channels)
+    with image_errors(name_of(source)):
+        return to_pixels(image, transform)
 
 
 def to_pixels(image: Image.Image, transform: ImageTransform) -> Array:

@@ -19,7 +19,9 @@ from qprompt_runtime.foreign import START_BYTES, foreign
 FORMAT_VERSION = 2
 """What is written anew; a prompt that was read keeps the version of its file."""
 MAX_FILE_BYTES = 2**26
-MAX_ITEMS = 400_000
+MAX_ITEMS = (
+    700_000  # the most classes, each with a text, a count of photos and a row in two groups, are 600,000
+)
 MAX_PAIRS = 64
 MAX_DEPTH = 4
 

@@ -79,4 +79,4 @@ def _check_residuals(residuals: PromptGroup, offsets: PromptGroup, classes: int,
 
 def without_needless_rows(group: PromptGroup, classes: int) -> PromptGroup:
     """The group without its list of rows where that names all classes, so that a prompt has one encoding."""
-    return replace(group, rows=()) if group.rows == tuple(range(classes)) else group
+    return replace(group, rows=()) if len(group.rows) == classes else group

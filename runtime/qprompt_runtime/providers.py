@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnxruntime
 
+from qprompt_runtime.cores import startable_threads, usable_cores
 from qprompt_runtime.errors import BundleError, ProviderError
 
 _SUFFIX = "ExecutionProvider"
@@ -51,14 +52,34 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
     Args:
         path: The graph; its weights may lie in a file beside it.
         provider: As `choose_provider` returns it.
-        threads: Threads within an operator; 0 lets onnxruntime take one for each core.
+        threads: Threads within an operator; 0 takes one for each core that this process may use (see `cores`), or one
+            alone where the system refuses more.
         prepack: Copy weights into the layout that products like best: faster, but they are then not memory-mapped, and a
             graph that uses each weight in two directions holds two copies.
 
     Raises:
         BundleError: onnxruntime cannot read the graph.
-        ProviderError: The provider refused to start.
+        ProviderError: The provider refused to start, or the system so many threads.
     """
+    count = _startable(threads)
+    try:
+        try:
+            session = _session(path, provider, count, prepack)
+        except RuntimeError:
+            if threads or count == 1:
+                raise
+            session = _session(path, provider, 1, prepack)  # others have taken the threads in the meantime
+    except Exception as error:  # onnxruntime has no public base class for what it raises about a graph
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, RuntimeError):
+            raise ProviderError(f"{provider} did not start: {line}") from error
+        raise BundleError(f"onnxruntime cannot open {path}: {line}") from error
+    if provider not in session.get_providers():
+        raise ProviderError(f"{provider} did not start; onnxruntime fell back to {session.get_providers()}")
+    return session
+
+
+def _session(path: Path, provider: str, threads: int, prepack: bool) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -66,11 +87,26 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
     options.enable_mem_pattern = False  # a planned block for each shape costs more memory than it saves time
     options.enable_mem_reuse = False  # to plan it is most of opening's time; the arena reuses blocks anyway
     options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    except Exception as error:  # onnxruntime has no public base class for what it raises here
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BundleError(f"onnxruntime cannot open {path}: {line}") from error
-    if provider not in session.get_providers():
-        raise ProviderError(f"{provider} did not start; onnxruntime fell back to {session.get_providers()}")
-    return session
+    whole = str(path.parent.resolve() / path.name)  # some versions refuse weights in a folder that is a link
+    return onnxruntime.InferenceSession(whole, options, providers=[provider], enable_fallback=0)
+
+
+def _startable(wanted: int) -> int:
+    """Threads within an operator. A number is always given: onnxruntime's own choice ignores masks, and pins its threads.
+
+    Args:
+        wanted: As given; 0 takes one for each core, or one alone where the system refuses more.
+
+    Raises:
+        ProviderError: The system refuses so many.
+    """
+    count = wanted or usable_cores()
+    beside = startable_threads(count - 1)  # the caller is one of them
+    if beside == count - 1:
+        return count
+    if not wanted:
+        return 1
+    raise ProviderError(
+        f"the system refuses to start {wanted} threads, it allows {1 + beside} now (a limit on processes, or a sandbox); "
+        "take --threads 1"
+    )

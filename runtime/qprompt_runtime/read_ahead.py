@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from itertools import islice
+from itertools import chain, islice
+from threading import Barrier
 from typing import TYPE_CHECKING, TypeVar
+
+from qprompt_runtime.cores import startable_threads
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -31,14 +34,22 @@ def read_ahead(read: Callable[[Item], Answer], items: Iterable[Item]) -> Generat
     if len(first) < 2:  # one photo has none ahead of it, and starts without threads
         yield from map(read, first)
         return
+    items, readers = chain(first, items), startable_threads(_READERS)
+    if readers == 0:
+        yield from map(read, items)
+        return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        waiting: deque[Future[Answer]] = deque(pool.submit(read, item) for item in first)
+    with ThreadPoolExecutor(readers) as pool:
+        started = Barrier(readers, timeout=1.0)
+        for _ in range(readers):  # all start now: later the image tower's threads may have taken their place
+            pool.submit(started.wait)
+        waiting: deque[Future[Answer]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(read, item))
-                yield waiting.popleft().result()
+                if len(waiting) > readers:
+                    yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.errors import TextError
 from qprompt_runtime.prompt_file import ClassName
 
 
@@ -19,11 +18,9 @@ def text_features(backbone: Backbone, classes: Sequence[ClassName], template: tu
         template: The text before and after a class's words, for instance ("a photo of a ", ".").
 
     Raises:
-        TextError: The text before the words holds no word, or a prompt is too long for the text tower.
+        TextError: A prompt is too long for the text tower.
     """
     before, after = template
     context = backbone.embed_text(before.strip())[None]
-    if not context.shape[1]:
-        raise TextError(f"the prompt begins with {before!r}, expected a word, as in 'a photo of a '")
     texts = [name.text for name in classes]
     return backbone.encode_classes(context, backbone.tokenize(texts, ("", after), context.shape[1]))

@@ -1,0 +1,61 @@
+"""Writing files where the file system knows less: no permissions, no syncing; and none where the disk is full."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from other_machines import STRACE, needs_strace, qprompt_edge
+from prompts import TINY
+
+from qprompt_runtime.errors import OutputError
+from qprompt_runtime.files import write_atomic
+from qprompt_runtime.prompt_file import write_prompt_file
+
+
+def refuse(code: int):
+    def call(*_arguments: object, **_named: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return call
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_without_permissions_a_file_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    for name in ("chmod", "fchmod"):
+        monkeypatch.setattr(os, name, refuse(code))
+    write_atomic(tmp_path / "new" / "file", b"whole")
+    assert (tmp_path / "new" / "file").read_bytes() == b"whole"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_where_nothing_can_be_synced_a_file_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", refuse(code))
+    write_atomic(tmp_path / "file", b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_is_an_error_and_the_old_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", refuse(code))
+    with pytest.raises(OutputError, match=os.strerror(code)):
+        write_atomic(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@needs_strace
+def test_a_prompt_is_converted_on_such_a_drive(tmp_path: Path) -> None:
+    write_prompt_file(tmp_path / "a.qpt", TINY)
+    refused = (*STRACE, "-e", "inject=chmod,fchmod,fchmodat:error=EPERM", "-e", "inject=fsync:error=EINVAL")
+    done = qprompt_edge("convert", "a.qpt", "--out", "b.safetensors", before=refused, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "b.safetensors").stat().st_size > 100
