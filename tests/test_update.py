@@ -207,6 +207,22 @@ def test_photos_that_were_tuned_on_before_count_once(run, belt, photos, new):
     assert f"tuned on before as {CLASSES[0]}" in report["images"]["skipped"][0]["reason"]
 
 
+def test_a_new_class_needs_a_photo_of_its_own(run, belt, photos, new, tmp_path):
+    (new / "odd").mkdir()
+    shutil.copy(photos / CLASSES[0] / "00.png", new / "odd" / "a.png")
+    words = ("class odd has no photo of its own", f"tuned on before as {CLASSES[0]}")
+    assert_refused(run("update", belt, "--images", new, "--json"), *words)
+    (photos / CLASSES[0] / "00.png").rename(new / "odd" / "a.png")
+    assert run("update", belt, "--images", new, "--remove", CLASSES[0]).code == 0
+
+
+def test_views_are_tuned_on_again(run, photos, new, tmp_path):
+    belt = tmp_path / "belt.qpt"
+    adapt(photos, backbone=TINY_FOLDER, holdout=0, views=1, bits=2).save(belt)
+    result = run("update", belt, "--images", new, "--json")
+    assert (result.json["tuned_on"], result.json["bits"]) == ("all photos", 2)
+
+
 def test_updates_of_updates_remember_all_photos(run, belt, new, tmp_path):
     run("update", belt, "--images", new)
     write_photo(tmp_path / "more" / CLASSES[0] / "x.png", (40, 80, 220), 77)

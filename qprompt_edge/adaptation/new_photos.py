@@ -82,6 +82,7 @@ def with_new_classes(
 def encode_new(
     photos: LabelledPhotos,
     classes: Sequence[ClassName],
+    old: int,
     tuned_on: Mapping[bytes, set[str]],
     backbone: Backbone,
     cache: FeatureCache,
@@ -93,7 +94,8 @@ def encode_new(
 
     Args:
         photos: Labelled photos.
-        classes: All classes.
+        classes: All classes, new ones behind those of the prompt.
+        old: How many the prompt has.
         tuned_on: The labels that photos were tuned on with before, by content.
         backbone: The frozen model.
         cache: Where features are kept.
@@ -102,7 +104,7 @@ def encode_new(
         reporter: Told how far it is.
 
     Raises:
-        PhotosError: A class is left without a readable photo.
+        PhotosError: A class is left without a readable photo, or a new one without a photo that is new.
     """
     encoded = encode_photos(
         backbone,
@@ -113,30 +115,25 @@ def encode_new(
         max_memory=max_memory,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )
-    skipped = list(drop_unreadable(photos, encoded.failures).skipped)
-    places = {name.label: place for place, name in enumerate(classes)}
+    skipped = drop_unreadable(photos, encoded.failures).skipped
     readable = [place for place in range(len(photos.paths)) if place not in encoded.failures]
-    chosen: dict[tuple[int, bytes], int] = {}
-    repeated, all_keys = 0, keys_of(encoded.keys)
-    for place in readable:
-        key, label = all_keys[place], photos.classes[photos.labels[place]]
-        before = tuned_on.get(key, set())
-        if label in before or (places[label], key) in chosen:
-            repeated += 1
-        elif before:
-            reason = f"was tuned on before as {printable(min(before))}; remove that class, or adapt anew"
-            skipped.append(SkippedPhoto(photos.paths[place], reason))
-        else:
-            chosen[places[label], key] = place
-    ordered = sorted(chosen)
-    rows = np.array([chosen[it] for it in ordered], np.int64)
+    places = {name.label: place for place, name in enumerate(classes)}
+    chosen, repeated, others = _unseen(photos, keys_of(encoded.keys), readable, tuned_on)
+    found = {label for label, _ in chosen}
+    for label, skip in others:
+        if places[label] >= old and label not in found:
+            raise PhotosError(
+                f"class {printable(label)} has no photo of its own: {printable(skip.path)} {skip.reason}"
+            )
+    ordered = sorted((places[label], key, place) for (label, key), place in chosen.items())
+    rows = np.array([place for *_, place in ordered], np.int64)
     return NewPhotos(
-        keys=tuple(key for _, key in ordered),
-        labels=np.array([label for label, _ in ordered], np.int64),
+        keys=tuple(key for _, key, _ in ordered),
+        labels=np.array([label for label, *_ in ordered], np.int64),
         features=encoded.features[rows],
         hashes=encoded.hashes[rows],
         repeated=repeated,
-        skipped=tuple(skipped),
+        skipped=(*skipped, *(skip for _, skip in others)),
         same=described(
             in_several_classes(encoded.keys, photos.labels, readable),
             photos.paths,
@@ -144,3 +141,26 @@ def encode_new(
             photos.classes,
         ),
     )
+
+
+def _unseen(
+    photos: LabelledPhotos,
+    keys: Sequence[bytes],
+    readable: Sequence[int],
+    tuned_on: Mapping[bytes, set[str]],
+) -> tuple[dict[tuple[str, bytes], int], int, list[tuple[str, SkippedPhoto]]]:
+    """Where each photo that is new to its class lies first, how many are not new, and those that were tuned on as another class."""
+    chosen: dict[tuple[str, bytes], int] = {}
+    others: list[tuple[str, SkippedPhoto]] = []
+    repeated = 0
+    for place in readable:
+        key, label = keys[place], photos.classes[photos.labels[place]]
+        before = tuned_on.get(key, set())
+        if label in before or (label, key) in chosen:
+            repeated += 1
+        elif before:
+            reason = f"was tuned on before as {printable(min(before))}; remove that class, or adapt anew"
+            others.append((label, SkippedPhoto(photos.paths[place], reason)))
+        else:
+            chosen[label, key] = place
+    return chosen, repeated, others

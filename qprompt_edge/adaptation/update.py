@@ -94,7 +94,7 @@ def update(
     check_backbone(before, model)
     check_fit(before, model)
     classes = with_new_classes(kept.classes, found.classes, _path(class_names), model)
-    new, cache = _encode(found, classes, record, model, max_memory, unkept, reporter)
+    new, cache = _encode(found, classes, len(kept.classes), record, model, max_memory, unkept, reporter)
     check_limit(max_memory, "encoding the photos")
     encoded = time.monotonic()
     fit_activations(model, max_memory, tuning=False)
@@ -149,6 +149,7 @@ def _without(prompt: PromptFile, remove: Sequence[str], found: LabelledPhotos | 
 def _encode(
     found: LabelledPhotos,
     classes: Sequence[ClassName],
+    old: int,
     record: TuningRecord | None,
     backbone: Backbone,
     max_memory: float | None,
@@ -161,7 +162,7 @@ def _encode(
     folder = cache_folder("features")
     cache = FeatureCache(folder and feature_file(folder, identity), identity, unkept)
     tuned_on = {} if record is None else record.known()
-    new = encode_new(found, classes, tuned_on, backbone, cache, (views, seed), max_memory, reporter)
+    new = encode_new(found, classes, old, tuned_on, backbone, cache, (views, seed), max_memory, reporter)
     backbone.close_image_tower()
     return new, cache
 
