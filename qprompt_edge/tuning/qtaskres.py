@@ -4,7 +4,7 @@
     z_c = cos(x, w_c) + b_c          b_c: the class's offset; x: an image feature
     loss = sum_c m_c * mean over the photos of class c of the cross-entropy of softmax(s z)
 
-(Yu et al., CVPR 2023, equation 4, where the residual is not normalised and there is no offset.) Residuals start at zero,
+(Yu et al., CVPR 2023, where the sum is not brought back to length 1 and there is no offset.) Residuals start at zero,
 so tuning starts from zero-shot. Neither tower runs in a step: photos and text are features already.
 
 What was measured (`docs/defaults.md`): s = 3 ln(C + 1) suits any number of classes; m_c = (n_c / 16)^(2/3) lets a class of
