@@ -79,9 +79,14 @@ def test_nouns_compete_with_the_classes() -> None:
 
 
 def test_the_features_of_nouns_are_kept(tiny: Backbone, tmp_path: Path) -> None:
-    first = noun_features(tiny, tmp_path)
+    none = [ClassName.from_label("gear box")]
+    first = noun_features(tiny, none, tmp_path)
     assert len(list(tmp_path.glob("*.npy"))) == 1
-    assert np.array_equal(noun_features(tiny, tmp_path), first)
+    assert np.array_equal(noun_features(tiny, none, tmp_path), first)
+    assert len(first) == 1000
+    dog = common_nouns().index("dog")
+    without = noun_features(tiny, [ClassName("a", "Dog")], tmp_path)
+    assert np.array_equal(without, np.delete(first, dog, axis=0))
     assert np.linalg.norm(first, axis=1) == pytest.approx(np.ones(1000), abs=1e-4)
 
 

@@ -49,7 +49,7 @@ def calibrated(
         training,
         lambda done, total: reporter.stage("checking by cross-validation", done, total),
     )
-    nouns = noun_features(backbone, cache_folder("classes"))
+    nouns = noun_features(backbone, prompt.classes, cache_folder("classes"))
     counts = np.bincount(photos.labels, minlength=len(prompt.classes))
     calibration = calibrate(held_out, nouns, backbone.manifest.logit_scale, accept)
     return replace(prompt, calibration=calibration, photos=tuple(counts.tolist())), held_out

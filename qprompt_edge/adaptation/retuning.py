@@ -114,7 +114,7 @@ def retune_from_vectors(
     joined = bool(prompt.calibration.accept_scores) and len(held_out.labels) > 0
     calibration = prompt.calibration
     if joined:
-        nouns = noun_features(backbone, cache_folder("classes"))
+        nouns = noun_features(backbone, tuned.classes, cache_folder("classes"))
         calibration = joined_accept_scores(calibration, int(before.sum()), held_out, nouns)
     return Retuned(
         replace(tuned, calibration=calibration),

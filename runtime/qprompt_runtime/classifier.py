@@ -100,7 +100,7 @@ class PromptClassifier:
     @cached_property
     def _nouns(self) -> Array:
         """float32 [G,E]: what competes with the classes where "none of these" is an answer."""
-        return noun_features(self.backbone, self.cache)
+        return noun_features(self.backbone, self.names, self.cache)
 
     @cached_property
     def class_features(self) -> Array:

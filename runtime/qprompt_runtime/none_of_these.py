@@ -2,7 +2,8 @@
 
     score(x) = 1/k log sum_c exp(k z_c) - a/k log sum_g exp(k cos(x, g))
 
-z_c: the scores of the classes (`class_head`); g: text features of 1,000 common nouns; k = 50, a = 0.75. It is the energy of
+z_c: the scores of the classes (`class_head`); g: text features of 1,000 common nouns but for the classes' own names; k = 50,
+a = 0.75. It is the energy of
 the classes beside that of what else there may be: NegLabel (Jiang et al., ICLR 2024), without its choice of words and
 with part of their weight; measured in `docs/defaults.md`. A photo is accepted if its score reaches the prompt's threshold.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -38,11 +40,12 @@ def common_nouns() -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def noun_features(backbone: Backbone, cache: Path | None = None) -> Array:
-    """Text features of the nouns: float32 [1000,E], rows of length 1.
+def noun_features(backbone: Backbone, classes: Sequence[ClassName], cache: Path | None = None) -> Array:
+    """Text features of the nouns that are no class's name: float32 [G,E], rows of length 1.
 
     Args:
         backbone: The frozen model.
+        classes: The classes that the nouns compete with.
         cache: Folder that keeps them from run to run; None keeps nothing.
     """
 
@@ -51,8 +54,15 @@ def noun_features(backbone: Backbone, cache: Path | None = None) -> Array:
         parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
         return np.concatenate([text_features(backbone, part, _TEMPLATE) for part in parts])
 
-    if cache is None:
-        return compute()
+    shape = (len(common_nouns()), backbone.manifest.embed_dim)
+    features = compute() if cache is None else kept_features(cache, _identity(backbone), shape, compute)
+    names = {name.text.casefold() for name in classes}
+    others: Array = features[[noun not in names for noun in common_nouns()]]
+    return others
+
+
+def _identity(backbone: Backbone) -> str:
+    """What the features of the nouns depend on, in so far as it can differ from run to run."""
     facts = {
         "nouns": hashlib.sha256(" ".join(common_nouns()).encode()).hexdigest(),
         "backbone": backbone.manifest.fingerprint,
@@ -60,8 +70,7 @@ def noun_features(backbone: Backbone, cache: Path | None = None) -> Array:
         "provider": backbone.provider,
         "onnxruntime": onnxruntime.__version__,
     }
-    shape = (len(common_nouns()), backbone.manifest.embed_dim)
-    return kept_features(cache, json.dumps(facts, sort_keys=True), shape, compute)
+    return json.dumps(facts, sort_keys=True)
 
 
 def known_scores(class_scores: Array, image_features: Array, nouns: Array) -> Array:
