@@ -139,4 +139,6 @@ def test_a_limit_is_checked_after_every_kind_of_work(monkeypatch):
         MemoryLimitError, match="predicting a decoded photo took 3000 MB, --max-memory allows 2000"
     ):
         bench(TINY_FOLDER, classes=2, repeats=1, threads=1, max_memory=2000, reporter=reporter)
-    assert set(stages) == {KINDS[kind] for kind in ("load", "decode_12mp", "decode_small", "encode", "classes")}
+    assert set(stages) == {
+        KINDS[kind] for kind in ("load", "decode_12mp", "decode_small", "encode", "classes")
+    }

@@ -46,7 +46,9 @@ def test_tests_examples_and_weights_to_train_from_are_not(sizes: dict[str, int])
     assert sum(sizes.values()) < LARGEST
 
 
-def test_licences_links_and_authors_are_in_its_metadata(installed: Distribution, sizes: dict[str, int]) -> None:
+def test_licences_links_and_authors_are_in_its_metadata(
+    installed: Distribution, sizes: dict[str, int]
+) -> None:
     assert {"LICENSE", "LICENSE-APACHE", "NOTICE"} <= {name.rpartition("/")[2] for name in sizes}
     assert installed.metadata["Author"] == "The qprompt-edge authors"
     links = {link.partition(",")[0] for link in installed.metadata.get_all("Project-URL") or ()}
