@@ -104,8 +104,7 @@ def tests(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """The device side again, counting what runs; fails below the floor."""
     session.env["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"  # sysmon is quicker
-    packages = ("--cov=qprompt_runtime", "--cov=qprompt_edge")
-    options = (*packages, "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
+    options = ("--cov", "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
     _test_without_torch(session, ".[plots]", "pytest-cov", options=options)
 
 
