@@ -5,6 +5,8 @@
     nox -s device         the device side without torch, newest dependencies
     nox -s device_oldest  the same with the oldest dependencies, on Python 3.10 where there is one
     nox -s tests          what needs the exporters, and what is slow (installs torch)
+    nox -s coverage       not with the others: `device` again, and how much of the device side it runs
+    nox -s package        not with the others: wheel and sdist, checked and installed
 
 Arguments behind `--` go to pytest: `nox -s device -- -k prompt_file`.
 """
@@ -23,6 +25,8 @@ nox.options.sessions = ["lint", "device", "device_oldest", "tests"]
 
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "scikit-learn")
 SIDE_BY_SIDE = ("-n", "auto")
+COVERAGE_FLOOR = 90
+"""Percent of the device side's statements that its tests run in their own process."""
 OLDEST = (
     "numpy==1.26.*",
     "onnxruntime==1.19.*",
@@ -50,15 +54,17 @@ def _python_3_10() -> str | None:
 PYTHON_3_10 = _python_3_10()
 
 
-def _test_without_torch(session: nox.Session, package: str, *pins: str) -> None:
-    """Install the wheel as a device would, and run the tests that need no exporter."""
-    session.install("--quiet", package, *TEST_TOOLS, *pins)
+def _test_without_torch(
+    session: nox.Session, package: str, *more: str, options: tuple[str, ...] = ()
+) -> None:
+    """Install the wheel as a device would, with pins or tools, and run the tests that need no exporter."""
+    session.install("--quiet", package, *TEST_TOOLS, *more)
     session.run(
         "python",
         "-c",
         "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed'",
     )
-    session.run("pytest", *SIDE_BY_SIDE, "-m", "not export and not slow", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, *options, "-m", "not export and not slow", *session.posargs)
 
 
 @nox.session
@@ -92,3 +98,24 @@ def tests(session: nox.Session) -> None:
     """The exporters, and slow tests. Editable: the embedded backbones' training weights are not in the wheel."""
     session.install("--quiet", "-e", ".[dev,export,cluster]")
     session.run("pytest", *SIDE_BY_SIDE, "-m", "export or slow", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The device side again, counting what runs; fails below the floor."""
+    session.env["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"  # sysmon is quicker
+    options = ("--cov", "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
+    _test_without_torch(session, ".[plots]", "pytest-cov", options=options)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Wheel and sdist as a release builds them: their metadata, and each installed in a fresh environment and used."""
+    session.install("--quiet", "build", "twine")
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    built = sorted(map(str, dist.iterdir()))
+    session.run("twine", "check", "--strict", *built)
+    for file in built:
+        session.run("bash", ".ci/try-package", file, external=True, env={"PYTHON": sys.executable})

@@ -1,8 +1,11 @@
 """What `bench` measures, and what it makes of it."""
 
 import io
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+from conftest import TINY_FOLDER
 from PIL import Image
 
 from qprompt_edge import bench as bench_module
@@ -14,11 +17,25 @@ from qprompt_runtime.errors import BundleError, MemoryLimitError, ProviderError
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[BenchResult, list[tuple[str, int, int]]]:
+def decoded() -> list[bytes]:
+    """The photos that the runs below decode, in turn."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def measured(decoded: list[bytes]) -> Iterator[tuple[BenchResult, list[tuple[str, int, int]]]]:
     """A short run, and what it told its reporter."""
     stages: list[tuple[str, int, int]] = []
     reporter = Reporter(stage=lambda *told: stages.append(told))
-    return bench(classes=3, repeats=2, threads=1, reporter=reporter), stages
+    load_pixels = bench_module.load_pixels
+
+    def watched(photo: bytes, *others: object) -> object:
+        decoded.append(photo)
+        return load_pixels(photo, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench_module, "load_pixels", watched)
+        yield bench(classes=3, repeats=2, threads=1, reporter=reporter), stages
 
 
 def test_every_kind_of_work_is_timed(measured):
@@ -46,15 +63,11 @@ def test_progress_counts_the_warm_up(measured):
     assert stages == [(name, done, 4) for name in KINDS.values() for done in (1, 2, 3, 4)]
 
 
-def test_the_estimate_is_loading_and_photos_and_steps(measured):
+def test_the_task_of_the_estimate(measured):
     result, _ = measured
     assert result.photos == 48
     assert result.steps == default_training("qcoop").epochs  # all photos at once
-    median = {kind: timing.median for kind, timing in result.milliseconds.items()}
-    expected = (
-        median["load"] + 48 * (median["decode_12mp"] + median["encode"]) + result.steps * median["step"]
-    )
-    assert result.adapt_seconds == pytest.approx(expected / 1000, rel=1e-12)
+    assert 0 < result.adapt_seconds < 600
 
 
 def test_the_estimate_in_round_numbers(tiny):
@@ -69,15 +82,19 @@ def test_the_estimate_in_round_numbers(tiny):
     }
     times = {kind: Timing(float(median), 1.0) for kind, median in medians.items()}
     result = BenchResult(tiny.manifest, "", Machine("", 1, 1, ""), 10, 1, times, steps=250, peak_rss_mb=0)
-    assert result.adapt_seconds == pytest.approx(0.5 + 160 * 0.1 + 250 * 0.02)
+    assert result.adapt_seconds == pytest.approx(21.5)  # 0.5 to load, 16 for 160 photos, 5 for 250 steps
 
 
-def test_the_large_photo_is_of_12_megapixels_and_always_the_same():
-    photo = bench_module._jpeg(*bench_module._LARGE)
-    with Image.open(io.BytesIO(photo)) as image:
-        assert (image.format, image.size) == ("JPEG", (4000, 3000))
-    assert 2e6 < len(photo) < 8e6
-    assert bench_module._jpeg(64, 48) == bench_module._jpeg(64, 48)
+def test_photos_are_of_12_megapixels_and_of_the_models_size_and_always_the_same(measured, decoded, shipped):
+    large, small = sorted(set(decoded), key=len, reverse=True)
+    for photo, size in ((large, (4000, 3000)), (small, shipped.manifest.image_transform.size[::-1])):
+        with Image.open(io.BytesIO(photo)) as image:
+            assert (image.format, image.size) == ("JPEG", size)
+    assert 2e6 < len(large) < 8e6
+    before = len(decoded)
+    bench(classes=2, repeats=1, threads=1)
+    assert decoded[before:]
+    assert set(decoded[before:]) == {large, small}
 
 
 def test_the_steps_are_those_of_training(tiny, monkeypatch):
@@ -90,11 +107,13 @@ def test_the_steps_are_those_of_training(tiny, monkeypatch):
         return original(self, context, tokens, image_features, targets, scale)
 
     monkeypatch.setattr(Backbone, "loss_and_gradient", counting)
-    stopwatch = bench_module._Stopwatch(110, None, Reporter())
-    steps = bench_module._time_tuning(stopwatch, tiny, ["thing number 0", "thing number 1"])
-    assert steps == default_training("qcoop").epochs < 110
+    monkeypatch.setattr(
+        bench_module, "default_training", lambda method: replace(default_training(method), epochs=3)
+    )
+    result = bench(TINY_FOLDER, classes=2, repeats=5, threads=1)
+    assert result.steps == 3
     embed, width = tiny.manifest.embed_dim, tiny.manifest.text.width
-    assert calls == [((1, 4, width), (32, embed), (32, 2))] * 112
+    assert calls == [((1, 4, width), (32, embed), (32, 2))] * 7  # two of them to warm up
 
 
 def test_what_cannot_be_measured_is_refused(dummy):
@@ -111,13 +130,15 @@ def test_what_cannot_be_measured_is_refused(dummy):
 
 
 def test_a_limit_is_checked_after_every_kind_of_work(monkeypatch):
-    """The peak of the test's own process says nothing here, so that it is made up."""
-    peaks = iter([100.0] * 4 + [300.0])
-    monkeypatch.setattr("qprompt_edge.memory.peak_rss_mb", lambda: next(peaks))
-    stopwatch = bench_module._Stopwatch(1, 200, Reporter())
-    stopwatch.time("encode", lambda: None)
+    """The peak of the test's own process says nothing here, so that it is made up: it rises behind one kind."""
+    stages: list[str] = []
+    high = [KINDS["classes"]] * 3  # two runs to warm up, and one that counts
+    monkeypatch.setattr("qprompt_edge.memory.peak_rss_mb", lambda: 3000 if stages[-3:] == high else 1000)
+    reporter = Reporter(stage=lambda name, *_: stages.append(name))
     with pytest.raises(
-        MemoryLimitError, match="predicting a decoded photo took 300 MB, --max-memory allows 200"
+        MemoryLimitError, match="predicting a decoded photo took 3000 MB, --max-memory allows 2000"
     ):
-        stopwatch.time("predict", lambda: None)
-    assert list(stopwatch.milliseconds) == ["encode"]
+        bench(TINY_FOLDER, classes=2, repeats=1, threads=1, max_memory=2000, reporter=reporter)
+    assert set(stages) == {
+        KINDS[kind] for kind in ("load", "decode_12mp", "decode_small", "encode", "classes")
+    }

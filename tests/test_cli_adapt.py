@@ -75,17 +75,28 @@ def test_views_and_shots(run, photos, tmp_path):
     assert result.json["images"]["train"] == 6
 
 
-def test_a_verdict_with_enough_photos(run, tmp_path):
-    photos, tests = write_photos(tmp_path / "train"), write_photos(tmp_path / "test", count=11, first=50)
-    arguments = ("--test-images", tests, "--epochs", 1, "--json")
-    result = run("adapt", "--images", photos, "--out", tmp_path / "p.qpt", *arguments)
-    assert result.json["images"]["holdout"] == 33
-    scores = result.json["holdout"]
-    gain = scores["adapted"]["top1"] - scores["zero_shot"]["top1"]
-    assert result.json["difference"] == pytest.approx(gain)
-    low, high = result.json["interval"]
-    assert -1 <= low < high <= 1
-    assert result.json["helped"] == (None if result.json["p"] >= 0.05 else gain > 0)
+@pytest.mark.parametrize(
+    ("taught", "helped", "words"),
+    [("right", True, "Adaptation helped: "), ("wrong", False, "Adaptation did not help, it made it worse: ")],
+)
+def test_the_verdict_with_enough_photos(run, tmp_path, taught, helped, words):
+    """Names that fit, and names that stand on other classes' photos: the first must help, the second must not."""
+    tests, out = write_photos(tmp_path / "test", count=11, first=50), tmp_path / "p.qpt"
+    photos = write_photos(tmp_path / "photos")
+    if taught == "wrong":
+        first, *others = (folder.rename(tmp_path / folder.name) for folder in sorted(photos.iterdir()))
+        for folder, label in zip((*others, first), sorted(CLASSES), strict=True):
+            folder.rename(photos / label)
+    result = run("adapt", "--images", photos, "--test-images", tests, "--out", out, "--json")
+    report, scores = result.json, result.json["holdout"]
+    assert report["images"]["holdout"] == 33
+    assert report["helped"] is helped
+    assert words in result.err
+    assert report["p"] < 0.05
+    assert all((end > 0) is helped for end in (report["difference"], *report["interval"]))
+    assert report["difference"] == pytest.approx(scores["adapted"]["top1"] - scores["zero_shot"]["top1"])
+    again = run("eval", "--images", tests, "--prompt", out, "--json").json
+    assert again["top1"] == scores["adapted"]["top1"]
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,7 @@ from qprompt_edge.reproduction.recipes import RECIPES, WIDTHS
 from qprompt_edge.reproduction.sets import encode_set, find_sets
 from qprompt_edge.reproduction.tip_adapter import ALPHAS, BETAS, tip_adapter
 from qprompt_edge.reproduction.workbench import PromptJudge, Workbench
-from qprompt_edge.tuning import methods
-from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.regularizers import Anchors
-from qprompt_edge.tuning.trainer import run
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import ClassName, PromptFile
 from qprompt_runtime.tokenizer import ClassTokens
@@ -44,26 +41,19 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 
 
 @pytest.fixture
-def tuned(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[PromptFile, TrainingConfig, Outcome]]:
-    """`tuned(name)`: the prompt that was judged, how it was trained, and the outcome."""
-    seen: dict[str, Any] = {}
+def tuned(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[PromptFile, Outcome]]:
+    """`tuned(name)`: the prompt that was judged, and the outcome."""
+    judged: list[PromptFile] = []
 
     def judge(prompt: PromptFile, backbone: Backbone) -> PromptJudge:
-        seen["prompt"] = prompt
+        judged.append(prompt)
         return PromptJudge(prompt, backbone)
 
-    def watched(state: Any, objective: Any, labels: Any, config: TrainingConfig, *others: Any) -> Any:
-        seen["config"] = config
-        return run(state, objective, labels, config, *others)
-
     monkeypatch.setattr(workbench, "PromptJudge", judge)
-    monkeypatch.setattr(methods, "run", watched)
 
-    def call(name: str, seed: int = 1) -> tuple[PromptFile, TrainingConfig, Outcome]:
+    def call(name: str, seed: int = 1) -> tuple[PromptFile, Outcome]:
         outcome = bench.run(job(name, SHOTS, seed))
-        return seen["prompt"], seen["config"], outcome
+        return judged[-1], outcome
 
     return call
 
@@ -133,7 +123,7 @@ def test_the_same_job_gives_the_same_bits(bench: Workbench, name: str) -> None:
 
 
 def test_the_same_job_learns_the_same_prompt_and_another_seed_another_one(
-    tuned: Callable[..., tuple[PromptFile, TrainingConfig, Outcome]],
+    tuned: Callable[..., tuple[PromptFile, Outcome]],
 ) -> None:
     for name in ("qcoop-1", "qmaple-1"):
         first, again, other = (tuned(name, seed)[0].to_bytes() for seed in (1, 1, 2))
@@ -141,17 +131,18 @@ def test_the_same_job_learns_the_same_prompt_and_another_seed_another_one(
         assert first != other
 
 
-def test_recipes_differ_in_the_settings_that_their_names_say(
-    tuned: Callable[..., tuple[PromptFile, TrainingConfig, Outcome]],
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_methods_of_a_width_give_files_of_a_size_and_prompts_of_their_own(
+    tuned: Callable[..., tuple[PromptFile, Outcome]], bits: int
 ) -> None:
-    for name in ("coop", "qcoop-2", "kmeans-2", "no-normalisation-2", "no-cac-2", "ptq-2"):
-        config = tuned(name)[1]
-        assert config.bits == (32 if name in ("coop", "ptq-2") else 2)
-        assert (config.clustering.divergence < 0, config.clustering.interval == 1) == (
-            (name in ("kmeans-2", "no-cac-2"),) * 2
-        )
-        assert config.clustering.normalised == (name not in ("kmeans-2", "no-normalisation-2"))
-        assert (config.epochs, config.seed, config.noise) == (EPOCHS, 1, 0)
+    names = ("qcoop", "no-normalisation", "no-cac", "ptq", "kmeans")
+    *others, kmeans = prompts = [tuned(f"{name}-{bits}")[0] for name in names]
+    assert {prompt.groups[0].bits for prompt in prompts} == {bits}
+    assert len({len(prompt.to_bytes()) for prompt in prompts}) == 1
+    assert len({prompt.to_bytes() for prompt in others}) == 4
+    # with clusters made anew at every step it does not matter whether they are of normalised weights
+    assert np.allclose(weights(kmeans), weights(others[2]), atol=1e-3)
+    assert not np.allclose(weights(kmeans), weights(others[1]), atol=1e-3)
 
 
 # ---------------------------------------------------------------------- steadier contexts
@@ -162,11 +153,11 @@ STEADIER = ("kgcoop", "kgcoop-half", "consistency", "averaged", "lasp", "lasp-na
 @pytest.mark.parametrize("name", STEADIER)
 @pytest.mark.parametrize("bits", [1, 32])
 def test_a_steadier_context_is_another_one_of_the_same_size(
-    tuned: Callable[..., tuple[PromptFile, TrainingConfig, Outcome]], name: str, bits: int
+    tuned: Callable[..., tuple[PromptFile, Outcome]], name: str, bits: int
 ) -> None:
-    plain, _, outcome = tuned("qcoop-1" if bits == 1 else "coop")
-    prompt, config, steadier = tuned(f"{name}-1" if bits == 1 else name)
-    assert config.bits == bits
+    plain, outcome = tuned("qcoop-1" if bits == 1 else "coop")
+    prompt, steadier = tuned(f"{name}-1" if bits == 1 else name)
+    assert prompt.groups[0].bits == bits
     assert steadier.file_bytes == outcome.file_bytes
     assert bits == 1 or not np.array_equal(weights(prompt), weights(plain))  # in three steps one bit may stay
 
@@ -201,14 +192,13 @@ def test_anchors_are_the_sets_own_template_then_the_ensemble(
 
 
 def test_noise_changes_what_is_learned_and_not_what_is_stored(
-    bench: Workbench, tuned: Callable[..., tuple[PromptFile, TrainingConfig, Outcome]]
+    bench: Workbench, tuned: Callable[..., tuple[PromptFile, Outcome]]
 ) -> None:
-    plain, _, outcome = tuned("coop")
+    plain, outcome = tuned("coop")
     deviation = float(bench.backbone.embed_text("a photo of a").std())
     learned = [weights(plain)]
-    for name, times in (("noise-weak", 0.1), ("noise-moderate", 1), ("noise-strong", 10)):
-        prompt, config, noisy = tuned(name)
-        assert config.noise == pytest.approx(times * deviation, rel=1e-6)
+    for name in ("noise-weak", "noise-moderate", "noise-strong"):
+        prompt, noisy = tuned(name)
         assert (noisy.payload_bytes, noisy.file_bytes) == (outcome.payload_bytes, outcome.file_bytes)
         learned.append(weights(prompt))
         # what is stored has moved by steps of the optimizer, it has no noise in it
@@ -218,7 +208,7 @@ def test_noise_changes_what_is_learned_and_not_what_is_stored(
 
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_quantizing_afterwards_takes_the_nearest_of_a_few_values(
-    tuned: Callable[..., tuple[PromptFile, TrainingConfig, Outcome]], bits: int
+    tuned: Callable[..., tuple[PromptFile, Outcome]], bits: int
 ) -> None:
     plain, quantized = weights(tuned("coop")[0]), tuned(f"ptq-{bits}")[0]
     values = weights(quantized)
@@ -230,7 +220,7 @@ def test_quantizing_afterwards_takes_the_nearest_of_a_few_values(
 
 
 def test_quantized_while_learning_is_not_quantized_afterwards(
-    tuned: Callable[..., tuple[PromptFile, TrainingConfig, Outcome]],
+    tuned: Callable[..., tuple[PromptFile, Outcome]],
 ) -> None:
     assert not np.array_equal(weights(tuned("qcoop-1")[0]), weights(tuned("ptq-1")[0]))
 
