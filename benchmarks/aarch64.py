@@ -8,7 +8,7 @@ what is already there is not fetched again: the distribution's arm64 Python, `qe
 this checkout's wheel with ready-made aarch64 wheels of its dependencies, installed the way docs/devices.md says for a device
 without a network. pip may take wheels only, so that nothing is compiled.
 
-Both sides tune the embedded backbone on examples/photos with one thread and `--max-memory 512`. It fails if the emulated
+Both sides tune the default backbone on examples/photos with one thread and `--max-memory 512`. It fails if the emulated
 side does not end; if a process of it needs more than 512 MB (the kernel refuses to allocate more, and the peak of resident
 memory is measured, the emulator included); if its accuracy on the hold-out, tuned or zero-shot, differs by more than one point; or
 if the emulated side's prompt file gives more than one photo in a hundred another label here than there. The last line is all
@@ -34,6 +34,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks import machine
+from benchmarks.bundles import DEFAULT
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PHOTOS = CHECKOUT / "examples" / "photos"
@@ -102,13 +105,9 @@ class Machine:
         with output.open("wb") as out, errors.open("wb") as err:
             # in its own folder: the checkout must not be what `-m` imports
             process = subprocess.Popen(
-                [*self.python, *arguments],
-                cwd=self.work,
-                env=self.environment,
-                stdout=out,
-                stderr=err,
+                [*self.python, *arguments], cwd=self.work, env=self.environment, stdout=out, stderr=err,
                 preexec_fn=limit_data,
-            )
+            )  # fmt: skip
             _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         self.seconds[name] = round(time.perf_counter() - started, 1)
@@ -291,7 +290,8 @@ def main() -> None:
     device = Machine(python, folder / "aarch64", folder / "site")
     host = Machine([sys.executable], folder / "x86-64", folder / "own" / "unpacked")
     figures = compare(device, host, options.bits)
-    print(json.dumps({**figures, "wheels": wheels}))
+    facts = {"backbone": DEFAULT, "machine": machine.measure(threads=1), "wheels": wheels}
+    print(json.dumps({**figures, **facts}))
     if figures["failures"]:
         raise SystemExit("; ".join(figures["failures"]))
 

@@ -26,7 +26,13 @@ NEEDED = (
     ("MobileCLIP2-S0", "fp32"),
 )
 _SOURCES = ("exporters/qprompt_exporters", "runtime/qprompt_runtime")
-_NOT_EXPORTING = "tiny"
+DEFAULT = "small"
+"""The backbone that every command takes unless another is named."""
+EMBEDDED = {
+    DEFAULT: ROOT / "runtime" / "qprompt_runtime" / "backbones" / DEFAULT,
+    "tiny": ROOT / "exporters" / "backbones" / "tiny",
+}
+"""Bundles with trained weights, which need no export; `tiny` is measured for comparison."""
 
 
 def default_folder() -> Path:
@@ -51,11 +57,11 @@ def bundle(folder: Path, model: str, precision: str) -> Path:
 
     Args:
         folder: Where bundles lie.
-        model: open_clip's name, or `tiny` (always the embedded one).
+        model: open_clip's name, or one of `EMBEDDED`, which is taken as it is.
         precision: `fp32`, `fp16` or `int8`.
     """
-    if model == _NOT_EXPORTING:
-        return ROOT / "exporters" / "backbones" / _NOT_EXPORTING
+    if model in EMBEDDED:
+        return EMBEDDED[model]
     out = folder / f"{model}-{precision}"
     stamp, wanted = folder / f"{out.name}.source", source_hash()
     if out.is_dir() and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:

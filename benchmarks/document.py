@@ -32,7 +32,7 @@ _HEAD = """# Performance
 <!-- Written by `python -m benchmarks.performance`; change the benchmarks, not this page. -->
 
 How fast and how small `qprompt-edge` is beside CoOp in PyTorch, and what limits it. Every figure but those at the end is from
-`python -m benchmarks.performance` on one machine, both sides of a ratio always from the same part of it; the figures themselves are in [performance.json](performance.json).
+`python -m benchmarks.performance`, both sides of a ratio always from the same part of it on the same machine; the figures themselves are in [performance.json](performance.json).
 """
 
 _READING = """## How to read it
@@ -40,8 +40,8 @@ _READING = """## How to read it
 - **Ratios travel, times do not.** Both sides ran on the same machine, with the same threads, weights, class names and photos, in turn, so
   that a drift of the machine's speed met both. On another machine expect other times and similar ratios, except where int8 is
   concerned (below).
-- **The backbones hold random weights.** Time and memory do not depend on what weights are; accuracy does, and is measured on the embedded
-  backbone ([defaults.md](defaults.md)).
+- **The backbones hold random weights**, but for `small`, which every command takes unless another is named, and `tiny`, which is there for comparison: a smaller one
+  for slower boards. Time and memory do not depend on what weights are; accuracy does ([defaults.md](defaults.md)).
 - **PyTorch CoOp** (`benchmarks/torch_coop.py`) works as its authors' code does: 77 tokens for every class, images encoded in
   every step, autograd through the text tower. Its photos come decoded and cropped, its loading is not counted. Its whole adaptation is
   computed: steps times the median step.
@@ -49,7 +49,8 @@ _READING = """## How to read it
   What this row gains over the first is the algorithm's; what ours gains over this row is the graph's: a prefix computed once for all
   classes, names without padding, a gradient without PyTorch's bookkeeping, and, by default, fewer steps where that is said.
 - **Cached features mean no random crops and flips**, which the authors' code draws anew in every step. `--views` caches some of each photo.
-- Ours is the command `qprompt-edge adapt` from the start of its process, with an empty cache, decoding included.
+- Ours is the command `qprompt-edge adapt --method qcoop`, the same method, from the start of its process, with an empty cache, decoding included. The default method, `qtaskres`, is
+  under [From a cold start](#from-a-cold-start) and, where it says so, under [Memory](#memory).
 """
 
 _LIMITS = """## What limits what
@@ -74,15 +75,20 @@ def write(figures: Figures) -> str:
     Args:
         figures: What `benchmarks.performance` stores; parts that are missing are left out.
     """
+    sections = {name: make(figures) for name, make in _SECTIONS.items() if name in figures}
+    machines = {name: figures["machines"].get(name) for name in sections}
+    first = next(filter(None, machines.values()))
+    elsewhere = {name: found for name, found in machines.items() if found != first}
     parts = [
         _HEAD,
-        _machine(figures["machine"]),
+        f"Machine: {_machine(first)}.\n",
+        _elsewhere([_title(sections[name]) for name in elsewhere]),
         _section("What was asked and what was reached", targets.table(figures)),
+        _summary(figures),
+        _READING,
     ]
-    parts += [_summary(figures), _READING]
-    for name, make in _SECTIONS.items():
-        if name in figures:
-            parts.append(make(figures))
+    for name, section in sections.items():
+        parts.append(_measured_on(section, elsewhere[name]) if name in elsewhere else section)
     parts.append(_LIMITS)
     if NOTES:
         parts.append(
@@ -96,14 +102,35 @@ def _section(title: str, table: tuple[list[str], list[list[str]]], after: str = 
     return f"## {title}\n\n{markdown_table(*table)}" + (f"\n{after}\n" if after else "")
 
 
+def _title(section: str) -> str:
+    """A section's heading, without its signs."""
+    return section.partition("\n")[0].removeprefix("## ")
+
+
+def _elsewhere(titles: list[str]) -> str:
+    """Which sections have figures from another machine than the page's."""
+    return (
+        f"Not measured on this machine with these versions, as they say themselves: {', '.join(titles)}.\n"
+        if titles
+        else ""
+    )
+
+
+def _measured_on(section: str, machine: Figures | None) -> str:
+    """A section with the machine that it was measured on below its heading; None is one that nobody noted."""
+    heading, _, rest = section.partition("\n\n")
+    where = "on a machine that was not noted" if machine is None else f"on: {_machine(machine)}"
+    return f"{heading}\n\nMeasured {where}.\n\n{rest}"
+
+
 def _machine(machine: Figures) -> str:
-    """What it ran on."""
+    """What it ran on, in a line."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     vector = f", {machine['vector'].upper()}" if machine["vector"] else ""
     products = machine["byte_products"] or "no instructions for products of bytes (VNNI, dot product)"
     return (
-        f"Machine: {machine['processor']} ({machine['architecture']}{vector}; {products}), {machine['cores']} cores, "
-        f"{machine['threads']} threads used, {machine['memory_mb'] / 1000:.0f} GB of memory; Python {machine['python']}, {versions}.\n"
+        f"{machine['processor']} ({machine['architecture']}{vector}; {products}), {machine['cores']} cores, "
+        f"{machine['threads']} threads used, {machine['memory_mb'] / 1000:.0f} GB of memory; Python {machine['python']}, {versions}"
     )
 
 
@@ -183,9 +210,9 @@ def _scaling(figures: Figures) -> str:
 
 
 def _memory(figures: Figures) -> str:
-    text = ""
+    text = f"`adapt` is `--method {figures['memory']['method']}` here. "
     if "adaptation" in figures:
-        text = "PyTorch CoOp's process, for comparison: " + ", ".join(
+        text += "PyTorch CoOp's process, from the whole adaptations, for comparison: " + ", ".join(
             f"{model} {megabytes(found['authors']['peak_mb'])} ({megabytes(found['trimmed']['peak_mb'])} trimmed)"
             for model, found in figures["adaptation"].items()
         )
@@ -213,7 +240,7 @@ def _installed(figures: Figures) -> str:
 
 def _accuracy(figures: Figures) -> str:
     text = (
-        "QCoOp at 1 bit on `tiny`, 16 photos a class, ten draws, photos that were not trained on. The rate of either schedule was chosen on "
+        f"QCoOp at 1 bit on `{figures['accuracy']['backbone']}`, 16 photos a class, ten draws, photos that were not trained on. The rate of either schedule was chosen on "
         "the first two sets ([defaults.md](defaults.md))."
     )
     return _section("Accuracy at that speed", accuracy.table(figures["accuracy"]), text)
@@ -222,7 +249,13 @@ def _accuracy(figures: Figures) -> str:
 def _aarch64(figures: Figures) -> str:
     """The device side in an emulator, beside this machine."""
     found = figures["aarch64"]
-    header = ["`tiny` on examples/photos, 512 MB", "adapted", "zero-shot", "seconds", "peak memory"]
+    header = [
+        f"`{found['backbone']}` on examples/photos, 512 MB",
+        "adapted",
+        "zero-shot",
+        "seconds",
+        "peak memory",
+    ]
     rows = [
         [
             f"{name}, onnxruntime {side['versions']['onnxruntime']}, Python {side['versions']['python']}",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.adaptation import adapt_once
-from benchmarks.bundles import bundle
+from benchmarks.bundles import EMBEDDED, bundle
 from benchmarks.class_names import made_names
 from benchmarks.options import parse
 from benchmarks.photo_folders import EXAMPLES, make
@@ -27,7 +27,7 @@ MANY = (1000, 10000)
 MOST_REPEATS = 3
 _SHORT = ("--epochs", 1, "--shots", 2)
 CASES = {
-    "tiny_adapt_large": "tiny: adapt, 160 photos, 20 of them of 12 megapixels",
+    **{f"{name}_adapt_large": f"{name}: adapt, 160 photos, 20 of them of 12 megapixels" for name in EMBEDDED},
     "vit_b_32_int8_adapt": "ViT-B/32, int8 images: adapt, 160 photos, 10 classes",
     "vit_b_32_fp32_adapt": "ViT-B/32, fp32: adapt, 160 photos, 10 classes",
     "vit_b_16_int8_predict": "ViT-B/16, int8 images: predict one photo",
@@ -81,14 +81,21 @@ def _measure(folder: Path, threads: int, bundles: Path, repeats: int) -> dict[st
         key: write_prompt(place, few, folder / f"{place.name}.qpt", threads) for key, place in at.items()
     }
 
-    def adapting(backbone: str | Path, photos: Path) -> Callable[[], float]:
-        return lambda: adapt_once(backbone, photos, threads)["peak_mb"]
+    methods: set[str] = set()
+
+    def adapting(backbone: Path, photos: Path) -> Callable[[], float]:
+        def peak() -> float:
+            run = adapt_once(backbone, photos, threads)
+            methods.add(run["method"])
+            return float(run["peak_mb"])
+
+        return peak
 
     def predicting(kind: str) -> Callable[[], float]:
         return lambda: predict(at[16, kind], prompts[16, kind], one_photo(), threads).peak_mb
 
     cases: dict[str, Callable[[], float]] = {
-        "tiny_adapt_large": adapting("tiny", large),
+        **{f"{name}_adapt_large": adapting(place, large) for name, place in EMBEDDED.items()},
         "vit_b_32_int8_adapt": adapting(at[32, "int8"], plain),
         "vit_b_32_fp32_adapt": adapting(at[32, "fp32"], plain),
         "vit_b_16_int8_predict": predicting("int8"),
@@ -97,6 +104,7 @@ def _measure(folder: Path, threads: int, bundles: Path, repeats: int) -> dict[st
     }
     return {
         "peak_mb": {name: max(work() for _ in range(repeats)) for name, work in cases.items()},
+        "method": methods.pop(),
         "many_classes": _many_classes(at[32, "fp32"], prompts[32, "fp32"], threads),
     }
 
@@ -130,7 +138,8 @@ def _many_classes(backbone: Path, prompt: Path, threads: int) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows for people."""
-    rows = [[CASES[name], megabytes(peak)] for name, peak in result["peak_mb"].items()]
+    peaks = result["peak_mb"]
+    rows = [[case, megabytes(peaks[name])] for name, case in CASES.items() if name in peaks]
     for count, found in result["many_classes"]["by_classes"].items():
         rows.append([f"ViT-B/32, fp32: predict with {int(count):,} classes", megabytes(found["peak_mb"])])
         rows.append(["... beyond the class features", megabytes(found["beyond_mb"])])

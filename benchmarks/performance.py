@@ -5,6 +5,7 @@
     python -m benchmarks.performance --from docs/performance.json # only write the page again
 
 `--aarch64` and `--accuracy` take the last lines of `python -m benchmarks.aarch64` and `benchmarks.accuracy` in a file each.
+`machines` in the figures says for each part what it was measured on, and the page says which parts were not measured on its own machine.
 """
 
 from __future__ import annotations
@@ -64,19 +65,23 @@ def main() -> None:
     keep = options.source is not None or options.only is not None
     figures: dict[str, Any] = json.loads(known.read_text(encoding="utf-8")) if keep and known.exists() else {}
     wanted = () if options.source else tuple(options.only or PARTS)
-    if wanted:
-        figures["machine"] = machine.measure(options.threads)
+    machines = figures.setdefault("machines", {})
     for part in ("aarch64", "accuracy"):
         if given := getattr(options, part):
             figures[part] = last_json(given.read_text(encoding="utf-8"))
+            machines[part] = figures[part].pop("machine")
+    here = machine.measure(options.threads)
     for name in wanted:
         started = time.monotonic()
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         figures[name] = PARTS[name](options.threads, options.bundles, options.repeats)
+        machines[name] = here
         store(options.figures, figures)  # after each part: the next may take long, or fail
         print(f"  {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     store(options.figures, figures)
-    options.page.write_text(document.write(json.loads(json.dumps(_rounded(figures)))), encoding="utf-8")
+    options.page.write_text(
+        document.write(json.loads(options.figures.read_text(encoding="utf-8"))), encoding="utf-8"
+    )
     print(options.page)
 
 

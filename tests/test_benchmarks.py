@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("open_clip")
 torch_coop = pytest.importorskip("benchmarks.torch_coop")
 
-from benchmarks import adaptation, document, performance, steps, targets  # noqa: E402
+from benchmarks import adaptation  # noqa: E402
 from benchmarks.class_names import CALTECH_101, CIFAR_10, known_names, made_names  # noqa: E402
 from benchmarks.installed import closure  # noqa: E402
 from benchmarks.photo_folders import choose  # noqa: E402
@@ -246,111 +245,3 @@ def test_figures_are_written_with_their_units() -> None:
     ]  # fmt: skip
     assert [times(value) for value in (2.84, 120.4)] == ["2.8x", "120x"]
     assert markdown_table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |\n"
-
-
-# ---------------------------------------------------------------------- the page
-
-
-def ours_row(seconds: float, count: int) -> dict[str, Any]:
-    return {"seconds": seconds, "encode": 3.0, "train": 4.0, "steps": count, "peak_mb": 500.0, "runs": 5}
-
-
-@pytest.fixture
-def figures() -> dict[str, Any]:
-    whole = {
-        "rounds": 5,
-        "ours": {"int8, defaults": ours_row(8.0, 100), "int8, 250 steps": ours_row(16.0, 250)},
-        "authors": {"seconds": 1600.0, "step": 6.4, "encode": 0.0, "steps": 250, "timed_steps": 5, "peak_mb": 1700.0},
-        "trimmed": {"seconds": 80.0, "step": 0.3, "encode": 5.0, "steps": 250, "timed_steps": 15, "peak_mb": 1500.0},
-    }  # fmt: skip
-    step = {
-        "ours": 0.04, "authors": 2.0, "trimmed": 0.1, "ours_text_graph": 0.039, "ratio": 50.0, "ratio_trimmed": 2.5,
-        "counted_steps": {"ours": 20, "authors": 5, "trimmed": 15},
-        "peak_mb": {"ours": 400.0, "authors": 1700.0, "trimmed": 1600.0},
-    }  # fmt: skip
-    machine = {
-        "processor": "a processor", "architecture": "x86_64", "cores": 2, "threads": 2, "vector": "avx2",
-        "byte_products": "", "memory_mb": 24000, "system": "Linux", "python": "3.11.1", "versions": {"numpy": "2.4"},
-    }  # fmt: skip
-    return {
-        "machine": machine,
-        "adaptation": {"ViT-B-16": whole},
-        "steps": {"10": step, "100": {**step, "ratio": 20.0}},
-    }
-
-
-def test_the_line_for_scripts_has_the_ratios(figures: dict[str, Any]) -> None:
-    line = adaptation.summary(figures["adaptation"], figures["steps"], {"ours_mb": 200.0})
-    assert line["adaptation_ratio"] == 200.0
-    assert line["adaptation_ratio_trimmed"] == 10.0
-    assert line["adaptation_ratio_of"] == "ViT-B-16, int8, defaults"
-    assert (line["step_ratio_10"], line["step_ratio_100"]) == (50.0, 20.0)
-    assert line["step_ratio_10_trimmed"] == 2.5
-    assert line["computed_from"]["installed"] == {"ours_mb": 200.0}
-
-
-def test_the_page_takes_every_figure_from_the_file(figures: dict[str, Any]) -> None:
-    page = document.write(figures)
-    assert "| whole adaptation, ViT-B/16, int8, defaults | at least 100x | 200x | **200x** | aim |" in page
-    assert "| one step, ViT-B/32, 10 classes | at least 45x | 90x | **50x** | reached |" in page
-    assert "| one step, ViT-B/32, 100 classes | at least 28x | 60x | **20x** | **missed** |" in page
-    assert "20x come from encoding each photo once" in page
-    assert "100 steps instead of 250" in page
-    assert "| ViT-B-16: ours, int8, 250 steps | 250 | 16.0 s | 100x | 5.0x | 500 MB |" in page
-    assert "## Memory" not in page  # nothing was measured
-    assert "MobileCLIP2-S0, fp32" not in page
-
-
-def test_equal_steps_are_said_to_be_equal(figures: dict[str, Any]) -> None:
-    figures["adaptation"]["ViT-B-16"]["ours"]["int8, defaults"]["steps"] = 250
-    assert "the same 250 steps" in document.write(figures)
-
-
-def test_an_emulated_device_gets_a_section(figures: dict[str, Any]) -> None:
-    side = {
-        "versions": {"onnxruntime": "1.22.1", "python": "3.11.2"}, "adapted": 0.5, "zero_shot": 0.25,
-        "seconds": {"adapt": 60.0, "predict": 40.0}, "peak_mb": {"adapt": 300.0, "predict": 250.0},
-    }  # fmt: skip
-    figures["aarch64"] = {
-        "aarch64": side, "x86-64": side, "photos": 240, "agree": 230, "agree_same_prompt": 239, "failures": ["too slow"],
-    }  # fmt: skip
-    page = document.write(figures)
-    assert "| aarch64, onnxruntime 1.22.1, Python 3.11.2 | 50.0% | 25.0% | 100 | 300 MB |" in page
-    assert "Of 240 photos, 239 get the same label" in page
-    assert "**Not fulfilled:** too slow." in page
-
-
-@pytest.mark.parametrize("order", [("defaults", "250 steps of 32"), ("250 steps of 32", "defaults")])
-def test_a_gain_of_accuracy_is_a_gain_in_whatever_order_it_is_stored(
-    figures: dict[str, Any], order: tuple[str, str]
-) -> None:
-    top1 = {"defaults": 0.58, "250 steps of 32": 0.57}
-    rows = {name: {"top1": top1[name], "deviation": 0.0, "steps": 1} for name in order}
-    page = document.write(figures | {"accuracy": {"cifar10": rows}})
-    assert (
-        "| accuracy of the default schedule minus that of 250 steps | at least +0.0 points | +0.1 points | **+1.0 points** | aim |"
-        in page
-    )
-
-
-def test_a_smaller_value_can_be_the_better_one() -> None:
-    target = next(target for target in targets.TARGETS if target.smaller and target.least == 250)
-    assert [target.verdict(value) for value in (199.0, 249.0, 251.0)] == ["aim", "reached", "**missed**"]
-
-
-def test_figures_are_stored_and_the_page_is_written_from_them(
-    tmp_path: Path, figures: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored, page = tmp_path / "figures.json", tmp_path / "page.md"
-    figures["steps"]["10"]["ratio"] = 50.123456789
-    performance.store(stored, figures)
-    assert json.loads(stored.read_text())["steps"]["10"]["ratio"] == 50.1235
-    options = ["performance", "--from", str(stored), "--figures", str(stored), "--page", str(page)]
-    monkeypatch.setattr(sys, "argv", options)
-    performance.main()
-    assert page.read_text() == document.write(json.loads(stored.read_text()))
-
-
-def test_tables_have_as_many_cells_as_headers(figures: dict[str, Any]) -> None:
-    for header, rows in (adaptation.table(figures["adaptation"]), steps.table(figures["steps"])):
-        assert {len(row) for row in rows} == {len(header)}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import assert_refused
+from PIL import Image
 from scenes import CLASSES, write_photos
 
 from qprompt_edge.cli.output import say
@@ -29,18 +30,49 @@ def test_wrong_usage_is_2(run):
     assert run("no-such-command").code == 2
 
 
+def in_a_process(*arguments: object, then: str) -> str:
+    """Run the command line in a process of its own, where nothing is imported yet; what `then` prints after it."""
+    code = f"""
+import gc, sys
+from qprompt_edge.cli import main
+sys.argv = ["qprompt-edge", *{[str(argument) for argument in arguments]!r}]
+try: main()
+except SystemExit: pass
+print({then})"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()[-1]
+
+
 def test_predict_imports_no_other_command_and_no_room_that_it_does_not_need():
-    """In a process of its own, where nothing is imported yet."""
-    code = (
-        "import sys; from qprompt_edge.cli import main\n"
-        "try: main(['predict', '--help'])\n"
-        "except SystemExit: pass\n"
-        "loaded = {name for name in sys.modules if name.startswith('qprompt_edge.')}\n"
-        "commands = loaded & {f'qprompt_edge.cli.{name}' for name in ('adapt', 'convert', 'evaluate', 'reproduce')}\n"
-        "assert 'qprompt_edge.cli.predict' in loaded and not commands, loaded\n"
-        "assert {name.split('.')[1] for name in loaded} == {'cache', 'cli', 'data', 'memory', 'reporter'}, loaded"
+    modules = in_a_process(
+        "predict", "--help", then="*(m for m in sys.modules if m.startswith('qprompt_edge.'))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    loaded = set(modules.split())
+    commands = loaded & {f"qprompt_edge.cli.{name}" for name in ("adapt", "convert", "evaluate", "reproduce")}
+    assert "qprompt_edge.cli.predict" in loaded
+    assert not commands
+    assert {name.split(".")[1] for name in loaded} == {"cache", "cli", "data", "memory", "reporter"}
+
+
+@pytest.mark.parametrize("kind", ["Jpeg", "Png"])
+def test_predict_of_a_photo_imports_what_that_photo_needs(run, prompt, tmp_path, kind):
+    """Its class features are in the cache: whatever reads text, draws tables or reads other formats can wait."""
+    photo = tmp_path / f"photo.{kind.lower()}"
+    Image.new("RGB", (64, 64)).save(photo)
+    assert run("predict", photo, "--prompt", prompt).code == 0
+    loaded = set(in_a_process("predict", photo, "--prompt", prompt, then="*sys.modules").split())
+    others = {f"PIL.{name}ImagePlugin" for name in ("Jpeg", "Png", "Tiff", "Gif", "WebP")} - {
+        f"PIL.{kind}ImagePlugin"
+    }
+    text = {"html", "regex", "ftfy", "rich.table", "rich.progress"}
+    assert f"PIL.{kind}ImagePlugin" in loaded
+    assert not loaded & (others | text | {"concurrent.futures", "pillow_heif", "qprompt_runtime.jpeg_scans"})
+
+
+def test_a_command_starts_without_looking_for_garbage_and_runs_with_it():
+    """The modules are then outside of what is looked through, also when Python ends."""
+    answer = in_a_process("backbones", "list", then="gc.isenabled(), gc.get_freeze_count() > 10_000")
+    assert answer == "True True"
 
 
 def test_a_32_bit_python_is_told_so(run, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -26,6 +28,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print("qprompt-edge needs a 64-bit system: this Python is 32-bit", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     _spare_threads()
+    if arguments is None:  # the process is ours
+        gc.disable()  # starting makes no garbage, and looking for it takes time; a command runs with it enabled
+        atexit.register(gc.freeze)  # nor need Python look through all modules for garbage when it ends
     try:
         from qprompt_edge.cli.app import app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from typing import Annotated, Any
 
@@ -42,6 +43,9 @@ class _Commands(TyperGroup):
             group.command(cmd_name, cls=GroupedCommand)(module.command)
         command = typer.main.get_command(group)
         command.name = cmd_name
+        if not gc.isenabled():  # so `main` starts
+            gc.freeze()  # modules stay
+            gc.enable()
         return command
 
 

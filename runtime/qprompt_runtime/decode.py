@@ -28,7 +28,6 @@ from PIL import Image
 from qprompt_runtime.decode_cost import check_room, load_bytes
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.jpeg_markers import JpegError, is_terminated
-from qprompt_runtime.jpeg_scans import picture_end
 from qprompt_runtime.photo_formats import formats_of, open_header
 from qprompt_runtime.photo_sources import CHANNELS, Source, Spliced, from_array, name_of, opened
 from qprompt_runtime.png_chunks import needed_parts
@@ -138,6 +137,8 @@ def _whole_jpeg(stream: BinaryIO) -> BinaryIO:
             return stream
     except JpegError:
         return stream  # pillow is more patient with headers, and says what is wrong
+    from qprompt_runtime.jpeg_scans import picture_end  # seldom needed, and slow to import
+
     try:
         end = picture_end(stream)
     except JpegError as error:

@@ -14,7 +14,6 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ _TEMPLATE = ("a photo of a ", ".")
 @functools.cache
 def common_nouns() -> tuple[str, ...]:
     """The 1,000 nouns for things, animals, plants, food, bodies and materials that WordNet's texts use most."""
-    text = resources.files(__package__).joinpath("nouns.txt").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("nouns.txt").read_text(encoding="utf-8")
     return tuple(text.split())
 
 

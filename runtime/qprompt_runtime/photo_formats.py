@@ -23,6 +23,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "BMP", "DIB", "GIF", "TIFF", "
 _PLUGINS = ("Jpeg", "Png", "WebP", "Avif", "Bmp", "Gif", "Tiff", "Ppm", "Jpeg2K")
 """Pillow's modules that read them; to import all of its forty would take longer than to decode a photo."""
 
+_ALONE = {b"\xff\xd8\xff": ("Jpeg",), b"\x89PNG\r\n\x1a\n": ("Png",)}
+"""First bytes that one module alone accepts: the others are not imported for such a file."""
+
 _HEAD_BYTES = 16
 _NOT_READ = (
     "unsupported",
@@ -34,13 +37,14 @@ _WARNINGS_LOCK = Lock()  # the filters of `warnings` belong to the whole process
 
 
 @functools.cache
-def _formats() -> list[str]:
-    """Formats of `FORMATS` that this pillow reads; HEIC where pillow-heif is installed."""
-    for name in _PLUGINS:
+def _formats(plugins: tuple[str, ...] = _PLUGINS) -> list[str]:
+    """Formats of `FORMATS` that this pillow reads with these modules; HEIC where pillow-heif is installed."""
+    for name in plugins:
         with contextlib.suppress(ImportError):  # AVIF is not in every pillow
             importlib.import_module(f"PIL.{name}ImagePlugin")
-    with contextlib.suppress(ImportError):
-        importlib.import_module("pillow_heif").register_heif_opener()
+    if plugins == _PLUGINS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pillow_heif").register_heif_opener()
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # or what it logs goes to stderr
     return [name for name in FORMATS if name in Image.OPEN]
 
@@ -65,7 +69,8 @@ def formats_of(stream: BinaryIO) -> list[str]:
     stream.seek(0)
     head = stream.read(_HEAD_BYTES)
     kind = _kind(head)
-    found = [name for name in _formats() if _allows(name, head)]
+    plugins = next((alone for start, alone in _ALONE.items() if head.startswith(start)), _PLUGINS)
+    found = [name for name in _formats(plugins) if _allows(name, head)]
     if found:
         return found
     if kind == "HEIC":

@@ -11,7 +11,6 @@ build. `regex` and `ftfy` do the parts where details count, exactly as open_clip
 
 from __future__ import annotations
 
-import html
 import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -95,6 +94,8 @@ class Tokenizer:
 
 def clean(text: str) -> str:
     """open_clip's `lower` cleaning: repair Unicode, unescape HTML twice, fold white space, lower case."""
+    import html  # as the two below: what is in the cache needs no text
+
     if not (text.isascii() and text.isprintable() and "&" not in text):
         import ftfy  # plain names need no repair, and it takes a moment to load
 
