@@ -104,6 +104,7 @@ def held_out_scores(
         classes = raw / np.linalg.norm(raw, axis=1, keepdims=True)
         scores.append(ClassHead(classes, weights[qtaskres.OFFSETS], 1.0).scores(photos.plain[away]))
         kept.append(away)
+        progress(done + 1, len(parts))
     rows = np.concatenate(kept) if kept else np.zeros(0, np.int64)
     found = np.concatenate(scores) if scores else np.zeros((0, len(text)), np.float32)
     return HeldOutScores(found, photos.labels[rows], photos.plain[rows])
