@@ -1,4 +1,4 @@
-"""What the documents point to is there, their Python runs, and the page of the Python API says what the code says."""
+"""What the documents point to is there, their Python runs, and the reference says what the code says."""
 
 import re
 import runpy
@@ -71,7 +71,9 @@ def test_python_in_the_pages_runs(
     assert "Error" not in capsys.readouterr().out
 
 
-def test_the_page_of_the_python_api_is_up_to_date() -> None:
-    page = runpy.run_path(str(ROOT / "docs" / "api.py"))["page"]()
-    written = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert page == written, "run `python docs/api.py`"
+@pytest.mark.parametrize("name", ["api", "cli"])
+def test_the_reference_is_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    page = runpy.run_path(str(ROOT / "docs" / f"{name}.py"))["page"]()
+    written = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert page == written, f"run `python docs/{name}.py`"
