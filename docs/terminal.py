@@ -30,7 +30,7 @@ RUNS = {
 }
 """Picture to command. They run in this order, in one folder."""
 
-_WIDTH = 100
+_WIDTH = 80
 
 
 def lay_out(folder: Path) -> None:
