@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def _section(command: Any, context: Any) -> str:
     parts = [f"## {path}\n"]
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         example = re.fullmatch(r"Example: (.*)", paragraph)
-        parts.append(f"```text\n{example[1]}\n```\n" if example else f"{paragraph}\n")
+        parts.append(f"```text\n{example[1]}\n```\n" if example else textwrap.fill(paragraph, 100) + "\n")
     for group in GROUPS:
         rows = [
             _row(parameter, context)
