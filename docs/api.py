@@ -111,7 +111,9 @@ def _described(entry: Any) -> str:
         rest = ["Attributes", "\n".join(f"{name}:" for name in types), *rest]
     for title, body in zip(rest[::2], rest[1::2], strict=True):
         body = textwrap.dedent(body).strip()
-        parts.append(f"*{title}*\n\n{_prose(body).strip() if title in ('Returns', 'Yields') else _list(body, types)}\n")
+        parts.append(
+            f"*{title}*\n\n{_prose(body).strip() if title in ('Returns', 'Yields') else _list(body, types)}\n"
+        )
     return "\n".join(parts)
 
 
@@ -126,7 +128,7 @@ def _prose(text: str) -> str:
 
 def _wrapped(text: str, indent: str = "") -> str:
     """A paragraph or an entry of a list in lines of at most `_WIDTH` columns; a list stays as it is."""
-    if "\n- " in text or text.startswith("- ") and not indent:
+    if "\n- " in text or (text.startswith("- ") and not indent):
         return text
     words = " ".join(text.split())
     return textwrap.fill(
