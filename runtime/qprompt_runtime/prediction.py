@@ -14,8 +14,7 @@ class Prediction:
     Attributes:
         labels: Labels of the K likeliest classes.
         probabilities: Their probabilities; over all classes they sum to 1.
-        none_of_these: Whether the photo looks like none of the classes; None where no share of known photos to accept is
-            in force.
+        none_of_these: Whether the photo looks like none of the classes; None if no accept share is set.
     """
 
     labels: tuple[str, ...]
