@@ -78,7 +78,7 @@ def _program(
 ) -> None:
     """Adapt a frozen CLIP to your own classes on the device itself: photos in, a prompt file out.
 
-    `adapt` writes the file (a few hundred bytes), `predict` uses it, `eval` measures its accuracy. See COMMAND --help for the options.
+    `adapt` makes the file, of a few hundred bytes; `predict` uses it, `eval` judges it. COMMAND --help says more.
 
     Example: qprompt-edge adapt ./photos --out belt.qpt
     """
