@@ -1,4 +1,4 @@
-"""What `adapt` gives back: the prompt, the verdict, and both in words."""
+"""The result of `adapt`: the prompt, the verdict, and a report in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands' options have in common: one definition for each option that several commands take."""
+"""Options that several commands share, each defined once."""
 
 from __future__ import annotations
 

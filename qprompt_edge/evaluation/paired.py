@@ -1,4 +1,4 @@
-"""Whether one of two classifiers is better, from what both make of the same photos.
+"""Whether one of two classifiers is better, from their answers on the same photos.
 
 Only photos that exactly one of them gets right tell them apart. If both were as good, each such photo would fall to
 either side like a fair coin: McNemar's test (Psychometrika 12, 1947), with the binomial distribution itself in the place of its

@@ -1,4 +1,4 @@
-"""What a prompt's scores mean, by cross-validation within the training photos: probabilities, and "none of these".
+"""Calibration by cross-validation within the training photos: probabilities, and "none of these".
 
 Residuals fit the photos they learned from, so their scores say too much about those. Here parts of the training photos are
 kept away in turn, residuals are tuned without them, and two things are read off the scores of what was kept away: the

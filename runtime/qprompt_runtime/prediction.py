@@ -1,4 +1,4 @@
-"""What a classifier says of a photo."""
+"""The answer of a classifier for one photo."""
 
 from __future__ import annotations
 
