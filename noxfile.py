@@ -2,6 +2,7 @@
 
     nox                   everything; no test runs twice but with the oldest dependencies
     nox -s lint           formatter, linter, types, import contracts
+    nox -s docs           the documentation site, strictly: links, anchors, nothing from other hosts
     nox -s device         the device side without torch, newest dependencies
     nox -s device_oldest  the same with the oldest dependencies, on Python 3.10 where there is one
     nox -s tests          what needs the exporters, and what is slow (installs torch)
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "device", "device_oldest", "tests"]
+nox.options.sessions = ["lint", "docs", "device", "device_oldest", "tests"]
 
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "scikit-learn")
 SIDE_BY_SIDE = ("-n", "auto")
@@ -75,6 +76,16 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports", env={"PYTHONPATH": os.pathsep.join(("runtime", "exporters", "."))})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site. Its pages are built from the files alone, so the package is not installed."""
+    extras = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+    session.install("--quiet", *extras["docs"])
+    site = Path(session.create_tmp()) / "site"
+    # the setting leaves out a notice about the future of mkdocs, in colours
+    session.run("mkdocs", "build", "--strict", "--site-dir", str(site), env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session

@@ -24,7 +24,8 @@ _SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises")
 _INTRODUCTION = """\
 # Python API
 
-The public names of `qprompt_edge` and `qprompt_runtime`, made from their docstrings by `python docs/api.py`; everything else may change without notice.
+The public names of `qprompt_edge` and `qprompt_runtime`, made from their docstrings by
+`python docs/api.py`. Everything else may change without notice.
 
 ```python
 from qprompt_edge import PromptClassifier, adapt
@@ -38,7 +39,8 @@ for path, answer in classifier.predict_many(["new.jpg"], top_k=3):
     print(path, answer)
 ```
 
-`adapt` and what it gives back are in `qprompt_edge`. What runs a prompt is in `qprompt_runtime`, which needs nothing of the other, and can be imported from either.
+`adapt` and its result are in `qprompt_edge`. What runs a prompt is in `qprompt_runtime`, which does
+not need `qprompt_edge`; its names can be imported from either.
 """
 
 
@@ -109,15 +111,29 @@ def _described(entry: Any) -> str:
         rest = ["Attributes", "\n".join(f"{name}:" for name in types), *rest]
     for title, body in zip(rest[::2], rest[1::2], strict=True):
         body = textwrap.dedent(body).strip()
-        parts.append(f"*{title}*\n\n{body if title in ('Returns', 'Yields') else _list(body, types)}\n")
+        parts.append(
+            f"*{title}*\n\n{_prose(body).strip() if title in ('Returns', 'Yields') else _list(body, types)}\n"
+        )
     return "\n".join(parts)
 
 
 def _prose(text: str) -> str:
     """Paragraphs; an indented one is code."""
     blocks = text.strip().split("\n\n")
-    coded = (f"```text\n{textwrap.dedent(it)}\n```" if it.startswith("    ") else it for it in blocks)
+    coded = (
+        f"```text\n{textwrap.dedent(it)}\n```" if it.startswith("    ") else _wrapped(it) for it in blocks
+    )
     return "\n\n".join(coded) + "\n"
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """A paragraph or an entry of a list in lines of at most `_WIDTH` columns; a list stays as it is."""
+    if "\n- " in text or (text.startswith("- ") and not indent):
+        return text
+    words = " ".join(text.split())
+    return textwrap.fill(
+        words, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _list(body: str, types: Mapping[str, str]) -> str:
@@ -126,7 +142,7 @@ def _list(body: str, types: Mapping[str, str]) -> str:
     for line in re.sub(r"\n +", " ", body).splitlines():
         name, _, meaning = line.partition(":")
         known = f" ({types[name]})" if name in types else ""
-        lines.append(f"- `{name}`{known}:{meaning}".removesuffix(":"))
+        lines.append(_wrapped(f"- `{name}`{known}:{meaning}".removesuffix(":"), "  "))
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""`bench`: how long a bundle takes on this machine, and from that what `adapt` would take.
+"""`bench`: time a bundle on this machine, and estimate the time of `adapt`.
 
 What is timed is what the other commands run: a step is one of `trainer.train` with the default settings of QCoOp, on
 image features that are drawn instead of encoded, since time does not depend on them. The photos are made in memory.

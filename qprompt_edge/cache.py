@@ -1,4 +1,4 @@
-"""Where this tool keeps what it can compute again. Who cannot keep anything is told so once, and gets the result."""
+"""The cache: what can be computed again. If nothing can be written, the user is told once, and the work continues."""
 
 from __future__ import annotations
 

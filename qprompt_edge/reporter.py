@@ -1,4 +1,4 @@
-"""How long work says how far it is."""
+"""Progress of long work."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reporter:
-    """Where long work says how far it is; every function does nothing by default.
+    """Receives the progress of long work. By default its functions do nothing.
 
     Attributes:
-        stage: Called with a stage's name, steps done, and steps in all.
+        stage: Called with the name of a stage, steps done, and the number of steps.
         note: Called with a line for people.
     """
 

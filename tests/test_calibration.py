@@ -47,6 +47,14 @@ def test_the_temperature_is_the_likeliest() -> None:
     assert found.accept is None
 
 
+def test_progress_ends_with_all_folds_done() -> None:
+    seen: list[tuple[int, int]] = []
+    config = default_training("qtaskres")
+    held_out_scores(TEXT, examples([10] * 4), np.arange(40), config, lambda *step: seen.append(step))
+    assert seen[0] == (0, 5)
+    assert seen[-1] == (5, 5)
+
+
 def test_a_share_of_known_photos_reaches_its_score() -> None:
     photos = examples([40] * 4)
     held_out = held_out_scores(TEXT, photos, np.arange(160), default_training("qtaskres"))

@@ -1,4 +1,4 @@
-"""What the documents point to is there, their Python runs, and the page of the Python API says what the code says."""
+"""What the documents point to is there, their Python runs, and the reference says what the code says."""
 
 import re
 import runpy
@@ -71,7 +71,27 @@ def test_python_in_the_pages_runs(
     assert "Error" not in capsys.readouterr().out
 
 
-def test_the_page_of_the_python_api_is_up_to_date() -> None:
-    page = runpy.run_path(str(ROOT / "docs" / "api.py"))["page"]()
-    written = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert page == written, "run `python docs/api.py`"
+@pytest.mark.parametrize("name", ["api", "cli"])
+def test_the_reference_is_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    page = runpy.run_path(str(ROOT / "docs" / f"{name}.py"))["page"]()
+    written = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert page == written, f"run `python docs/{name}.py`"
+
+
+NOT_OURS = ("No matching distribution", "error: externally", "No space left", "Illegal instruction", "Killed")
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_program() -> None:
+    """Word for word, but for names and numbers: CAPITALS, 'A', and what f-strings fill in."""
+    sources = (path.read_text(encoding="utf-8") for path in ROOT.glob("q*/**/*.py"))
+    runtime = (path.read_text(encoding="utf-8") for path in ROOT.glob("runtime/**/*.py"))
+    code = re.sub(r"['\"]\s*\n\s*(?:f?['\"])", "", "\n".join([*sources, *runtime]))  # strings that are joined
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.+?) \|", page, flags=re.MULTILINE)
+    messages = [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+    ours = [message for message in messages if not message.startswith(NOT_OURS)]
+    assert len(ours) > 20
+    for message in ours:
+        for part in re.split(r"'\w+'|\b(?!LFS|HTML)[A-Z]+\b|\.\.\.|\d, \d|train, val", message):
+            assert part.strip(" ':;,") in code, f"no message has {part!r} (of {message!r})"

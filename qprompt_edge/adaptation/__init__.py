@@ -1,1 +1,1 @@
-"""From photos to a prompt file: `adapt` and what it can be told, the task it makes of the photos, and how an interrupted run resumes."""
+"""From photos to a prompt file: `adapt`, its options, its task, and how an interrupted run resumes."""

@@ -74,33 +74,33 @@ def adapt(
     Args:
         photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start.
         labels: A CSV file with the columns `path,label`, instead of sub-folders.
-        test_images: Photos to judge by, laid out as `photos`; then nothing is held out.
-        class_names: A CSV file with the columns `label,text`: words for labels that say nothing.
+        test_images: Photos to test on, in sub-folders like those of `photos`; no photos are held out then.
+        class_names: A CSV file with the columns `label,text`: texts for labels that are no plain words.
         backbone: Name or folder of the frozen model.
-        method: `qtaskres` (what to add to each class's text feature); `qcoop` (context vectors); `qmaple` (deep prompts of both
-            towers, image prompts projected before they are shipped); or `qmaple-coupled`, which ships the projections
-            instead, as the paper does. None takes `qtaskres`, or `qcoop` where contexts of each class's own are asked for.
-        bits: Bits a weight: 1 to 8; 32 tunes without a quantizer.
-        contexts: `shared`, or `per-class` for context vectors of each class's own (`qcoop` only).
+        method: `qtaskres` (residuals of the class features), `qcoop` (context vectors), `qmaple` (deep prompts of both
+            towers, with the image prompts already projected) or `qmaple-coupled` (the same with the projections, as in
+            the paper). None: `qtaskres`, or `qcoop` with `contexts="per-class"`.
+        bits: Bits per weight: 1, 2, 3, 4 or 8; 32 means no quantizer.
+        contexts: `shared`, or `per-class` for separate context vectors for each class (`qcoop` only).
         context_init: Words that the context vectors start from; with `qtaskres` they stay as they are.
         shots: Photos of each class to train on; None takes all that are not held out.
-        holdout: Share of each class's photos to judge by, from 0 to 0.9.
-        views: Augmented views of each training photo beside the plain one.
-        accept: Share of known photos, from 0.8 to 0.99, that "none of these" lets pass wherever the prompt is used; None
-            leaves that to whoever uses it (`qtaskres` only).
-        epochs: Passes over the photos; None takes what suits the method.
-        lr: Peak learning rate; None lets it follow from the backbone.
-        batch_size: Photos a step; None takes what suits the method.
-        seed: Of everything that is drawn, at least 0.
-        resume: Continue this very task if the work directory holds its checkpoint.
+        holdout: Share of each class's photos to hold out, from 0 to 0.9.
+        views: Number of augmented views of each training photo, in addition to the photo itself.
+        accept: Default for "none of these" in the prompt file (`qtaskres` only): the share of photos of the classes that
+            keep their label, from 0.8 to 0.99. None: off by default.
+        epochs: Passes over the photos; None: the method's default.
+        lr: Peak learning rate; None computes it from the backbone.
+        batch_size: Photos per step; None: the method's default.
+        seed: Random seed, at least 0.
+        resume: Continue from the checkpoint in the work directory, if it is of the same task.
         work_dir: Folder for checkpoints; None takes one in the user's cache.
         provider: `auto`, or an execution provider's short name.
-        threads: Threads within an operator; 0 takes one for each core.
-        max_memory: Most resident memory of the process in MB of 10^6 bytes; None sets no limit.
-        reporter: Told how far it is.
+        threads: Threads; 0 takes one for each core that the process may use.
+        max_memory: Limit on the resident memory of the process, in MB of 10^6 bytes; None: no limit.
+        reporter: Receives progress and messages.
 
     Returns:
-        The prompt, the verdict, and what it took. Nothing is written but cache and checkpoints.
+        The prompt, the scores on held-out photos, time and memory. Only cache and checkpoints are written.
 
     Raises:
         QPromptError: The input cannot be adapted to; the message says why and what to do.

@@ -1,4 +1,4 @@
-"""What `adapt` was told, checked before anything is read."""
+"""The options of `adapt`, checked before anything is read."""
 
 from __future__ import annotations
 

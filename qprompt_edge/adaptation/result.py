@@ -1,4 +1,4 @@
-"""What `adapt` gives back: the prompt, the verdict, and both in words."""
+"""The result of `adapt`: the prompt, the verdict, and a report in words."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class Holdout:
 
 @dataclass(frozen=True, repr=False)
 class AdaptResult:
-    """What `adapt` gives back.
+    """The result of `adapt`.
 
     Attributes:
         prompt: The tuned prompt.
         holdout: The verdict, or None if nothing was held out.
-        options: What ran.
+        options: The options that were used.
         provider: Execution provider that ran it.
         backbone_name: The backbone's model name.
         train_photos: Photos trained on.
         single: Classes with only one photo to train on.
         skipped: Files that were left out, and test photos that are trained on.
-        same: Photos that are in several classes; they are not judged by.
+        same: Photos that are in several classes; they do not count in the verdict.
         steps: Training steps in the whole schedule.
         seconds: `encode`, `train` and `total`.
         peak_rss_mb: Peak resident memory.
@@ -86,10 +86,10 @@ class AdaptResult:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the prompt file; only then the work directory may go.
+        """Write the prompt file, then remove the finished training from the work directory.
 
         Args:
-            path: Where to; a file that is there is replaced.
+            path: File to write; an existing file is replaced.
 
         Raises:
             OutputError: It cannot be written.
@@ -101,14 +101,14 @@ class AdaptResult:
         """A classifier with the tuned prompt, on the backbone, provider and threads of the tuning.
 
         Raises:
-            BundleError: The backbone is not there any more.
+            BundleError: The backbone is no longer there.
         """
         options = self.options
         backbone = Backbone.load(options.backbone, options.provider, options.threads)
         return PromptClassifier(self.prompt, backbone)
 
     def summary(self) -> str:
-        """What people should know, as the command prints it: files left out, the scores, the verdict, what it took.
+        """The report that the command prints: files left out, scores, verdict, time and memory.
 
         Returns:
             Lines of plain text. Options have the command line's names, which are those of `adapt`'s arguments.

@@ -1,4 +1,4 @@
-"""Where a run keeps what it needs to go on after an interruption: its task and its checkpoint.
+"""The work directory of a run: its task and its checkpoint, from which an interrupted run continues.
 
 A task is everything that decides the result: features, labels, class texts and the whole configuration. Its
 hash names it, so a checkpoint is only ever continued by the run that would have written it.

@@ -1,4 +1,4 @@
-"""Photos to a task: encoded once, split into what is trained on and what is judged by."""
+"""The task that `adapt` solves: photos are encoded once and split into training and held-out photos."""
 
 from __future__ import annotations
 

@@ -54,7 +54,11 @@ def command(
     labels: LabelsOption = None,
     test_images: Annotated[
         Path | None,
-        option(INPUT, "Photos to judge by, laid out as PHOTOS; nothing is then held out.", metavar="FOLDER"),
+        option(
+            INPUT,
+            "Photos to test on, in sub-folders like those of PHOTOS; no photos are held out then.",
+            metavar="FOLDER",
+        ),
     ] = None,
     class_names: Annotated[
         Path | None, option(INPUT, "CSV file with the columns label,text: words for labels.", metavar="FILE")
@@ -64,40 +68,41 @@ def command(
         Method | None,
         option(TRAINING, "What is tuned; by default qtaskres, or qcoop with --contexts per-class."),
     ] = None,
-    bits: Annotated[Bits, option(TRAINING, "Bits a weight; 32 tunes without a quantizer.")] = "1",
+    bits: Annotated[Bits, option(TRAINING, "Bits per weight; 32 means no quantizer.")] = "1",
     contexts: Annotated[
         Contexts, option(TRAINING, "One context for all classes, or one for each.")
     ] = "shared",
     context_init: Annotated[
-        str, option(TRAINING, "Words that the context starts from.", metavar="TEXT")
+        str, option(TRAINING, "Words that the context vectors start from.", metavar="TEXT")
     ] = CONTEXT_INIT,
     shots: Annotated[
         int | None, number(TRAINING, "Photos of each class to train on; all by default.", 1)
     ] = None,
     holdout: Annotated[
-        float, number(TRAINING, "Share of each class's photos to judge by.", 0, max=MOST_HELD_OUT)
+        float,
+        number(TRAINING, "Share of each class's photos to hold out for the verdict.", 0, max=MOST_HELD_OUT),
     ] = 0.2,
-    views: Annotated[int, number(TRAINING, "Augmented views cached for each photo.", 0)] = 0,
+    views: Annotated[int, number(TRAINING, "Number of augmented views of each photo to train on.", 0)] = 0,
     accept: Annotated[
         float | None,
         number(
             TRAINING,
-            'Share of known photos that "none of these" lets pass by default.',
+            'Store a default for "none of these": the share of photos of the classes that keep their label.',
             LEAST_ACCEPT,
             max=MOST_ACCEPT,
         ),
     ] = None,
     epochs: Annotated[
-        int | None, number(TRAINING, "Passes over the photos; by default what suits the method.", 1)
+        int | None, number(TRAINING, "Passes over the photos; the default depends on the method.", 1)
     ] = None,
     lr: Annotated[
-        float | None, number(TRAINING, "Peak learning rate; by default it follows from the backbone.", 0)
+        float | None, number(TRAINING, "Peak learning rate; the default is computed from the backbone.", 0)
     ] = None,
     batch_size: Annotated[
-        int | None, number(TRAINING, "Photos a step; by default what suits the method.", 1)
+        int | None, number(TRAINING, "Photos per step; the default depends on the method.", 1)
     ] = None,
     seed: Annotated[int, number(TRAINING, "Random seed.", 0)] = 1,
-    resume: Annotated[bool, option(TRAINING, "Continue this task where it stopped.", "--resume")] = False,
+    resume: Annotated[bool, option(TRAINING, "Continue a run that was stopped.", "--resume")] = False,
     out: Annotated[Path, option(OUTPUT, "Prompt file to write.", "--out", "-o", metavar="FILE")] = Path(
         "prompt.qpt"
     ),
@@ -117,9 +122,9 @@ def command(
 ) -> None:
     """Tune a prompt on labelled photos.
 
-    The prompt is a file of a few hundred bytes.
+    Writes a prompt file of a few hundred bytes, and reports the accuracy on held-out photos before and after.
 
-    An existing file is replaced if it holds a prompt for the same classes; any other needs --force.
+    An existing file is replaced if it holds a prompt for the same classes; otherwise give --force.
 
     Example: qprompt-edge adapt ./photos --out belt.qpt
     """
@@ -161,7 +166,7 @@ def command(
                 reporter=reporter,
             )
     except KeyboardInterrupt:
-        say("interrupted; what was done is kept: run the same command with --resume to go on")
+        say("interrupted; what was done is kept: run the same command with --resume to continue")
         raise typer.Exit(130) from None
     try:
         result.save(out)

@@ -1,4 +1,4 @@
-"""The commands, put together; a command's module is imported when the command is called, or its help is shown."""
+"""All commands; a command's module is imported when the command is called or its help is shown."""
 
 from __future__ import annotations
 

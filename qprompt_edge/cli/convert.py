@@ -33,7 +33,10 @@ PROMPT_SUFFIX, SAFETENSORS_SUFFIX = ".qpt", ".safetensors"
 def command(
     source: Annotated[Path, argument("SOURCE", "The checkpoint, the prompt file, or the safetensors file.")],
     out: Annotated[
-        Path, option(OUTPUT, "File to write: a name in .qpt or .safetensors.", "--out", "-o", metavar="FILE")
+        Path,
+        option(
+            OUTPUT, "File to write; its name ends in .qpt or .safetensors.", "--out", "-o", metavar="FILE"
+        ),
     ],
     backbone: OwnBackboneOption = None,
     class_names: Annotated[
@@ -45,17 +48,18 @@ def command(
         ),
     ] = None,
     classes: Annotated[
-        str | None, option(INPUT, "Class names in their order, as a,b,c.", metavar="LIST")
+        str | None, option(INPUT, "Class names in the order of the training, as a,b,c.", metavar="LIST")
     ] = None,
     bits: Annotated[
-        Bits | None, option(OUTPUT, "Bits a weight; by default as in a prompt, 1 for CoOp, 4 for MaPLe.")
+        Bits | None,
+        option(OUTPUT, "Bits per weight; by default those of the prompt, 1 for CoOp, 4 for MaPLe."),
     ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn a checkpoint of CoOp or MaPLe into a prompt file.
 
-    Or a prompt file into safetensors, and back. With other classes or bits a prompt loses its accept scores, which were measured without them. A file with a prompt for the same classes is replaced, any other needs --force.
+    It also turns a prompt file into safetensors, and back. If classes or bits are changed, the scores for "none of these" are left out, because they were measured without that change. An existing file is replaced if it holds a prompt for the same classes; otherwise give --force.
 
     Example: qprompt-edge convert model.pth.tar-50 --out pets.qpt --backbone ViT-B-16 --classes cat,dog
     """

@@ -36,9 +36,9 @@ def command(
     threads: ThreadsOption = 0,
     max_memory: MaxMemoryOption = None,
 ) -> None:
-    """Judge a prompt on labelled photos.
+    """Measure the accuracy of a prompt on labelled photos.
 
-    Accuracy, confusions, calibration, and which photos were wrong.
+    Reports accuracy, confusions, calibration, and which photos were wrong.
 
     Example: qprompt-edge eval --images ./more-photos --prompt belt.qpt
     """

@@ -22,17 +22,17 @@ def command(
     ],
     out: Annotated[Path, option(OUTPUT, "Folder to write the bundle to.", "--out", "-o", metavar="FOLDER")],
     pretrained: Annotated[
-        str | None, option(INPUT, "Pretrained tag; open_clip fetches it.", metavar="NAME")
+        str | None, option(INPUT, "Pretrained tag; open_clip downloads it.", metavar="NAME")
     ] = None,
     checkpoint: Annotated[
-        Path | None, option(INPUT, "Local file of weights; nothing is then fetched.", metavar="FILE")
+        Path | None, option(INPUT, "Local file of weights; nothing is downloaded.", metavar="FILE")
     ] = None,
     parity_images: Annotated[
         Path | None, option(INPUT, "Folder of real photos for the comparison with torch.", metavar="FOLDER")
     ] = None,
     precision: Annotated[Literal["fp32", "fp16", "int8"], option(OUTPUT, "How weights are stored.")] = "fp32",
     deep_prompts: Annotated[
-        int, number(OUTPUT, "Blocks of each tower that shall take prompts (MaPLe's depth); 0: none.", 0)
+        int, number(OUTPUT, "Number of blocks of each tower that take prompts (MaPLe's depth).", 0)
     ] = 0,
     licence: Annotated[
         str | None, option(OUTPUT, "Licence of the weights, for the manifest.", metavar="NAME")

@@ -1,4 +1,4 @@
-"""What every command shares: results go to stdout, messages and progress to stderr, errors are one line."""
+"""Output of all commands: results go to stdout, messages and progress to stderr, errors are one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands' options have in common: one definition for each option that several commands take."""
+"""Options that several commands share, each defined once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ LEAST_ACCEPT, MOST_ACCEPT = 0.8, 0.99
 AcceptOption = Annotated[
     float | None,
     typer.Option(
-        help='Share of known photos that "none of these" lets pass; by default what the prompt says.',
+        help='Answer "none of these" so that this share of photos of the classes keep their label; by default as the prompt says.',
         min=LEAST_ACCEPT,
         max=MOST_ACCEPT,
         metavar="NUMBER",
@@ -89,22 +89,22 @@ BackboneOption = Annotated[
 ]
 ForceOption = Annotated[
     bool,
-    option(OUTPUT, "Replace the file even if it is another task's.", "--force"),
+    option(OUTPUT, "Replace the file even if it holds something else.", "--force"),
 ]
-JsonOption = Annotated[bool, option(OUTPUT, "Print JSON on stdout, the rest on stderr.", "--json")]
+JsonOption = Annotated[bool, option(OUTPUT, "Print JSON on stdout, everything else on stderr.", "--json")]
 ProviderOption = Annotated[
     str,
     option(
         MACHINE,
-        "Execution provider of onnxruntime: cpu, cuda, ... ; auto picks one and says which.",
+        "Execution provider of onnxruntime: cpu, cuda, ...; auto takes CUDA where it is available.",
         metavar="NAME",
     ),
 ]
 ThreadsOption = Annotated[
     int,
-    number(MACHINE, "Threads within an operator; 0 takes one for each core that it may use.", 0),
+    number(MACHINE, "Threads; 0 takes one for each core that the process may use.", 0),
 ]
 MaxMemoryOption = Annotated[
     float | None,
-    number(MACHINE, "Limit on resident memory, in MB; too little is an error.", 1),
+    number(MACHINE, "Limit on resident memory, in MB; an error if it cannot be kept.", 1),
 ]

@@ -46,7 +46,7 @@ def command(
     classes: Annotated[
         str | None, option(INPUT, "Class names that replace the prompt's own, as a,b,c.", metavar="LIST")
     ] = None,
-    top_k: Annotated[int, number(OUTPUT, "Classes to name for each photo.", 1)] = 1,
+    top_k: Annotated[int, number(OUTPUT, "Number of classes to print for each photo.", 1)] = 1,
     accept: AcceptOption = None,
     as_csv: Annotated[bool, option(OUTPUT, "Print CSV: image,label,probability.", "--csv")] = False,
     as_json: JsonOption = False,
@@ -56,9 +56,9 @@ def command(
 ) -> None:
     """Classify photos with a prompt.
 
-    A terminal shows a table. A file or a pipe gets a line for each photo as soon as it is done: the photo, the label and its probability, with tabs between them; with --top-k more labels and probabilities follow. With --json, each line is a JSON object.
+    On a terminal, prints a table. To a file or a pipe, prints a line for each photo as soon as it is done: path, label and probability, separated by tabs; with --top-k, more labels and probabilities. With --json, each line is a JSON object.
 
-    With --accept 0.95, photos that look like none of the classes are named "none of these", so that 95% of photos that do show one still get their label.
+    With --accept 0.95, photos that look like no class are answered with "none of these". 95% of the photos of the classes keep their label.
 
     Example: qprompt-edge predict new.jpg more/ --prompt belt.qpt --top-k 3
     """

@@ -79,7 +79,11 @@ def command(
     out: Annotated[
         Path,
         option(
-            OUTPUT, "Folder of the results; the same command goes on in it.", "--out", "-o", metavar="FOLDER"
+            OUTPUT,
+            "Folder for the results; the same command continues there.",
+            "--out",
+            "-o",
+            metavar="FOLDER",
         ),
     ],
     data: Annotated[
@@ -102,12 +106,12 @@ def command(
         int | None,
         number(
             TRAINING,
-            "Passes over the photos; by default each method's own: 50 for contexts, 10 for deep prompts.",
+            "Passes over the photos; by default 50 for contexts, 10 for deep prompts.",
             1,
         ),
     ] = None,
     lr: Annotated[
-        float | None, number(TRAINING, "Peak learning rate; by default each method's own.", 0)
+        float | None, number(TRAINING, "Peak learning rate; the default depends on the method.", 0)
     ] = None,
     report: Annotated[
         Path | None, option(OUTPUT, "Markdown file to write; OUT/results.md by default.", metavar="FILE")
@@ -115,7 +119,7 @@ def command(
     plots: Annotated[bool, option(OUTPUT, "Draw plots beside the report.", "--plots")] = False,
     as_json: JsonOption = False,
     jobs: Annotated[
-        int, number(MACHINE, "Jobs side by side; 0 takes one for each core that it may use.", 0)
+        int, number(MACHINE, "Jobs at a time; 0 takes one for each core that the process may use.", 0)
     ] = 0,
     ray: Annotated[
         str | None,
@@ -126,7 +130,7 @@ def command(
 ) -> None:
     """Run one of the paper's protocols.
 
-    Reports means, deviations, and what the paper's claims come to. Results of several protocols gather in one folder, and the report covers them all. A run that was stopped goes on.
+    Reports means, standard deviations, and tests of the paper's claims. Several protocols may share a folder; the report covers all of them. The same command continues a run that was stopped.
 
     Example: qprompt-edge reproduce --set pets=./pets --set tools=./tools --out runs
     """

@@ -1,4 +1,4 @@
-"""Groups made anew of their weights, at their own bits or at others, and the prompt that then holds them."""
+"""Groups quantized again, with the same or other bits, and the prompt that holds them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch's pickles read as data: nothing is imported, nothing is called, no object of another library is made.
+"""torch's pickles read as data: nothing is imported or called, and no object of another library is made.
 
 A pickle is a program for a small stack machine; GLOBAL may name any function, and REDUCE and NEWOBJ call what was
 named. `torch.save` needs few of its instructions, and this module runs those over plain values. A global is only

@@ -1,4 +1,4 @@
-"""Features of photos on disk, found by what is in a photo, whichever folder it lies in.
+"""Features of photos on disk, found by the photo's content, in whichever folder it is.
 
 There is one file for each identity: the backbone, and all else that features depend on. Its records have one length and are
 only ever added at its end, so each feature is written once, however many there are. A record ends in a checksum that the

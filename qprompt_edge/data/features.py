@@ -1,4 +1,4 @@
-"""Photos to image features, each photo once: decoded, encoded, and kept by what is in the file.
+"""Image features of photos: each photo is decoded and encoded once, and its features are cached by its content.
 
 Features are found by the hash of a photo's bytes (`feature_cache`), so renamed, moved or re-labelled photos are not encoded
 again, and edited ones are.

@@ -1,4 +1,4 @@
-"""What lies in folders: the files worth a look, each folder once, and what cannot be read.
+"""The files in folders: those that may be photos, each folder once, and what cannot be read.
 
 The idea: what systems and programs put beside photos is known by its name and passed over. Everything else is handed
 on: as a file, or with the reason why it is none. A folder is known by its real path, so links that lead in a circle

@@ -1,4 +1,4 @@
-"""Photos that are there more than once: in two classes, or to train on and to judge by.
+"""Duplicate photos: in two classes, or in both training and test photos.
 
 The idea: a photo is the same if its file has the same bytes. Near-identical ones are the business of `splits`.
 """

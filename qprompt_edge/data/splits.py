@@ -1,4 +1,4 @@
-"""Which photos to train on and which to keep for the verdict.
+"""The split into training photos and held-out photos.
 
 The idea: a verdict is honest only if no photo was trained on whose twin is tested on. Cameras take bursts, so photos
 are hashed by their coarse light and dark (`difference_hash`), near-identical ones are grouped, and a group stays on

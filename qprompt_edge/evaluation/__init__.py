@@ -1,1 +1,1 @@
-"""What a prompt is worth: accuracies on labelled photos, beside zero-shot and a linear probe."""
+"""Evaluation of a prompt: accuracies on labelled photos, compared with zero-shot and a linear probe."""

@@ -1,4 +1,4 @@
-"""`eval`: a prompt file on labelled photos, beside zero-shot."""
+"""`eval`: accuracy of a prompt file on labelled photos, compared with zero-shot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a prompt is worth: accuracies, confusion, calibration, and the linear probe as a yardstick."""
+"""Metrics: accuracy, confusion, calibration error, and the linear probe for comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether one of two classifiers is better, from what both make of the same photos.
+"""Whether one of two classifiers is better, from their answers on the same photos.
 
 Only photos that exactly one of them gets right tell them apart. If both were as good, each such photo would fall to
 either side like a fair coin: McNemar's test (Psychometrika 12, 1947), with the binomial distribution itself in the place of its
@@ -23,10 +23,10 @@ class Comparison:
     """What a change did, on photos that were judged before it and after it.
 
     Attributes:
-        difference: Share of photos that are right after it, less the share before it; from -1 to 1.
+        difference: Accuracy after minus accuracy before, from -1 to 1.
         interval: 95% interval of the difference. The exact test is the stricter one: with few photos the interval may
             just leave zero out where the test does not.
-        p: Two-sided exact probability of a split as uneven as this one, if the change did nothing.
+        p: Two-sided p-value of the exact paired test (probability of a split this uneven if nothing had changed).
     """
 
     difference: float
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def helped(self) -> bool | None:
-        """True: better; False: worse; None: too close to call, which is a p of `SIGNIFICANT` and more."""
+        """True: better; False: worse; None: too close to call (p is `SIGNIFICANT` or more)."""
         return None if self.p >= SIGNIFICANT else self.difference > 0
 
 

@@ -1,4 +1,4 @@
-"""Photos as a prompt sees them: the one place that knows which prompts have a part in the image tower."""
+"""Image features under a prompt: the one place that knows which prompts change the image tower."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The paper's experiments: jobs from protocols, run one by one or side by side, and what they say together."""
+"""The paper's experiments: jobs from protocols, run one after the other or in parallel, and their results."""

@@ -1,4 +1,4 @@
-"""How sure a difference between two methods is: a paired bootstrap over seeds and photos.
+"""Confidence intervals of the difference between two methods: a paired bootstrap over seeds and photos.
 
 Both methods were trained on the same draws and judged on the same photos, so what both find easy or hard cancels in
 their difference. The bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13) draws

@@ -1,4 +1,4 @@
-"""The claims that are judged: the paper's, those about class residuals, and what was asked of this implementation."""
+"""The claims that are tested: the paper's, those about class residuals, and two about this implementation."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _deep() -> list[Claim]:
 
 
 def _targets() -> list[Claim]:
-    """What was asked of this implementation, beyond the paper."""
+    """Claims about this implementation, beyond the paper's."""
     return [
         Claim(
             "Target: QCoOp at 1 bit is 2 points of H ahead of CoOp", ("qcoop-1",), "coop", margin=2 * POINT

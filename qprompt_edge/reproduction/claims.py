@@ -1,4 +1,4 @@
-"""The paper's claims as data, and what the outcomes say about each.
+"""The paper's claims as data, and the test of each against the outcomes.
 
 A claim names two methods and a figure. It holds if the whole 95% interval of their difference lies on the claimed
 side of a threshold, is refuted if the whole interval lies on the other side, and is undecided else. Two kinds:

@@ -1,4 +1,4 @@
-"""An experiment: its data sets are encoded, its jobs run, and what they gave is kept."""
+"""An experiment: encode its data sets, run its jobs, and store the outcomes."""
 
 from __future__ import annotations
 

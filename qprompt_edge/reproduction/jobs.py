@@ -1,4 +1,4 @@
-"""What is run, one job at a time, and what comes out of it.
+"""Jobs, the units of an experiment, and their outcomes.
 
 A job is a method on one draw of training photos. Its outcome keeps which test photos were right, not only how many:
 differences between methods are judged photo by photo (`bootstrap`).

@@ -1,4 +1,4 @@
-"""What outcomes are measured by: accuracies of single runs, and how they are grouped.
+"""Measures of outcomes: accuracies of single runs, and how they are grouped.
 
 A run is a method, trained once. Runs that differ only in their seed form a unit: a data set in base-to-new, a pair
 of source and target elsewhere. Figures are means over the seeds of a unit, then over units.

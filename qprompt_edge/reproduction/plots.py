@@ -1,4 +1,4 @@
-"""What outcomes say, as pictures: H against bytes, accuracy against shots, and the claims' differences.
+"""Plots of outcomes: H against bytes, accuracy against shots, and the claims' differences.
 
 Drawn with matplotlib's objects alone: no global state, no display.
 """

@@ -1,4 +1,4 @@
-"""The paper's protocols: which photos and classes are trained on, and which are judged by.
+"""The paper's protocols: which photos and classes are for training, and which for testing.
 
 The idea: a protocol is a list of jobs; everything after that is the same training and the same evaluation. Shots are
 drawn from all classes first (`splits.take_shots`), then classes are halved, as in CoOp.

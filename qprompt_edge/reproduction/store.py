@@ -1,4 +1,4 @@
-"""Where outcomes are kept: a folder with one file a job, so that a run that was stopped goes on where it was."""
+"""Storage of outcomes: one file for each job in a folder, so a run that was stopped can continue."""
 
 from __future__ import annotations
 

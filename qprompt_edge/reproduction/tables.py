@@ -1,4 +1,4 @@
-"""What outcomes say, as one Markdown document.
+"""Tables of outcomes, as one Markdown document.
 
 Accuracies are per cent with one decimal, differences are in points. A mean stands only where a method has every
 data set that the table has; standard deviations are over seeds.

@@ -1,4 +1,4 @@
-"""What a prompt's scores mean, by cross-validation within the training photos: probabilities, and "none of these".
+"""Calibration by cross-validation within the training photos: probabilities, and "none of these".
 
 Residuals fit the photos they learned from, so their scores say too much about those. Here parts of the training photos are
 kept away in turn, residuals are tuned without them, and two things are read off the scores of what was kept away: the
@@ -105,6 +105,7 @@ def held_out_scores(
         classes = raw / np.linalg.norm(raw, axis=1, keepdims=True)
         scores.append(ClassHead(classes, weights[qtaskres.OFFSETS], 1.0).scores(photos.plain[away]))
         kept.append(away)
+        progress(done + 1, len(parts))
     rows = np.concatenate(kept) if kept else np.zeros(0, np.int64)
     found = np.concatenate(scores) if scores else np.zeros((0, len(text)), np.float32)
     return HeldOutScores(found, photos.labels[rows], photos.plain[rows])

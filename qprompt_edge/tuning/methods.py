@@ -1,4 +1,4 @@
-"""The methods that can be asked for by name: how each is set up on a task, trained by default, and tuned to a prompt."""
+"""The methods by name: how each is set up on a task, its training defaults, and its tuned prompt."""
 
 from __future__ import annotations
 

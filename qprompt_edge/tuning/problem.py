@@ -1,4 +1,4 @@
-"""What a method gives to the loop that is the same for all methods."""
+"""What a method provides to the training loop, which is the same for all methods."""
 
 from __future__ import annotations
 

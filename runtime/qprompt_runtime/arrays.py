@@ -1,4 +1,4 @@
-"""The one name for the arrays that everything here computes with."""
+"""The array type that is used everywhere here."""
 
 from __future__ import annotations
 

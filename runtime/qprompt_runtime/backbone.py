@@ -39,7 +39,7 @@ class Backbone:
     Args:
         folder: The bundle's folder.
         provider: `auto`, or an execution provider's short name.
-        threads: Threads within an operator; 0 takes one for each core.
+        threads: Threads; 0 takes one for each core that the process may use.
         manifest: The folder's, if it was read before.
 
     Raises:
@@ -69,10 +69,10 @@ class Backbone:
         Args:
             name: Name or folder.
             provider: `auto`, or an execution provider's short name.
-            threads: Threads within an operator; 0 takes one for each core.
+            threads: Threads; 0 takes one for each core that the process may use.
 
         Returns:
-            The backbone; a `DeepBackbone` if the bundle has graphs for deep prompts. They cost nothing until they are run.
+            The backbone; a `DeepBackbone` if the bundle has graphs for deep prompts. These are not loaded before they are used.
 
         Raises:
             BundleError: There is no such backbone, or it is damaged.
@@ -86,7 +86,7 @@ class Backbone:
 
     @property
     def fingerprint(self) -> bytes:
-        """The 16 bytes that say which source model this is."""
+        """The 16 bytes that identify the source model."""
         return bytes.fromhex(self.manifest.fingerprint)
 
     @cached_property
@@ -112,11 +112,11 @@ class Backbone:
         return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
 
     def open_image_tower(self) -> None:
-        """Load what photos need, now."""
+        """Load the image tower now."""
         _ = self._image_session
 
     def open_for_tuning(self) -> None:
-        """Load what a tuning step runs, and touch all of its weights, so that what memory is left is what is left.
+        """Load the graphs of a tuning step and touch all of their weights, so that free memory can be measured afterwards.
 
         With `spare_memory` set before, weights stay memory-mapped: no packed copies are made, one for each
         direction, and a step takes up to a third longer.
@@ -125,7 +125,7 @@ class Backbone:
         self._gradient_session.run(["gradient"], feed)
 
     def open_for_classes(self) -> None:
-        """Load what features of classes need, and touch all of its weights."""
+        """Load the text graph and touch all of its weights."""
         self.encode_classes(*self._empty_class())
 
     def _empty_class(self) -> tuple[Array, ClassTokens]:
@@ -135,12 +135,12 @@ class Backbone:
         return np.zeros((1, 1, layout.width), np.float32), ClassTokens(tokens, np.zeros(1, np.int64))
 
     def close_image_tower(self) -> None:
-        """Give back the image tower's memory; it opens again when it is needed."""
+        """Free the image tower's memory. It is loaded again when it is needed."""
         self.__dict__.pop("_image_session", None)
         return_freed_memory()
 
     def close_text_tower(self) -> None:
-        """Give back the memory of the text graphs and the tokenizer; they open again when they are needed."""
+        """Free the memory of the text graphs and the tokenizer. They are loaded again when they are needed."""
         for name in ("_text_session", "_gradient_session", "tokenizer"):
             self.__dict__.pop(name, None)
         return_freed_memory()

@@ -1,4 +1,4 @@
-"""Which classes run through the text tower together, so that activations fit a budget.
+"""Groups of classes that run through the text tower together, so that activations fit a memory budget.
 
 A block keeps for its gradient about 14 numbers a token and tower width, and 7 more for each place that a token
 could take: attention gives every class of a run as many places as the longest one needs. So classes of like

@@ -1,4 +1,4 @@
-"""Class features on disk: who asks the same prompt again needs no text tower, nor the time to load it."""
+"""Class features on disk: a prompt that was used before needs no text tower."""
 
 from __future__ import annotations
 

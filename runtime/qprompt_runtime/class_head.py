@@ -1,4 +1,4 @@
-"""From image features to probabilities: what stands behind both towers."""
+"""From image features to probabilities: the classifier on top of both towers."""
 
 from __future__ import annotations
 

@@ -47,12 +47,12 @@ class PromptClassifier:
     Args:
         prompt: The tuned prompt; a coupled one is folded here, once.
         backbone: The backbone it was tuned for.
-        classes: Names that replace the prompt's own (open vocabulary): those that were tuned keep what was learned
-            for them, the others go by their words. Not for class-specific contexts.
+        classes: Names that replace the prompt's own (open vocabulary). Names that were tuned keep what was
+            learned for them; others are classified by their text. Not for contexts per class.
         cache: Folder that keeps the features of classes from run to run; None keeps nothing.
-        accept: Share of known photos, from 0.8 to 0.99, that "none of these" lets pass; None takes what the prompt says,
-            which may be nothing: then every photo shows one of the classes. It was calibrated for the prompt's own
-            classes: with other names there is no "none of these".
+        accept: Turns "none of these" on: the share of photos of the classes that keep their label, from 0.8 to 0.99.
+            None: as the prompt file says, which is off if it says nothing. It is calibrated for the prompt's own
+            classes and not available for other names.
 
     Raises:
         BackboneMismatchError: The prompt was tuned for another backbone.

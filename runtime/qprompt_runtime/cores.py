@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores that a mask or a container leaves it, and threads that it may start."""
+"""Cores and threads that this process may use, under CPU masks, containers and process limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From any photo to upright 8-bit RGB.
+"""Decode any photo to upright 8-bit RGB.
 
 The idea: what a file is, its first bytes decide, not its name; and everything that can be wrong with it ends as an
 `ImageError` of one line that names the file.

@@ -1,4 +1,4 @@
-"""What memory the decoding of a photo takes at its peak, and whether there is as much.
+"""The peak memory of decoding a photo, and whether that much is free.
 
 Measured on photos of 40 megapixels in every format; of JPEG, PNG and TIFF the figures follow from how pillow works.
 """

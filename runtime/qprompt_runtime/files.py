@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one.
+"""Writing files so that a reader never sees an incomplete one.
 
 Every file of this project is written to a temporary name beside its place, synced, and renamed: a process
 that dies, or a device that loses power, at any moment leaves the old file or the new one.

@@ -1,4 +1,4 @@
-"""Coupled prompts become folded ones: what their projections make of the text prompts is computed once, on loading."""
+"""Folding: image prompts of a coupled prompt are computed once, on loading."""
 
 from __future__ import annotations
 

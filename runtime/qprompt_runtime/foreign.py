@@ -1,4 +1,4 @@
-"""What a file is that was given for another: what downloads and archives leave instead of what was meant."""
+"""Recognise files that were given by mistake, such as web pages and Git LFS pointers, by their content."""
 
 from __future__ import annotations
 

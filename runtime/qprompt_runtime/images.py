@@ -1,4 +1,4 @@
-"""From a photo to the numbers that the image tower reads.
+"""Preprocessing: from a photo to the image tower's input.
 
 The idea: a bundle's manifest says how its model wants images (`ImageTransform`); resizing, cropping and
 normalisation here then give the very pixels that open_clip gives the model it was trained with, from pillow and

@@ -1,4 +1,4 @@
-"""How much memory there is for one more thing, as the system and the limits set on this process say."""
+"""Free memory, according to the system and the limits of this process."""
 
 from __future__ import annotations
 

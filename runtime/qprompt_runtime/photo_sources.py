@@ -1,4 +1,4 @@
-"""What a photo is read from: a file by its path, the bytes of one, an open file, a picture in memory.
+"""Sources of a photo: a path, the bytes of a file, an open file, or a picture in memory.
 
 The idea: whatever came, decoding sees one stream that can be rewound. `Spliced` shows parts of a file as if they
 were all of it, so a decoder can be kept from what it would stumble over, without a copy.

@@ -1,4 +1,4 @@
-"""What a classifier says of a photo."""
+"""The answer of a classifier for one photo."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ class Prediction:
     Attributes:
         labels: Labels of the K likeliest classes.
         probabilities: Their probabilities; over all classes they sum to 1.
-        none_of_these: Whether the photo looks like none of the classes; None where no share of known photos to accept is
-            in force.
+        none_of_these: Whether the photo looks like none of the classes; None if no accept share is set.
     """
 
     labels: tuple[str, ...]

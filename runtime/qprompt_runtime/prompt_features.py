@@ -1,4 +1,4 @@
-"""What a prompt makes of a frozen backbone: features of its classes, or of other names, and of photos."""
+"""Features under a prompt: of its classes, of other names, and of photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prompt file (.qpt): what a training leaves, in a few hundred bytes.
+"""The prompt file (.qpt): the result of a training, in a few hundred bytes.
 
 `docs/prompt-file.md` specifies the format; `prompt_envelope` turns its bytes into a map of fields and back, and this
 module gives the fields their meaning. The weights are in `prompt_group`, the methods in `prompt_methods`, the classes in

@@ -1,4 +1,4 @@
-"""Execution providers: what was asked for is what runs, and `auto` says what it chose."""
+"""Execution providers: the requested one runs or is refused, and `auto` reports its choice."""
 
 from __future__ import annotations
 

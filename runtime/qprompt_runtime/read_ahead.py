@@ -1,4 +1,4 @@
-"""Work on one photo while other threads read the next ones: decoding and the image tower then share the time."""
+"""Work on one photo while other threads read the next ones, so that decoding and the image tower run in parallel."""
 
 from __future__ import annotations
 

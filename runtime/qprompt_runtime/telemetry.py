@@ -1,4 +1,4 @@
-"""onnxruntime's telemetry, off: nothing of this project reports to anybody.
+"""Turns off onnxruntime's telemetry.
 
 From 1.29 on onnxruntime keeps an identifier of the device in the user's cache and sends events to its maker, unless this
 variable is set when it is imported; any value that says yes will do. Importing one of our packages sets it first of all.

@@ -1,4 +1,4 @@
-"""Features of classes by a hand-written prompt: the frozen text tower, nothing tuned."""
+"""Features of classes under a hand-written prompt, from the frozen text tower."""
 
 from __future__ import annotations
 
