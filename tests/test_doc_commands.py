@@ -15,7 +15,6 @@ import pytest
 from conftest import TINY_FOLDER
 from torch_files import checkpoint, coop_arrays
 
-from qprompt_edge.cli.app import _MODULES
 from qprompt_runtime.bundle import read_manifest
 
 ROOT = Path(__file__).parent.parent
@@ -117,8 +116,6 @@ def test_the_commands_of_a_page_run(name: str, checkout: Path) -> None:
         arrays = coop_arrays((4, read_manifest(TINY_FOLDER).text.width))
         (checkout / "model.pth.tar-50").write_bytes(checkpoint(arrays))
         (checkout / "pets.csv").write_text("label,text\ncat,cat\ndog,dog\nbird,bird\n")
-    if "update" not in _MODULES:
-        commands = [line for line in commands if not line.startswith("qprompt-edge update ")]
     result = run(commands, checkout)
     assert result.returncode == 0, result.stderr[-3000:]
 
