@@ -20,10 +20,13 @@ from bundles import write_bundle
 from command_line import Result
 from scenes import write_photos
 
+from qprompt_edge import adapt
 from qprompt_edge.cli import main
+from qprompt_runtime import backbone, none_of_these
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.deep_backbone import DeepBackbone
+from qprompt_runtime.tokenizer import Tokenizer
 
 _MOVED = {
     "HOME": "home",
@@ -80,6 +83,30 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     _move_home(monkeypatch, tmp_path_factory.mktemp("hermetic"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def once() -> Iterator[None]:
+    """What a thousand nouns mean to a backbone, and its tokenizer, cost a run once, not every test that tunes."""
+    kept_features, nouns = none_of_these.kept_features, {}
+
+    def known_nouns(folder: Path, identity: str, shape: tuple[int, int], compute: Callable[[], np.ndarray]):
+        def remember() -> np.ndarray:
+            return nouns[identity] if identity in nouns else nouns.setdefault(identity, compute())
+
+        return kept_features(folder, identity, shape, remember)
+
+    @cache
+    def read(path: Path, _size: int, _changed: int) -> Tokenizer:
+        return Tokenizer(path)
+
+    def known_tokenizer(path: Path) -> Tokenizer:
+        return read(path, path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else Tokenizer(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(none_of_these, "kept_features", known_nouns)
+        patch.setattr(backbone, "Tokenizer", known_tokenizer)
+        yield
+
+
 TINY_FOLDER = Path(__file__).parent.parent / "exporters" / "backbones" / "tiny"
 
 
@@ -105,6 +132,21 @@ def dummy(tmp_path: Path) -> Path:
 def photos(tmp_path: Path) -> Path:
     """A folder of small photos, six for each of three classes."""
     return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A prompt for the classes of `photos`, as a file's bytes: QCoOp's on the default backbone, tuned once."""
+    folder = write_photos(tmp_path_factory.mktemp("tuned") / "photos")
+    return adapt(folder, method="qcoop", epochs=1).prompt.to_bytes()
+
+
+@pytest.fixture
+def prompt(tuned: bytes, tmp_path: Path) -> Path:
+    """That prompt's file."""
+    path = tmp_path / "made.qpt"
+    path.write_bytes(tuned)
+    return path
 
 
 @pytest.fixture

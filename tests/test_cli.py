@@ -17,13 +17,6 @@ from qprompt_edge.cli.output import say
 from qprompt_runtime.prompt_file import read_prompt_file, write_prompt_file
 
 
-@pytest.fixture
-def prompt(run, photos, tmp_path) -> Path:
-    path = tmp_path / "made.qpt"
-    assert run("adapt", "--images", photos, "--out", path, "--epochs", 1, "--method", "qcoop").code == 0
-    return path
-
-
 def test_wrong_usage_is_2(run):
     assert run("adapt").code == 2
     assert run("adapt", "--images", "x", "--bits", 5).code == 2

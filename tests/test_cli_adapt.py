@@ -6,12 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from command_line import assert_refused
+from conftest import TINY_FOLDER
 from scenes import CLASSES, write_photo, write_photos
 
 from qprompt_edge.adaptation.result import Holdout, verdict
 from qprompt_edge.evaluation.metrics import score
 from qprompt_edge.evaluation.paired import compare
 from qprompt_runtime.prompt_file import read_prompt_file
+
+TINY = ("--backbone", TINY_FOLDER)
+"""The quickest backbone, where any would do."""
 
 
 def test_adapt_prints_what_the_design_promises(run, photos, tmp_path):
@@ -62,11 +66,11 @@ def test_the_same_run_gives_the_same_bytes(run, photos, tmp_path):
 def test_every_width_and_context(run, photos, tmp_path, bits, method, contexts, dimensions):
     out = tmp_path / "p.qpt"
     arguments = ("--method", method, "--bits", bits, "--contexts", contexts, "--epochs", 1, "--holdout", 0)
-    result = run("adapt", "--images", photos, "--out", out, *arguments, "--json")
+    result = run("adapt", "--images", photos, "--out", out, *arguments, *TINY, "--json")
     assert result.code == 0, result.err
     assert result.json["holdout"] is None
     assert len(read_prompt_file(out).groups[0].shape) == dimensions
-    assert run("predict", photos, "--prompt", out, "--json").code == 0
+    assert run("predict", photos, "--prompt", out, *TINY, "--json").code == 0
 
 
 def test_views_and_shots(run, photos, tmp_path):
@@ -169,10 +173,10 @@ def test_folders_that_cannot_be_adapted_to(run, tmp_path, name, words):
 def test_odd_class_names_go_all_the_way(run, tmp_path, name):
     photos = write_photos(tmp_path / "photos", classes=(name, "plain"))
     out = tmp_path / "p.qpt"
-    assert run("adapt", "--images", photos, "--out", out, "--epochs", 1).code == 0
-    answer = run("predict", photos / name / "00.png", "--prompt", out, "--top-k", 2, "--json").json
+    assert run("adapt", "--images", photos, "--out", out, "--epochs", 1, *TINY).code == 0
+    answer = run("predict", photos / name / "00.png", "--prompt", out, "--top-k", 2, *TINY, "--json").json
     assert {item["label"] for item in answer["predictions"]} == {name, "plain"}
-    assert run("eval", "--images", photos, "--prompt", out).code == 0
+    assert run("eval", "--images", photos, "--prompt", out, *TINY).code == 0
     assert run("inspect", out).code == 0
 
 

@@ -11,14 +11,6 @@ from scenes import CLASSES, write_photos
 
 from qprompt_runtime.prompt_file import read_prompt_file
 
-
-@pytest.fixture
-def prompt(run, photos, tmp_path) -> Path:
-    path = tmp_path / "made.qpt"
-    assert run("adapt", photos, "-o", path, "--epochs", 1, "--method", "qcoop").code == 0
-    return path
-
-
 # ---------------------------------------------------------------------- stdout and stderr
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TINY_FOLDER
 from scenes import write_photos
 
 from qprompt_edge import adapt
@@ -20,7 +21,7 @@ from qprompt_runtime.errors import OutputError
 from qprompt_runtime.prompt_file import read_prompt_file
 
 KILLS = 30
-OPTIONS: dict[str, Any] = {"epochs": 3, "threads": 1}
+OPTIONS: dict[str, Any] = {"epochs": 3, "threads": 1, "backbone": TINY_FOLDER, "holdout": 0}
 
 
 class Died(BaseException):
@@ -128,7 +129,8 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 
 def start_adapt(photos: Path, out: Path, work: Path, *more: object) -> subprocess.Popen[str]:
-    arguments = ("--images", photos, "--out", out, "--work-dir", work, "--threads", 1, *more)
+    paths = ("--images", photos, "--out", out, "--work-dir", work, "--backbone", TINY_FOLDER)
+    arguments = (*paths, "--threads", 1, *more)
     command = [sys.executable, "-m", "qprompt_edge", "adapt", *map(str, arguments)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
@@ -155,7 +157,7 @@ def test_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path):
     _, errors = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, errors
     assert (f"resuming at step {step}" in errors) == (step > 0)
-    assert out.read_bytes() == adapt(photos, epochs=1000, threads=1).prompt.to_bytes()
+    assert out.read_bytes() == adapt(photos, epochs=1000, threads=1, backbone=TINY_FOLDER).prompt.to_bytes()
 
 
 @pytest.mark.slow
@@ -163,7 +165,7 @@ def test_killed_at_random_moments(tmp_path):
     photos = write_photos(tmp_path / "photos")
     out, work = tmp_path / "prompt.qpt", tmp_path / "work"
     epochs = 4000
-    whole = adapt(photos, epochs=epochs, threads=1).prompt.to_bytes()
+    whole = adapt(photos, epochs=epochs, threads=1, backbone=TINY_FOLDER).prompt.to_bytes()
     rng = random.Random(0)
     kills = 0
     while kills < KILLS:
