@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-PHOTOS = Path(__file__).parent.parent / "examples" / "photos"
+EXAMPLES = Path(__file__).parent.parent / "examples" / "photos"
+SHOTS = 4
 TRIED_NETWORK = 97
 
 GUARDED = f"""
@@ -32,9 +33,14 @@ runpy.run_module("qprompt_edge", run_name="__main__", alter_sys=True)
 def run_commands(python: list[str], folder: Path) -> None:
     """Adapt, then use and read the prompt; a home folder of its own, so that no cache answers."""
     home = {name: str(folder / name) for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "QPE_BACKBONES")}
-    prompt, photo = str(folder / "prompt.qpt"), str(next(PHOTOS.rglob("*.jpg")))
+    prompt, photos = str(folder / "prompt.qpt"), folder / "photos"
+    for label in EXAMPLES.iterdir():
+        (photos / label.name).mkdir(parents=True)
+        for path in sorted(label.iterdir())[:SHOTS]:
+            shutil.copy(path, photos / label.name)
+    photo = str(next(photos.rglob("*.jpg")))
     for arguments in (
-        ["adapt", "--images", str(PHOTOS), "--out", prompt, "--json", "--epochs", "2"],
+        ["adapt", "--images", str(photos), "--out", prompt, "--json", "--epochs", "2"],
         ["predict", photo, "--prompt", prompt, "--json"],
         ["inspect", prompt, "--json"],
         ["backbones", "--json"],
