@@ -63,7 +63,7 @@ def test_the_command_reports_the_same_from_a_cluster(served: dict[str, Any]) -> 
 
 def test_a_job_that_fails_on_a_cluster_is_the_error_that_it_is_here(served: dict[str, Any]) -> None:
     assert served["failed"].startswith("ImageError: ")
-    assert served["failed"].endswith("00.png: No such file or directory")
+    assert served["failed"].endswith("00.png: no such file")
 
 
 def test_a_worker_that_dies_is_said(served: dict[str, Any]) -> None:
