@@ -70,8 +70,9 @@ def run(command: Sequence[str], *, threads: int = 0, cache: Path | None = None) 
 
 
 def _environment(threads: int, cache: Path) -> Mapping[str, str]:
-    """The parent's environment without a network, with a cache of its own and so many threads."""
-    environment = {**os.environ, "QPE_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    """The parent's environment without a network, with a cache of its own and so many threads; Python keeps what it compiles."""
+    own = {"QPE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    environment = {**os.environ, **own}
     if threads:
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     return environment
