@@ -243,9 +243,9 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
     """Zero-shot, adapted and probe on the photos kept away."""
     scale = backbone.manifest.logit_scale
     zero_shot = class_features(backbone, data.train.classes)
-    classifier = PromptClassifier(prompt, backbone)
-    head = classifier.head
     context = text_features(backbone, prompt.classes, prompt.template) if prompt.method == RESIDUAL else None
+    classifier = PromptClassifier(prompt, backbone)
+    head = classifier.head  # the last that needs the text tower, which it closes
     seen = prompted_features(
         classifier.prompt,
         backbone,
