@@ -1,0 +1,1 @@
+"""The camera loop, and what it keeps and tells."""
