@@ -1,1 +1,1 @@
-"""The camera loop, and what it keeps and tells."""
+"""The loop of `watch`: frames of a camera, a stream or a folder come in, answers go out."""
