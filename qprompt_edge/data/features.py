@@ -205,7 +205,9 @@ class _Decoder:
         needed = reading_bytes(file, self.transform)
         with self.large if needed > LARGE_BYTES else nullcontext():
             check_photo(self.max_memory, needed)
-            return self._decoded(file, key, entry, quality)  # which leaves nothing behind when the next one's turn comes
+            return self._decoded(
+                file, key, entry, quality
+            )  # which leaves nothing behind when the next one's turn comes
 
     def _decoded(
         self, file: BinaryIO, key: bytes, entry: Entry | None, quality: QualityCache | None
