@@ -15,6 +15,7 @@ from qprompt_edge.cli.parameters import GroupedCommand
 _MODULES = {
     "check": "check",
     "adapt": "adapt",
+    "check": "check",
     "update": "update",
     "predict": "predict",
     "eval": "evaluate",
