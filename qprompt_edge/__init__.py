@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from qprompt_edge.evaluation.metrics import Scores
     from qprompt_edge.evaluation.paired import Comparison
     from qprompt_edge.reporter import Reporter
+    from qprompt_edge.reporting.reports import adapt_report
     from qprompt_runtime import Backbone, ImageError, Prediction, PromptClassifier, PromptFile, QPromptError
 
 _MODULES = {
     "adapt": "qprompt_edge.adaptation.adapt",
     "update": "qprompt_edge.adaptation.update",
+    "adapt_report": "qprompt_edge.reporting.reports",
     "check": "qprompt_edge.checking.check",
     "CheckResult": "qprompt_edge.checking.result",
     "AdaptResult": "qprompt_edge.adaptation.result",
@@ -60,6 +62,7 @@ __all__ = [
     "SkippedPhoto",
     "UpdateResult",
     "adapt",
+    "adapt_report",
     "check",
     "update",
 ]
