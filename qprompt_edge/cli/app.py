@@ -13,7 +13,6 @@ from qprompt_edge.cli.output import show
 from qprompt_edge.cli.parameters import GroupedCommand
 
 _MODULES = {
-    "check": "check",
     "adapt": "adapt",
     "check": "check",
     "update": "update",
