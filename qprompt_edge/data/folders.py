@@ -93,10 +93,11 @@ def list_folder(folder: Path) -> tuple[list[Entry], list[Problem]]:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         return [], [(folder, f"cannot be read: {error.strerror or error}")]
-    return [look_at(folder / name) for name in names if not _is_systems(name)], []
+    return [look_at(folder / name) for name in names if not is_systems(name)], []
 
 
-def _is_systems(name: str) -> bool:
+def is_systems(name: str) -> bool:
+    """Whether systems or programs leave files or folders of this name, or it is hidden."""
     lower = name.lower()
     return lower.startswith(".") or lower in SYSTEM_NAMES or _CHECKED_DRIVE.fullmatch(lower) is not None
 
@@ -141,12 +142,12 @@ def walk(folder: Path, outside: AbstractSet[str]) -> tuple[list[Path], list[Prob
                 waiting.append(path)
             elif entry.problem is not None:
                 problems.append((path, entry.problem))
-            elif not _is_sidecar(path):
+            elif not is_sidecar(path):
                 files.append(path)
     return files, problems
 
 
-def _is_sidecar(path: Path) -> bool:
+def is_sidecar(path: Path) -> bool:
     """Whether a file stands beside photos: its ending says so, and its content is no photo's."""
     suffix = path.suffix.lower()
     if suffix not in SIDECARS or suffix == _THUMBNAIL:

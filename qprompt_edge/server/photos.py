@@ -1,0 +1,298 @@
+"""Classes and photos of a task: listed as `adapt` finds them, added, moved and deleted; every change can be undone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qprompt_edge.data.csv_files import composed
+from qprompt_edge.data.folders import is_sidecar, is_systems
+from qprompt_edge.server.journal import Journal, Move, stamp
+from qprompt_edge.server.limits import CLASSES, PHOTOS
+from qprompt_edge.server.names import inside, label_name
+from qprompt_edge.server.refusal import Refusal
+from qprompt_runtime.photo_formats import formats_of
+from qprompt_runtime.text import counted, printable
+
+_DEEPEST = 16
+_ENDINGS = {
+    "JPEG": "jpg", "PNG": "png", "WEBP": "webp", "HEIF": "heic", "AVIF": "avif", "BMP": "bmp", "DIB": "bmp", "GIF": "gif",
+    "TIFF": "tif", "PPM": "ppm", "JPEG2000": "jp2",
+}  # fmt: skip
+_BLOCK = 2**20
+_HEX = 8
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file that may be a photo.
+
+    Attributes:
+        id: Its path below the task's folder, with `/`.
+        label: Its class.
+        bytes: Its size.
+        modified: When it was last written, in seconds since 1970.
+    """
+
+    id: str
+    label: str
+    bytes: int
+    modified: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As the interface gives it."""
+        name = self.id.rpartition("/")[2]
+        return {
+            "id": self.id,
+            "class": self.label,
+            "name": name,
+            "bytes": self.bytes,
+            "modified": self.modified,
+        }
+
+
+def class_folders(folder: Path) -> dict[str, Path]:
+    """The folders of a task's classes by label, sorted."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and not is_systems(entry.name) and _is_text(entry.name):
+                found[composed(entry.name)] = Path(entry.path)
+    return dict(sorted(found.items()))
+
+
+def photos_of(folder: Path, label: str | None = None) -> list[Photo]:
+    """The photos of a task, or of one of its classes, by class, in each the newest first."""
+    folders = class_folders(folder)
+    if label is not None:
+        folders = {label: _class(folders, label)}
+    found = []
+    for name, place in folders.items():
+        mine = [
+            Photo(Path(entry.path).relative_to(folder).as_posix(), name, status.st_size, status.st_mtime)
+            for entry, status in _files(place, 0)
+        ]
+        found += sorted(mine, key=lambda photo: (-photo.modified, photo.id))
+    return found
+
+
+def counts(folder: Path) -> dict[str, int]:
+    """How many photos each class has."""
+    return {label: sum(1 for _ in _files(place, 0)) for label, place in class_folders(folder).items()}
+
+
+def photo_path(folder: Path, photo: str) -> Path:
+    """A photo's file.
+
+    Raises:
+        Refusal: There is no such photo.
+    """
+    if "/" not in photo:
+        raise Refusal(404, f"there is no photo {printable(photo)[:200]!r}; expected CLASS/NAME")
+    return inside(folder, photo)
+
+
+def make_class(folder: Path, journal: Journal, label: str) -> str:
+    """Make a class; its label.
+
+    Raises:
+        Refusal: There is one already, or too many.
+    """
+    label = label_name(label)
+    folders = class_folders(folder)
+    if label in folders:
+        raise Refusal(409, f"there is a class {label!r} already")
+    if len(folders) >= CLASSES:
+        raise Refusal(409, f"there are {CLASSES} classes already; delete one first")
+    journal.do(f"class {label} made", lambda _: (), (label,))
+    return label
+
+
+def rename_class(folder: Path, journal: Journal, label: str, new: str) -> str:
+    """Give a class another label.
+
+    Raises:
+        Refusal: There is no such class, or that label is taken.
+    """
+    new, folders = label_name(new), class_folders(folder)
+    place = _class(folders, label)
+    if new == label:
+        return new
+    if new in folders:
+        raise Refusal(409, f"there is a class {new!r} already; move the photos instead")
+    journal.do(f"class {label} renamed to {new}", lambda _: [(place.name, new)])
+    return new
+
+
+def delete_class(folder: Path, journal: Journal, label: str) -> None:
+    """Delete a class with its photos.
+
+    Raises:
+        Refusal: There is no such class.
+    """
+    place = _class(class_folders(folder), label)
+    journal.do(f"class {label} deleted", lambda trash: [(place.name, f"{trash}/{place.name}")])
+
+
+def move_photos(folder: Path, journal: Journal, photos: Sequence[str], label: str) -> list[Move]:
+    """Move photos to a class, which is made if it is missing; their ids before and after.
+
+    Raises:
+        Refusal: One is not there; nothing is moved then.
+    """
+    target = class_folder_name(folder, label)
+    chosen = dict.fromkeys(photos)
+    moves: list[Move] = []
+    taken: set[str] = set()
+    for photo in chosen:
+        path = photo_path(folder, photo)
+        if path.parent != folder / target:
+            moves.append((photo, f"{target}/{free_name(folder / target, path.name, taken)}"))
+    if moves:
+        journal.do(f"{counted(len(moves), 'photo')} moved to {composed(target)}", lambda _: moves, (target,))
+    return moves
+
+
+def delete_photos(folder: Path, journal: Journal, photos: Sequence[str]) -> int:
+    """Delete photos; how many.
+
+    Raises:
+        Refusal: One is not there; nothing is deleted then.
+    """
+    chosen = list(dict.fromkeys(photos))
+    for photo in chosen:
+        photo_path(folder, photo)
+    if chosen:
+        journal.do(
+            f"{counted(len(chosen), 'photo')} deleted", lambda trash: [(it, f"{trash}/{it}") for it in chosen]
+        )
+    return len(chosen)
+
+
+def add_photos(folder: Path, journal: Journal, received: Sequence[tuple[Path, str]]) -> tuple[list[str], int]:
+    """Put received files, proven to be photos, into classes, which are made if they are missing.
+
+    Args:
+        folder: The task's folder.
+        journal: Its changes.
+        received: Each file, on the same file system, and its class.
+
+    Returns:
+        Ids of the photos that were added, and how many were in their class already.
+
+    Raises:
+        Refusal: The task would have too many photos or classes.
+    """
+    have = Counter(counts(folder))
+    if sum(have.values()) + len(received) > PHOTOS:
+        raise Refusal(409, f"a task has at most {PHOTOS} photos; delete some first")
+    moves: list[tuple[Path, str]] = []
+    taken: set[str] = set()
+    repeated = 0
+    for path, label in received:
+        target = class_folder_name(folder, label)
+        name = _named(path)
+        if _has_content(folder / target, name, path) or f"{target}/{name}" in taken:
+            repeated += 1
+            continue
+        taken.add(f"{target}/{name}")
+        moves.append((path, f"{target}/{name}"))
+    if (
+        len({*map(composed, class_folders(folder)), *(target.partition("/")[0] for _, target in moves)})
+        > CLASSES
+    ):
+        raise Refusal(409, f"a task has at most {CLASSES} classes")
+    if moves:
+        _take_in(folder, journal, moves)
+    return [target for _, target in moves], repeated
+
+
+def _take_in(folder: Path, journal: Journal, moves: Sequence[tuple[Path, str]]) -> None:
+    """Move received files to the change's place in the trash, where undoing brings them back to, and from there in."""
+
+    def from_trash(trash: str) -> list[Move]:
+        for path, target in moves:
+            place = folder / trash / target
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+        return [(f"{trash}/{target}", target) for _, target in moves]
+
+    labels = sorted({target.partition("/")[0] for _, target in moves})
+    where = composed(labels[0]) if len(labels) == 1 else counted(len(labels), "class", "classes")
+    journal.do(f"{counted(len(moves), 'photo')} added to {where}", from_trash, labels)
+
+
+def class_folder_name(folder: Path, label: str) -> str:
+    """The name of a class's folder, whether it is there or not.
+
+    Raises:
+        Refusal: It cannot be a class.
+    """
+    place = class_folders(folder).get(composed(label))
+    return label_name(label) if place is None else place.name
+
+
+def free_name(folder: Path, name: str, taken: set[str]) -> str:
+    """A file name that nothing has in a folder; it is added to `taken`."""
+    stem, dot, ending = name.rpartition(".") if "." in name else (name, "", "")
+    candidate, number = name, 2
+    while candidate in taken or os.path.lexists(folder / candidate):
+        candidate, number = f"{stem}-{number}{dot}{ending}", number + 1
+    taken.add(candidate)
+    return candidate
+
+
+def _class(folders: dict[str, Path], label: str) -> Path:
+    place = folders.get(composed(label))
+    if place is None:
+        raise Refusal(404, f"there is no class {printable(label)[:80]!r}")
+    return place
+
+
+def _files(folder: Path, depth: int) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+    """Files below a class's folder that `adapt` would read; links are passed over."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_systems(entry.name) or not _is_text(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if depth < _DEEPEST:
+                    yield from _files(Path(entry.path), depth + 1)
+            elif entry.is_file(follow_symlinks=False) and not is_sidecar(Path(entry.path)):
+                with contextlib.suppress(OSError):  # gone since
+                    yield entry, entry.stat(follow_symlinks=False)
+
+
+def _is_text(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _named(path: Path) -> str:
+    """The name that a received photo gets: when it came, and what it is."""
+    with path.open("rb") as file:
+        ending = _ENDINGS[formats_of(file)[0]]
+    return f"{stamp()}-{_digest(path)[:_HEX]}.{ending}"
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _has_content(folder: Path, name: str, path: Path) -> bool:
+    """Whether a class has a photo of this content already, among those that were received."""
+    end, size = name.rpartition("-")[2], path.stat().st_size
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(f"-{end}") and entry.stat(follow_symlinks=False).st_size == size:
+                return _digest(Path(entry.path)) == _digest(path)
+    return False
