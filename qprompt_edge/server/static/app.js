@@ -65,7 +65,7 @@ function frame() {
     el(
       "header.top",
       {},
-      el("a.brand", { href: "#/" }, el("img", { src: "/static/icon.svg", alt: "", width: 28, height: 28 }), el("span", {}, S.product)),
+      el("a.brand", { href: "#/" }, el("img", { src: "/static/favicon.svg", alt: "", width: 28, height: 28 }), el("span", {}, S.product)),
       el("button.round.keys-button", { type: "button", "aria-label": S.shortcuts, title: S.shortcuts, onclick: showShortcuts }, icon("keys")),
     ),
     offline,

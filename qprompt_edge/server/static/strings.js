@@ -19,7 +19,8 @@ export const size = (bytes) => {
   return bytes < 1e6 ? `${(bytes / 1000).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 };
 
-export const day = (iso) => new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+/** A time in seconds since 1970, or as ISO text. */
+export const day = (time) => new Date(typeof time === "number" ? 1000 * time : time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 
 export const S = {
   product: "qprompt-edge",
@@ -100,7 +101,7 @@ export const S = {
 
   // photos
   takePhoto: "Take photo",
-  takePhotoOf: (label) => `Take a photo of ${label}`,
+  takePhotoOf: (label) => `Take photo of ${label}`,
   liveCamera: "Live camera",
   liveCameraOf: (label) => `Live camera for ${label}`,
   addFiles: "Add files",
@@ -141,8 +142,8 @@ export const S = {
   sendCancelled: "cancelled",
   sendStop: "Stop sending",
   sendGaveUp: "the device did not answer",
+  sendRepeated: "it is there already",
   notAPhoto: "not a photo (by its name)",
-  sendLimit: "files were left out",
 
   // webcam
   cameraTitle: "Live camera",
@@ -243,7 +244,6 @@ Object.assign(S, {
   verdictNothing: "Nothing was held out, so nothing says how good this version is. Try it.",
   verdictUpload: "This version came as a file. Compare it with the others, or try it.",
   verdictUpdated: "Learned from the new photos without judging anew. Teach it again for a full verdict.",
-  verdictMissing: (labels) => `No photo to judge by: ${labels.join(", ")}.`,
   verdictClass: (label, right, n) => `${label}: ${right} of ${n} right`,
   chartLabel: "Share of held-out photos that are right, with 95% intervals",
   chartBefore: "Before",

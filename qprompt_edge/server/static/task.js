@@ -18,15 +18,15 @@ export const GOAL = 12;
 const PARTS = { photos: mountPhotos, check: mountCheck, teach: mountTeach, try: mountTry, review: mountReview };
 
 /** What a person would do next: words, and where that leads. */
-function nextStep({ name, classes, published, changed, job }) {
+function nextStep({ name, classes, versions, changed, job }) {
   if (job) return null;
   if (classes.length === 0) return { words: S.nextFirstClass };
   if (classes.length === 1 && classes[0].photos >= 2) return { words: S.nextSecondClass };
   const short = classes.find(({ photos }) => photos < GOAL);
   const teach = { act: S.nextTeachGo, to: taskAddress(name, "teach") };
-  if (!published && short) return { words: S.nextPhotos(short.label, short.photos, GOAL), label: short.label };
+  if (!versions && short) return { words: S.nextPhotos(short.label, short.photos, GOAL), label: short.label };
   if (classes.length === 1) return { words: S.nextSecondClass };
-  if (!published) return { words: S.nextTeach, ...teach };
+  if (!versions) return { words: S.nextTeach, ...teach };
   if (changed) return { words: S.nextAgain, ...teach, act: S.nextAgainGo };
   return { words: S.nextTry, act: S.nextTryGo, to: taskAddress(name, "try") };
 }

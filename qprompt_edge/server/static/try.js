@@ -21,7 +21,7 @@ function corrector(task, current, progress, signal) {
     if (!blob) return;
     const answer = await send(at`tasks/${task.name}/classes/${label}/photos`, blob, { name: `${label}.jpg`, signal });
     if (answer.added?.length) await task.changed(S.tryKept(label));
-    else notice(answer.skipped[0].reason, { bad: true });
+    else notice(answer.skipped?.[0]?.reason ?? S.sendRepeated, { bad: true });
     learn.hidden = !answer.added?.length;
   });
   const learnClick = guarded(async () => {
@@ -91,7 +91,7 @@ function stage() {
  * @param {AbortSignal} signal Aborted when the view is left.
  */
 export async function mountTry(root, task, signal) {
-  if (!task.detail.published) {
+  if (!task.detail.versions) {
     put(root, nothingYet(task));
     return;
   }

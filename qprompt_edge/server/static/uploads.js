@@ -77,7 +77,9 @@ class Uploads extends EventTarget {
       try {
         const answer = await this.#sent(item, this.stop.signal);
         this.added += answer.added?.length ?? 0;
-        this.skipped.push(...(answer.skipped ?? []).map((it) => ({ name: it.name || item.name, reason: it.reason })));
+        const zip = isZip({ name: item.name, type: item.blob.type });
+        this.skipped.push(...(answer.skipped ?? []).map(({ name, reason }) => ({ name: zip ? `${item.name}: ${name}` : item.name, reason })));
+        for (let i = 0; i < (answer.repeated ?? 0); i++) this.skipped.push({ name: item.name, reason: S.sendRepeated });
         this.dispatchEvent(new CustomEvent("added", { detail: item }));
       } catch (error) {
         this.skipped.push({ name: item.name, reason: error.message });

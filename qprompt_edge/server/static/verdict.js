@@ -30,10 +30,10 @@ function bar(y, name, share, [low, high], kind) {
 }
 
 /** Before and after as bars, each with its interval. */
-function chart({ n, zero_shot: before, adapted: after }) {
+function chart({ n, zero_shot: before, top1: after }) {
   const rows = [
-    [S.chartBefore, before.top1, "before"],
-    [S.chartAfter, after.top1, "after"],
+    [S.chartBefore, before, "before"],
+    [S.chartAfter, after, "after"],
   ];
   const words = `${S.chartLabel}. ` + rows.map(([name, share]) => `${name}: ${percent(share)}`).join(", ");
   return svg(
@@ -55,31 +55,30 @@ function estimates(version) {
 
 /**
  * The verdict of a version.
- * @param {object} version As the device tells it: `holdout`, `helped`, `interval`, `kind`.
+ * @param {object} version As the device tells it: `holdout`, `helped`, `source`.
  */
 export function verdict(version) {
-  const { holdout, helped, kind } = version;
+  const { holdout, helped, source } = version;
   if (!holdout) {
-    const words = { update: S.verdictUpdated, upload: S.verdictUpload }[kind] ?? S.verdictNothing;
+    const words = { update: S.verdictUpdated, upload: S.verdictUpload }[source] ?? S.verdictNothing;
     return el("div.verdict.unsure", {}, el("p.lead", {}, icon("done"), words), estimates(version));
   }
-  const { n, zero_shot: before, adapted: after, probe, missing } = holdout;
+  const { n, zero_shot: before, top1: after, probe, interval } = holdout;
   const [mood, line, sign] =
     helped === true
-      ? ["good", S.verdictHelped(before.top1, after.top1), "done"]
+      ? ["good", S.verdictHelped(before, after), "done"]
       : helped === false
-        ? ["bad", S.verdictWorse(before.top1, after.top1), "warn"]
-        : ["unsure", S.verdictUnsure(before.top1, after.top1), "warn"];
+        ? ["bad", S.verdictWorse(before, after), "warn"]
+        : ["unsure", S.verdictUnsure(before, after), "warn"];
   return el(
     `div.verdict.${mood}`,
     {},
-    el("p.lead", {}, icon(sign), S.verdictGood(Math.round(after.top1 * n), n)),
+    el("p.lead", {}, icon(sign), S.verdictGood(Math.round(after * n), n)),
     el("p", {}, line),
     chart(holdout),
-    el("p", {}, S.verdictRange(...wilson(after.top1, n))),
-    version.interval && el("p.muted", {}, S.verdictGain(...version.interval)),
-    probe && el("p.muted", {}, S.verdictProbe(probe.top1)),
-    missing?.length > 0 && el("p.muted", {}, S.verdictMissing(missing)),
+    el("p", {}, S.verdictRange(...wilson(after, n))),
+    el("p.muted", {}, S.verdictGain(...interval)),
+    el("p.muted", {}, S.verdictProbe(probe)),
     helped !== true && el("p", {}, S.verdictMore),
   );
 }
