@@ -63,6 +63,10 @@ class Answers:
                 )
                 self._backbone = Backbone.load(named, provider, threads)
             prompt = read_prompt_file(path)
+            if (
+                not prompt.calibration.accept_scores
+            ):  # too few photos: it cannot tell, and the answer says null
+                accept = None
             self._classifier = PromptClassifier(
                 prompt, self._backbone, cache=cache_folder("classes"), accept=accept
             )

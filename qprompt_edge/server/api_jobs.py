@@ -30,7 +30,7 @@ def adapt(call: Call) -> dict[str, Any]:
         job.order = state.engine.order("adapt", {"photos": str(folder), "out": str(out), "options": options})
         facts = job.order.result(job.tell)
         with state.store.locked(task):
-            return {"version": versions_of(call, task).keep(out, {**facts, "source": "adapt"})}
+            return {"n": versions_of(call, task).keep(out, {**facts, "kind": "adapt"})}
 
     return {"job": state.jobs.start(task, "adapt", work).id}
 
@@ -79,7 +79,7 @@ async def _following(state: State, job: Job, place: object) -> AsyncIterator[Any
 
 
 def versions(call: Call) -> list[dict[str, Any]]:
-    """All versions of a task's prompt, the newest first."""
+    """All versions of a task's prompt, the newest last."""
     return versions_of(call, call.path["task"]).listed()
 
 

@@ -41,7 +41,7 @@ def application(state: State, names: Iterable[str]) -> ASGIApp:
     own = (
         Route("GET", "/", lambda call: _page(call, files), "The page", query={"token": text(500)}),
         Route("GET", "/openapi.json", lambda _call: document(ROUTES, PARTS), "This document"),
-        Route("GET", "/favicon.ico", lambda call: _asset(call, files, "favicon.svg"), "The page's icon"),
+        Route("GET", "/favicon.ico", lambda call: _asset(call, files, "icon.svg"), "The page's icon"),
         Route(
             "GET", "/static/{file}", lambda call: _asset(call, files, call.path["file"]), "A file of the page"
         ),

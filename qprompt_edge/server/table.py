@@ -33,8 +33,8 @@ _JOB = answer(
     seconds_left=maybe(REAL), error=maybe(TEXT), notes=listed(TEXT),
 )  # fmt: skip
 _VERSION = answer(
-    n=WHOLE, created=maybe(REAL), bytes=maybe(WHOLE), classes=listed(TEXT), photos=maybe(WHOLE), published=TRUTH,
-    helped=maybe(TRUTH), verdict=maybe(TEXT), source=maybe(TEXT), backbone=maybe(TEXT), method=maybe(TEXT),
+    n=WHOLE, created=maybe(TEXT), bytes=maybe(WHOLE), classes=listed(TEXT), photos=maybe(WHOLE), published=TRUTH,
+    helped=maybe(TRUTH), verdict=maybe(TEXT), kind=maybe(TEXT), backbone=maybe(TEXT), method=maybe(TEXT),
 )  # fmt: skip
 _TASK = answer(name=TEXT, classes=WHOLE, photos=WHOLE, published=maybe(WHOLE), job=maybe(TEXT))
 _ADDED = answer(
@@ -93,7 +93,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/jobs/{job}", api_jobs.job, "How far a job is", answer=_JOB),
     Route("GET", "/api/jobs/{job}/events", api_jobs.events, "The same as events, until it ends", answer=_EVENTS),
     Route("DELETE", "/api/jobs/{job}", api_jobs.cancel, "Cancel a job", answer=_JOB),
-    Route("GET", f"{_T}/versions", api_jobs.versions, "All versions of the prompt, the newest first", answer=listed(_VERSION)),
+    Route("GET", f"{_T}/versions", api_jobs.versions, "All versions of the prompt, the newest last", answer=listed(_VERSION)),
     Route("POST", f"{_T}/versions", api_jobs.add_version, "Take a prompt file as a new version", Raw(("application/octet-stream",), PROMPT_BYTES), status=201, answer=answer(n=WHOLE)),
     Route("GET", f"{_T}/versions/{{n}}", api_jobs.version, "All that is known of a version", answer=_VERSION),
     Route("GET", f"{_T}/versions/{{n}}/file", api_jobs.version_file, "A version's prompt file", answer="application/octet-stream"),

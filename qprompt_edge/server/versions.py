@@ -19,7 +19,7 @@ from qprompt_runtime.prompt_file import PromptFile
 
 _FACTS: dict[str, Any] = {
     "created": None, "bytes": None, "classes": [], "photos": None, "method": None, "bits": None, "backbone": None,
-    "verdict": None, "helped": None, "holdout": None, "source": None,
+    "verdict": None, "helped": None, "holdout": None, "kind": None, "difference": None, "interval": None,
 }  # fmt: skip
 """What every version says in lists; None where it is not known."""
 
@@ -66,10 +66,10 @@ class Versions:
         return next((n for n in reversed(self.numbers()) if self.path(n).read_bytes() == now), None)
 
     def listed(self) -> list[dict[str, Any]]:
-        """All versions, the newest first, without what only one's own page shows."""
+        """All versions, the newest last, without what only one's own page shows."""
         published = self.published()
         found = []
-        for number in reversed(self.numbers()):
+        for number in self.numbers():
             known = self._read(number)
             found.append({"n": number, **{name: known.get(name, none) for name, none in _FACTS.items()}})
             found[-1]["published"] = number == published
@@ -86,7 +86,7 @@ class Versions:
 
     def keep(self, path: Path, facts: dict[str, Any]) -> int:
         """Note what is known of a version whose prompt file was just written; its number. The oldest go if there are too many."""
-        known = {"created": time.time(), **facts}
+        known = {"created": _moment(time.time()), **facts}
         write_atomic(path.with_suffix(".json"), json.dumps(known).encode())
         published, numbers = self.published(), self.numbers()
         for number in [n for n in numbers[:-1] if n != published][: max(0, len(numbers) - VERSIONS)]:
@@ -106,7 +106,7 @@ class Versions:
             raise Refusal(415, f"that is no prompt file: {error}") from error
         path = self.next_path()
         write_atomic(path, data)
-        return self.keep(path, {**_said(prompt, len(data)), "source": "upload"})
+        return self.keep(path, {**_said(prompt, len(data)), "kind": "upload"})
 
     def publish(self, number: int) -> None:
         """Put a version where `watch` and others read it.
@@ -139,9 +139,14 @@ class Versions:
         with contextlib.suppress(OSError, PromptFileError):
             return {
                 **_said(PromptFile.from_bytes(path.read_bytes()), path.stat().st_size),
-                "created": path.stat().st_mtime,
+                "created": _moment(path.stat().st_mtime),
             }
         return {}
+
+
+def _moment(seconds: float) -> str:
+    """A time in UTC, as ISO 8601 has it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _said(prompt: PromptFile, size: int) -> dict[str, Any]:

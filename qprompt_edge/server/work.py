@@ -44,18 +44,29 @@ def facts(result: AdaptResult, folder: Path, size: int) -> dict[str, Any]:
         "backbone": result.backbone_name,
         "verdict": printable(verdict(result)),
         "helped": None if judged is None else judged.change.helped,
+        "difference": None if judged is None else judged.change.difference,
+        "interval": None if judged is None else list(judged.change.interval),
+        "p": None if judged is None else judged.change.p,
         "holdout": None
         if judged is None
         else {
             "n": judged.adapted.n,
-            "top1": judged.adapted.top1,
-            "zero_shot": judged.zero_shot.top1,
-            "probe": judged.probe.top1,
-            "difference": judged.change.difference,
-            "interval": list(judged.change.interval),
-            "p": judged.change.p,
+            "missing": list(judged.missing),
+            **{
+                name: {"top1": scores.top1, "class_mean": scores.class_mean}
+                for name, scores in (
+                    ("zero_shot", judged.zero_shot),
+                    ("adapted", judged.adapted),
+                    ("probe", judged.probe),
+                )
+            },
         },
-        "confusion": None if judged is None else judged.adapted.confusion.tolist(),
+        "confusion": None
+        if judged is None
+        else {
+            "labels": [name.label for name in result.prompt.classes],
+            "counts": judged.adapted.confusion.tolist(),
+        },
         "skipped": [
             {"id": _id(skip.path, folder), "reason": printable(skip.reason)} for skip in result.skipped
         ],
