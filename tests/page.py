@@ -19,7 +19,7 @@ EXAMPLES = ROOT / "examples" / "photos"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
-_WAIT_MS = 10_000
+_WAIT_MS = 60_000
 _FLAGS = ("--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
@@ -39,7 +39,9 @@ def serving(data: Path, *options: str) -> Iterator[str]:
 @contextmanager
 def chromium() -> Iterator[Any]:
     """Chromium with a camera that shows a test picture; skips the test where there is none."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
     with api.sync_playwright() as playwright:

@@ -50,7 +50,9 @@ def tab(page: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_from_nothing_to_a_corrected_answer(browser: Any, url: str, size: dict[str, Any], request: Any) -> None:
+def test_from_nothing_to_a_corrected_answer(
+    browser: Any, url: str, size: dict[str, Any], request: Any
+) -> None:
     phone = size is PHONE
     with watched(browser, url, **size) as page:
         new_task(page, f"Belt {request.node.callspec.id}")

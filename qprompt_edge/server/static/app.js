@@ -35,7 +35,7 @@ async function show() {
   };
   try {
     shown = kind === "task" && name ? await mountTask(main, name, rest, signal) : await mountTasks(main, signal);
-    if (!signal.aborted) main.focus({ preventScroll: true });
+    if (!signal.aborted && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
   } catch (error) {
     shown = null;
     failed(error);
@@ -65,7 +65,7 @@ function frame() {
     el(
       "header.top",
       {},
-      el("a.brand", { href: "#/" }, el("img", { src: "/static/favicon.svg", alt: "", width: 28, height: 28 }), el("span", {}, S.product)),
+      el("a.brand", { href: "#/" }, el("img", { src: "/static/icon.svg", alt: "", width: 28, height: 28 }), el("span", {}, S.product)),
       el("button.round.keys-button", { type: "button", "aria-label": S.shortcuts, title: S.shortcuts, onclick: showShortcuts }, icon("keys")),
     ),
     offline,

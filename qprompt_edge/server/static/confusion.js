@@ -16,10 +16,9 @@ function cell(labels, i, j, n, most) {
 
 /**
  * The confusion of a version.
- * @param {string[]} labels The classes.
- * @param {number[][]} counts Rows are true classes, columns what they were taken for.
+ * @param {{labels: string[], counts: number[][]}} confusion Rows are true classes.
  */
-export function confusionTable(labels, counts) {
+export function confusionTable({ labels, counts }) {
   const pairs = counts
     .flatMap((row, i) => row.map((n, j) => ({ n, a: labels[i], b: labels[j], off: i !== j })))
     .filter(({ n, off }) => off && n > 0)

@@ -19,8 +19,7 @@ export const size = (bytes) => {
   return bytes < 1e6 ? `${(bytes / 1000).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 };
 
-/** A time in seconds since 1970, or as ISO text. */
-export const day = (time) => new Date(typeof time === "number" ? 1000 * time : time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+export const day = (iso) => new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 
 export const S = {
   product: "qprompt-edge",
@@ -31,17 +30,14 @@ export const S = {
   undo: "Undo",
   undone: (what) => `Undone: ${what}`,
   nothingToUndo: "There is nothing to undo.",
-  save: "Save",
   remove: "Delete",
   rename: "Rename",
   more: (what) => `More for ${what}`,
-  loading: "Loading…",
   noAnswer: "The device does not answer.",
   offline: "The device does not answer. Trying again; what you see may be old.",
   online: "The device answers again.",
   refused: (status) => `The device refused this (status ${status}).`,
   failed: "This did not work",
-  again: "Try again",
   notFound: "This page does not exist.",
   allTasks: "All tasks",
 
@@ -175,14 +171,11 @@ Object.assign(S, {
   checkNeeds: "Add photos first, then check them here.",
   checkClean: "Nothing to mend. These photos look good.",
   checkFound: (n) => `${count(n, "finding")}`,
-  checkMend: "Mend",
   checkOld: "The photos changed since this check.",
   checkDelete: "Delete",
   checkDeleteAll: (n) => `Delete all ${n}`,
   checkMoveTo: (label) => `Move to ${label}`,
-  checkKeep: "It is right",
   checkDone: "mended",
-  checkKeepsFirst: "The first one is kept.",
   checkMorePhotos: "Take photos",
 
   checkNotShown: (n) => `${whole.format(n)} more are not shown.`,
@@ -244,6 +237,7 @@ Object.assign(S, {
   verdictNothing: "Nothing was held out, so nothing says how good this version is. Try it.",
   verdictUpload: "This version came as a file. Compare it with the others, or try it.",
   verdictUpdated: "Learned from the new photos without judging anew. Teach it again for a full verdict.",
+  verdictMissing: (labels) => `No photo to judge by: ${labels.join(", ")}.`,
   verdictClass: (label, right, n) => `${label}: ${right} of ${n} right`,
   chartLabel: "Share of held-out photos that are right, with 95% intervals",
   chartBefore: "Before",
@@ -276,7 +270,6 @@ Object.assign(S, {
   versionShow: (n) => `Show version ${n}`,
 
   // try
-  tryTitle: "Try it",
   tryNeeds: "There is nothing to try yet.",
   tryNeedsHelp: "Teach it first: it takes a few seconds.",
   trySource: "Where the picture comes from",
@@ -295,12 +288,10 @@ Object.assign(S, {
   tryTook: (seconds) => `${Math.round(1000 * seconds)} ms on the device`,
   tryStrip: "Last answers",
   tryWrong: "Not right? Say what it is:",
-  tryRight: "Say what it is, and it is kept as a photo:",
   tryKept: (label) => `Kept as a photo of “${label}”.`,
   tryLearn: "Learn it now",
   tryLearned: (n) => `Learned. Version ${n} is in use.`,
   tryCannotShow: "This browser cannot show the photo; the device can read it.",
-  tryStripAnswer: (label, share) => `${label}, ${percent(share)}`,
 
   // review
   reviewTitle: "Review",

@@ -27,8 +27,8 @@ export async function learnNow(task, root, signal) {
   put(root);
   if (last?.state === "failed") throw new Error(last.error);
   if (last?.state !== "done") return null;
-  await publish(task, last.result.version);
-  return last.result.version;
+  await publish(task, last.result.n);
+  return last.result.n;
 }
 
 function starter(task, start, resumable) {
@@ -65,7 +65,7 @@ function shownVersion(task, version, again) {
       ),
     ),
     version.mistakes?.length > 0 && mistakeList(task, version.mistakes),
-    version.confusion && confusionTable(version.classes, version.confusion),
+    version.confusion && confusionTable(version.confusion),
   ];
 }
 
@@ -84,7 +84,7 @@ export async function mountTeach(root, task, signal) {
 
   const show = async (wanted) => {
     const all = await get(at`tasks/${task.name}/versions`);
-    const n = wanted ?? all.find((it) => it.published)?.n ?? all[0]?.n ?? null;
+    const n = wanted ?? all.find((it) => it.published)?.n ?? all[all.length - 1]?.n ?? null;
     const version = n === null ? null : await get(at`tasks/${task.name}/versions/${n}`);
     if (signal.aborted) return;
     put(result, version && shownVersion(task, version, again));
@@ -104,7 +104,7 @@ export async function mountTeach(root, task, signal) {
     if (last.state === "cancelled") notice(S.teachCancelled);
     if (last.state === "failed") put(top, el("div.card.failed", { role: "alert" }, el("h2", {}, icon("warn"), S.teachFailed), el("p", {}, last.error)), starter(task, start, false));
     if (last.state !== "done") return;
-    const made = last.result.version ?? null;
+    const made = last.result.n ?? null;
     if (made !== null && !task.detail.published) await publish(task, made);
     await again(made);
   };

@@ -30,10 +30,10 @@ function bar(y, name, share, [low, high], kind) {
 }
 
 /** Before and after as bars, each with its interval. */
-function chart({ n, zero_shot: before, top1: after }) {
+function chart({ n, zero_shot: before, adapted: after }) {
   const rows = [
-    [S.chartBefore, before, "before"],
-    [S.chartAfter, after, "after"],
+    [S.chartBefore, before.top1, "before"],
+    [S.chartAfter, after.top1, "after"],
   ];
   const words = `${S.chartLabel}. ` + rows.map(([name, share]) => `${name}: ${percent(share)}`).join(", ");
   return svg(
@@ -55,15 +55,16 @@ function estimates(version) {
 
 /**
  * The verdict of a version.
- * @param {object} version As the device tells it: `holdout`, `helped`, `source`.
+ * @param {object} version As the device tells it: `holdout`, `helped`, `interval`, `kind`.
  */
 export function verdict(version) {
-  const { holdout, helped, source } = version;
+  const { holdout, helped, interval, kind } = version;
   if (!holdout) {
-    const words = { update: S.verdictUpdated, upload: S.verdictUpload }[source] ?? S.verdictNothing;
+    const words = { update: S.verdictUpdated, upload: S.verdictUpload }[kind] ?? S.verdictNothing;
     return el("div.verdict.unsure", {}, el("p.lead", {}, icon("done"), words), estimates(version));
   }
-  const { n, zero_shot: before, top1: after, probe, interval } = holdout;
+  const { n, missing, probe } = holdout;
+  const [before, after] = [holdout.zero_shot.top1, holdout.adapted.top1];
   const [mood, line, sign] =
     helped === true
       ? ["good", S.verdictHelped(before, after), "done"]
@@ -78,7 +79,8 @@ export function verdict(version) {
     chart(holdout),
     el("p", {}, S.verdictRange(...wilson(after, n))),
     el("p.muted", {}, S.verdictGain(...interval)),
-    el("p.muted", {}, S.verdictProbe(probe)),
+    el("p.muted", {}, S.verdictProbe(probe.top1)),
+    missing.length > 0 && el("p.muted", {}, S.verdictMissing(missing)),
     helped !== true && el("p", {}, S.verdictMore),
   );
 }

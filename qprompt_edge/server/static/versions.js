@@ -14,7 +14,7 @@ export async function publish(task, n) {
 }
 
 function row(task, version, shown, again) {
-  const { n, created, source, holdout, published } = version;
+  const { n, created, kind, holdout, published } = version;
   return el(
     "li.version",
     { "aria-current": n === shown && "true" },
@@ -23,8 +23,8 @@ function row(task, version, shown, again) {
       { type: "button", "aria-label": S.versionShow(n), onclick: () => again(n) },
       el("strong", {}, S.versionN(n)),
       published ? el("span.pill.good", {}, S.versionInUse) : null,
-      el("span.version-share", {}, holdout ? percent(holdout.top1) : "–"),
-      el("small.muted", {}, `${S.versionKinds[source] ?? ""} ${day(created)}. ${S.versionFacts(version)}`),
+      el("span.version-share", {}, holdout ? percent(holdout.adapted.top1) : "–"),
+      el("small.muted", {}, `${S.versionKinds[kind] ?? ""} ${day(created)}. ${S.versionFacts(version)}`),
     ),
     el(
       "div.version-acts",
@@ -58,7 +58,7 @@ function compared({ photos, versions }) {
 /**
  * The list of versions.
  * @param {object} task The task.
- * @param {object[]} versions The newest first.
+ * @param {object[]} versions The newest last.
  * @param {number | null} shown The one that is shown.
  * @param {(n: number | null) => void} again Shows another, or the list anew.
  */
@@ -82,7 +82,7 @@ export function versionList(task, versions, shown, again) {
     "section.card",
     {},
     el("h2", {}, S.versions),
-    versions.length === 0 ? el("p.muted", {}, S.versionsNone) : el("ul.versions", {}, versions.map((it) => row(task, it, shown, again))),
+    versions.length === 0 ? el("p.muted", {}, S.versionsNone) : el("ul.versions", {}, [...versions].reverse().map((it) => row(task, it, shown, again))),
     el(
       "div.actions",
       {},
