@@ -174,7 +174,7 @@ def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def summary(whole: dict[str, Any], step: dict[str, Any], sizes: dict[str, Any]) -> dict[str, Any]:
-    """The ratios that are asked for, and what they were computed from."""
+    """The ratios, and what they were computed from."""
     line: dict[str, Any] = {}
     model, configuration = HEADLINE
     if model in whole:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks import accuracy, adaptation, cold_start, images, memory, scaling, steps, targets
+from benchmarks import accuracy, adaptation, cold_start, headlines, images, memory, scaling, steps
 from benchmarks.tables import duration, markdown_table, megabytes, ratio, times
 
 Figures = Mapping[str, Any]
@@ -22,7 +22,7 @@ NOTES = (
     "**Asking the gradient's graph for its forward pass only** (onnxruntime's `only_execute_path_to_fetches`), which would spare the features' graph where "
     "classes come in chunks: onnxruntime for inference runs the whole graph all the same.",
     "**Fewer than 50 steps, larger rates, more momentum**: up to 3 points less on CIFAR-10 ([defaults.md](defaults.md)).",
-    "**Int8 without instructions for products of bytes** cannot reach what is asked for: such a processor multiplies bytes twice as fast as floats, "
+    "**Int8 without instructions for products of bytes** is at most twice as fast: such a processor multiplies bytes twice as fast as floats, "
     "and the products already run at that rate.",
 )
 """What was tried and did not help, a sentence or two each."""
@@ -83,7 +83,7 @@ def write(figures: Figures) -> str:
         _HEAD,
         f"Machine: {_machine(first)}.\n",
         _elsewhere([_title(sections[name]) for name in elsewhere]),
-        _section("What was asked and what was reached", targets.table(figures)),
+        _section("In short", headlines.table(figures)),
         _summary(figures),
         _READING,
     ]

@@ -12,7 +12,7 @@ pytest.importorskip(
     "benchmarks.performance"
 )  # the checkout itself, as the session with the exporters installs it
 
-from benchmarks import adaptation, cold_start, document, memory, performance, steps, targets
+from benchmarks import adaptation, cold_start, document, memory, performance, steps
 from benchmarks.bundles import DEFAULT, EMBEDDED
 from qprompt_runtime.bundle import DEFAULT_BACKBONE, MANIFEST
 
@@ -59,9 +59,9 @@ def test_the_line_for_scripts_has_the_ratios(figures: dict[str, Any]) -> None:
 
 def test_the_page_takes_every_figure_from_the_file(figures: dict[str, Any]) -> None:
     page = document.write(figures)
-    assert "| whole adaptation, ViT-B/16, int8, defaults | at least 100x | 200x | **200x** | aim |" in page
-    assert "| one step, ViT-B/32, 10 classes | at least 45x | 90x | **50x** | reached |" in page
-    assert "| one step, ViT-B/32, 100 classes | at least 28x | 60x | **20x** | **missed** |" in page
+    assert "| whole adaptation, ViT-B/16, int8, defaults | **200x** |" in page
+    assert "| one step, ViT-B/32, 10 classes | **50x** |" in page
+    assert "| one step, ViT-B/32, 100 classes | **20x** |" in page
     assert "20x come from encoding each photo once" in page
     assert "100 steps instead of 250" in page
     assert "| ViT-B-16: ours, int8, 250 steps | 250 | 16.0 s | 100x | 5.0x | 500 MB |" in page
@@ -96,15 +96,7 @@ def test_a_gain_of_accuracy_is_a_gain_in_whatever_order_it_is_stored(
     top1 = {"defaults": 0.58, "250 steps of 32": 0.57}
     rows = {name: {"top1": top1[name], "deviation": 0.0, "steps": 1} for name in order}
     page = document.write(figures | {"accuracy": {"backbone": "small", "sets": {"cifar10": rows}}})
-    assert (
-        "| accuracy of the default schedule minus that of 250 steps | at least +0.0 points | +0.1 points | **+1.0 points** | aim |"
-        in page
-    )
-
-
-def test_a_smaller_value_can_be_the_better_one() -> None:
-    target = next(target for target in targets.TARGETS if target.smaller and target.least == 250)
-    assert [target.verdict(value) for value in (199.0, 249.0, 251.0)] == ["aim", "reached", "**missed**"]
+    assert "| accuracy of the default schedule minus that of 250 steps | **+1.0 points** |" in page
 
 
 def test_figures_are_stored_and_the_page_is_written_from_them(
@@ -187,14 +179,8 @@ def test_the_default_backbone_is_measured(figures: dict[str, Any]) -> None:
         "many_classes": {"by_classes": {}, "growth_mb": 1.0},
     }
     page = document.write(figures)
-    assert (
-        "| `predict` of one photo, `small`, from process start | at most 0.80 s | 0.50 s | **0.40 s** | aim |"
-        in page
-    )
-    assert (
-        "| memory: `small` adapt with 12-megapixel photos | at most 180 MB | 140 MB | **150 MB** | reached |"
-        in page
-    )
+    assert "| `predict` of one photo, `small`, from process start | **0.40 s** |" in page
+    assert "| memory: `small` adapt with 12-megapixel photos | **150 MB** |" in page
     assert "| `qprompt-edge adapt` of 240 photos (`qtaskres`, all defaults), whole | 9.00 s |" in page
     assert "`adapt` is `--method qtaskres` here. PyTorch CoOp's process," in page
 

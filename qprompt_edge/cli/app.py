@@ -13,12 +13,14 @@ from qprompt_edge.cli.output import show
 from qprompt_edge.cli.parameters import GroupedCommand
 
 _MODULES = {
+    "check": "check",
     "adapt": "adapt",
     "update": "update",
     "predict": "predict",
     "eval": "evaluate",
     "inspect": "inspect",
     "convert": "convert",
+    "watch": "watch",
     "reproduce": "reproduce",
     "export": "export",
     "bench": "bench",

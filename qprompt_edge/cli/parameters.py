@@ -17,6 +17,11 @@ _OTHER = "Other"
 class GroupedCommand(TyperCommand):
     """A command whose help shows its arguments and options in groups, in plain text."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line: required arguments as plain names, where newer versions of typer put braces."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)
+        return [piece.replace("{", "").replace("}", "") for piece in pieces]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the groups; what has none, such as --help, comes last."""
         groups: dict[str, list[tuple[str, str]]] = {name: [] for name in (*GROUPS, _OTHER)}
@@ -85,6 +90,14 @@ BackboneOption = Annotated[
         INPUT,
         "Backbone: an installed name (QPE_BACKBONES names their folder) or a bundle's folder.",
         metavar="NAME",
+    ),
+]
+ReportOption = Annotated[
+    Path | None,
+    option(
+        OUTPUT,
+        "HTML file to write a report to: the verdict, the accuracies, the mistakes as pictures, all in one page.",
+        metavar="FILE",
     ),
 ]
 ForceOption = Annotated[

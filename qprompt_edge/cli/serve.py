@@ -100,8 +100,7 @@ def command(
 
 
 def _started(place: Place) -> None:
-    """Say where the server is: a JSON line for scripts, words and a QR code for people."""
-    emit({"url": place.url, "token": place.token})
+    """Say where the server is: words and a QR code for people, then a JSON line for scripts."""
     say(f"serving on {place.url} (Ctrl-C ends it)")
     if place.fingerprint is not None:
         say(f"certificate SHA-256: {place.fingerprint}")
@@ -116,3 +115,4 @@ def _started(place: Place) -> None:
         say(
             "a token is demanded: the one of --token-file, or that was shown at the first start (--new-token makes another)"
         )
+    emit({"url": place.url, "token": place.token})

@@ -59,9 +59,9 @@ def command(
     threads: ThreadsOption = 0,
     max_memory: MaxMemoryOption = None,
 ) -> None:
-    """Add classes or photos to a prompt, or take classes out, without the photos it was tuned on.
+    """Add or remove classes of a prompt, or add photos.
 
-    Where the cache still has the features of those photos, the prompt is tuned anew on all; else only the classes that photos are given of are tuned, and the others keep their bits.
+    The photos that the prompt was tuned on are not needed. If the cache still has their features, the prompt is tuned anew on all photos. Otherwise only the classes with new photos are tuned, and the others keep their bits.
 
     Example: qprompt-edge update belt.qpt --images ./new-photos
     """

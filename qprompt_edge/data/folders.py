@@ -97,7 +97,7 @@ def list_folder(folder: Path) -> tuple[list[Entry], list[Problem]]:
 
 
 def is_systems(name: str) -> bool:
-    """Whether systems or programs leave files or folders of this name, or it is hidden."""
+    """Whether a file or folder of this name is the system's, or hidden."""
     lower = name.lower()
     return lower.startswith(".") or lower in SYSTEM_NAMES or _CHECKED_DRIVE.fullmatch(lower) is not None
 

@@ -104,12 +104,12 @@ def make_class(folder: Path, journal: Journal, label: str) -> str:
     Raises:
         Refusal: There is one already, or too many.
     """
-    label = label_name(label)
-    folders = class_folders(folder)
+    label, folders = label_name(label), class_folders(folder)
     if label in folders:
         raise Refusal(409, f"there is a class {label!r} already")
     if len(folders) >= CLASSES:
         raise Refusal(409, f"there are {CLASSES} classes already; delete one first")
+    class_folder_name(folder, label)
     journal.do(f"class {label} made", lambda _: (), (label,))
     return label
 
@@ -235,7 +235,12 @@ def class_folder_name(folder: Path, label: str) -> str:
         Refusal: It cannot be a class.
     """
     place = class_folders(folder).get(composed(label))
-    return label_name(label) if place is None else place.name
+    if place is not None:
+        return place.name
+    name = label_name(label)
+    if os.path.lexists(folder / name):
+        raise Refusal(409, f"{name!r} is a link or a file beside the classes; take another name")
+    return name
 
 
 def free_name(folder: Path, name: str, taken: set[str]) -> str:
