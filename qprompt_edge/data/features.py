@@ -23,14 +23,15 @@ import onnxruntime
 import PIL
 from numpy.typing import NDArray
 
-from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache
+from qprompt_edge.cache import cache_folder
+from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache, feature_file
 from qprompt_edge.data.photo_quality import Quality, QualityCache
 from qprompt_edge.data.splits import difference_hash
 from qprompt_edge.memory import check_photo
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.decode_cost import LARGE_BYTES
-from qprompt_runtime.errors import ImageError
+from qprompt_runtime.errors import ImageError, OutputError
 from qprompt_runtime.images import ImageTransform, augment, read_image, reading_bytes, to_pixels
 from qprompt_runtime.photo_formats import formats_of
 from qprompt_runtime.photo_sources import opened
@@ -100,6 +101,21 @@ def feature_identity(backbone: Backbone, views: int, seed: int) -> str:
         "seed": seed if views else 0,
     }
     return json.dumps(facts, sort_keys=True)
+
+
+def user_features(
+    backbone: Backbone, unkept: Callable[[OutputError], None], views: int = 0, seed: int = 1
+) -> FeatureCache:
+    """The user's cache of a backbone's features.
+
+    Args:
+        backbone: The frozen model.
+        unkept: Takes the error where the cache cannot be written.
+        views: Augmented views beside the plain one.
+        seed: Of the augmentations.
+    """
+    identity, folder = feature_identity(backbone, views, seed), cache_folder("features")
+    return FeatureCache(folder and feature_file(folder, identity), identity, unkept)
 
 
 def encode_photos(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qprompt_edge.server import api_jobs, api_photos, api_tasks
+from qprompt_edge.server import api_jobs, api_photos, api_tasks, api_versions
 from qprompt_edge.server.calls import Raw, Route
 from qprompt_edge.server.limits import PHOTO_BYTES, PHOTOS, PROMPT_BYTES, ZIP_BYTES
 from qprompt_edge.server.schemas import (
@@ -43,6 +43,7 @@ _ADDED = answer(
 _ANSWER = answer(
     predictions=listed(answer(label=TEXT, probability=REAL)), none_of_these=maybe(TRUTH), seconds=REAL
 )
+_FINDINGS = answer(changed=TRUTH, photos=WHOLE, classes={"type": "object"})
 _OPTIONS = record(
     {
         "method": {"type": "string", "enum": ["qtaskres", "qcoop", "qmaple", "qmaple-coupled"]},
@@ -89,15 +90,20 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_T}/photos/delete", api_photos.delete, "Delete photos", record({"ids": _IDS}), answer=answer(deleted=WHOLE)),
     Route("GET", f"{_T}/photos/{{photo}}/thumb", api_photos.thumbnail, "A small picture of a photo", query={"size": _SIZE}, answer="image/jpeg", errors=(415,)),
     Route("GET", f"{_T}/photos/{{photo}}/file", api_photos.large, "A photo, upright, at most 1600 pixels", answer="image/jpeg", errors=(415,)),
-    Route("POST", f"{_T}/adapt", api_jobs.adapt, "Adapt to the photos, or go on with what was stopped", record({"options": _OPTIONS}, required=()), status=202, answer=_STARTED, errors=(409, 429)),
+    Route("POST", f"{_T}/adapt", api_versions.adapt, "Adapt to the photos, or go on with what was stopped", record({"options": _OPTIONS}, required=()), status=202, answer=_STARTED, errors=(409, 429)),
+    Route("POST", f"{_T}/update", api_versions.update, "Teach the prompt in use what is new", status=202, answer=_STARTED, errors=(409, 429)),
+    Route("POST", f"{_T}/check", api_versions.check, "Look for what is wrong with the photos", status=202, answer=_STARTED, errors=(409, 429)),
+    Route("GET", f"{_T}/check", api_versions.findings, "What the last check found", answer=_FINDINGS),
     Route("GET", "/api/jobs/{job}", api_jobs.job, "How far a job is", answer=_JOB),
     Route("GET", "/api/jobs/{job}/events", api_jobs.events, "The same as events, until it ends", answer=_EVENTS),
     Route("DELETE", "/api/jobs/{job}", api_jobs.cancel, "Cancel a job", answer=_JOB),
-    Route("GET", f"{_T}/versions", api_jobs.versions, "All versions of the prompt, the newest last", answer=listed(_VERSION)),
-    Route("POST", f"{_T}/versions", api_jobs.add_version, "Take a prompt file as a new version", Raw(("application/octet-stream",), PROMPT_BYTES), status=201, answer=answer(n=WHOLE)),
-    Route("GET", f"{_T}/versions/{{n}}", api_jobs.version, "All that is known of a version", answer=_VERSION),
-    Route("GET", f"{_T}/versions/{{n}}/file", api_jobs.version_file, "A version's prompt file", answer="application/octet-stream"),
-    Route("POST", f"{_T}/versions/{{n}}/publish", api_jobs.publish, "Publish a version, or restore an older one", answer=answer(published=WHOLE)),
-    Route("POST", f"{_T}/predict", api_jobs.predict, "What a photo shows", Raw(_IMAGES, PHOTO_BYTES), query={"accept": number(0.8, 0.99)}, answer=_ANSWER, errors=(409,)),
+    Route("GET", f"{_T}/versions", api_versions.versions, "All versions of the prompt, the newest last", answer=listed(_VERSION)),
+    Route("POST", f"{_T}/versions", api_versions.add_version, "Take a prompt file as a new version", Raw(("application/octet-stream",), PROMPT_BYTES), status=201, answer=answer(n=WHOLE)),
+    Route("GET", f"{_T}/versions/compare", api_versions.compare, "All versions on the photos that none of them was tuned on", answer=answer(photos=WHOLE, versions=listed(answer(n=WHOLE, top1=maybe(REAL)))), errors=(409,)),
+    Route("GET", f"{_T}/versions/{{n}}", api_versions.version, "All that is known of a version", answer=_VERSION),
+    Route("GET", f"{_T}/versions/{{n}}/file", api_versions.version_file, "A version's prompt file", answer="application/octet-stream"),
+    Route("GET", f"{_T}/versions/{{n}}/report", api_versions.version_report, "A version's report, a page of its own", answer="text/html"),
+    Route("POST", f"{_T}/versions/{{n}}/publish", api_versions.publish, "Publish a version, or restore an older one", answer=answer(published=WHOLE)),
+    Route("POST", f"{_T}/predict", api_versions.predict, "What a photo shows", Raw(_IMAGES, PHOTO_BYTES), query={"accept": number(0.8, 0.99)}, answer=_ANSWER, errors=(409,)),
 )  # fmt: skip
 """All that the server answers, beside the page's files and the document itself."""

@@ -1,17 +1,20 @@
 """The versions of a task's prompt: each a `.qpt` and what was measured of it, kept until there are too many.
 
-.qprompt/versions/<n>.qpt and <n>.json; the published one is the one that has the bytes of DIR/<task>.qpt
+They lie in `.qprompt/versions/`: `<n>.qpt`, `<n>.json`, `<n>.html` (a report) and `<n>.photos` (what it was tuned on). The
+published version is the one that has the bytes of `DIR/<task>.qpt`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 from qprompt_edge.server.limits import VERSIONS
+from qprompt_edge.server.photos import Photo
 from qprompt_edge.server.refusal import Refusal
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.files import write_atomic
@@ -84,15 +87,32 @@ class Versions:
         self.path(number)
         return {**_FACTS, **self._read(number), "n": number, "published": number == self.published()}
 
-    def keep(self, path: Path, facts: dict[str, Any]) -> int:
-        """Note what is known of a version whose prompt file was just written; its number. The oldest go if there are too many."""
+    def keep(self, path: Path, facts: dict[str, Any], sides: dict[str, list[str]] | None = None) -> int:
+        """Note what is known of a version whose prompt file was just written; the oldest go if there are too many.
+
+        Args:
+            path: The prompt file, as `next_path` named it.
+            facts: As JSON can hold them.
+            sides: Marks of the photos that it was `trained` on, and of those that were `held` back; None if that is not known.
+
+        Returns:
+            The version's number.
+        """
+        write_atomic(path.with_suffix(".photos"), json.dumps(sides or {}).encode())
         known = {"created": _moment(time.time()), **facts}
         write_atomic(path.with_suffix(".json"), json.dumps(known).encode())
         published, numbers = self.published(), self.numbers()
         for number in [n for n in numbers[:-1] if n != published][: max(0, len(numbers) - VERSIONS)]:
-            for ending in (".qpt", ".json"):
+            for ending in (".qpt", ".json", ".html", ".photos"):
                 (self._folder / f"{number}{ending}").unlink(missing_ok=True)
         return int(path.stem)
+
+    def marks(self, number: int) -> dict[str, set[str]]:
+        """Marks of the photos that a version was `trained` on and of those that were `held` back; empty where that is not known."""
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+            kept = json.loads((self._folder / f"{number}.photos").read_bytes())
+            return {side: set(kept.get(side, ())) for side in ("trained", "held")}
+        return {"trained": set(), "held": set()}
 
     def add(self, data: bytes) -> int:
         """Take a prompt file that was sent.
@@ -147,6 +167,12 @@ class Versions:
 def _moment(seconds: float) -> str:
     """A time in UTC, as ISO 8601 has it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def marked(photo: Photo) -> str:
+    """What tells a photo from others, in whichever class it is now: its name and its size."""
+    name = photo.id.rpartition("/")[2]
+    return hashlib.sha256(f"{name}|{photo.bytes}".encode()).hexdigest()[:16]
 
 
 def _said(prompt: PromptFile, size: int) -> dict[str, Any]:

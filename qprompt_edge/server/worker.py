@@ -70,7 +70,7 @@ class Worker:
 
     def _answer(self) -> None:
         while True:
-            self._do(self._quick.get(), lambda it, _reporter: self._answers.answer(it))
+            self._do(self._quick.get(), lambda it, _reporter: self._answers.do(it["do"], it))
 
     def _do(self, order: Message, work: Callable[[Message, Reporter], Any]) -> None:
         """Carry an order out, and say what came of it."""
