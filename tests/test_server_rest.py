@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from scenes import CLASSES, write_photo, write_photos
 from serving import Served, photo_in, served
 
-from qprompt_runtime.prompt_file import read_prompt_file
+from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
 
 
 def picture(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (80, 60)) -> bytes:
@@ -203,7 +204,10 @@ def test_adapt_then_predict_publish_and_restore(server, task):
     published = server.data / f"{task}.qpt"
     assert published.read_bytes() == file
     assert [it.label for it in read_prompt_file(published).classes] == list(CLASSES)
-    assert server.post(f"{api}/versions", file).json == {"n": 3}
+    assert server.post(f"{api}/versions", file).json == {"n": 1}  # there already
+    other = replace(PromptFile.from_bytes(file), metadata={"from": "elsewhere"}).to_bytes()
+    assert server.post(f"{api}/versions", other).json == {"n": 3}
+    assert server.get(f"{api}/versions/3").json["kind"] == "upload"
     refused = server.post(f"{api}/versions", b"no prompt")
     assert refused.status == 415
     published.write_bytes(b"another program's")

@@ -39,6 +39,14 @@ def command(
             metavar="FOLDER",
         ),
     ] = Path("tasks"),
+    camera: Annotated[
+        list[str] | None,
+        option(
+            INPUT,
+            "A source of live frames, as watch takes it; may be given again. By default the cameras that the system has.",
+            metavar="SOURCE",
+        ),
+    ] = None,
     backbone: BackboneOption = DEFAULT_BACKBONE,
     host: Annotated[
         str,
@@ -91,6 +99,7 @@ def command(
         token_file=token_file,
         allow_host=tuple(allow_host or ()),
         tls=tls,
+        cameras=None if camera is None else tuple(camera),
         backbone=backbone,
         provider=provider,
         threads=threads,

@@ -12,6 +12,7 @@ import numpy as np
 from qprompt_edge.cache import Unkept, cache_folder
 from qprompt_edge.data.features import Examples, encode_photos, user_features
 from qprompt_edge.evaluation.prompted import prompted_features
+from qprompt_edge.server.queue_order import QueueOrder
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.decode import Source
@@ -35,10 +36,11 @@ class Answers:
         self._settings = settings
         self._lock = RLock()
         self._backbone: Backbone | None = None
+        self._queue: QueueOrder | None = None
         self._classifiers: dict[tuple[Any, ...], PromptClassifier] = {}
 
     def do(self, what: str, order: Order) -> Order:
-        """Carry out an order: `predict` or `compare`.
+        """Carry out an order: `predict`, `compare` or `review`.
 
         Raises:
             QPromptError: It cannot be.
@@ -46,6 +48,9 @@ class Answers:
         with self._lock:
             if what == "compare":
                 return self._compared(order)
+            if what == "review":
+                self._queue = self._queue or QueueOrder(self._own_backbone())
+                return self._queue.listed(order)
             return self.predict(Path(order["prompt"]), order["photo"], order["accept"])
 
     def predict(self, prompt: Path, photo: Source, accept: float | None) -> Order:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib.metadata import version
 from typing import Any
 
@@ -10,6 +11,7 @@ from qprompt_edge.server.calls import Call, Reply
 from qprompt_edge.server.photos import counts, delete_class, make_class, rename_class
 from qprompt_edge.server.refusal import Refusal
 from qprompt_edge.server.versions import Versions
+from qprompt_edge.watching.review import frame_ids
 
 
 def status(call: Call) -> dict[str, Any]:
@@ -19,6 +21,7 @@ def status(call: Call) -> dict[str, Any]:
         "backbone": call.state.backbone,
         "secure": call.state.secure,
         "token": call.state.access.needed,
+        "cameras": list(call.state.cameras),
         "limits": {
             "photo_bytes": limits.PHOTO_BYTES,
             "zip_bytes": limits.ZIP_BYTES,
@@ -40,8 +43,16 @@ def _brief(call: Call, name: str) -> dict[str, Any]:
         "classes": len(found),
         "photos": sum(found.values()),
         "published": versions_of(call, name).published(),
+        "review": _waiting(call, name),
         "job": call.state.jobs.of(name),
     }
+
+
+def _waiting(call: Call, task: str) -> int:
+    """How many frames wait for review; a link leads to none."""
+    with contextlib.suppress(Refusal):
+        return len(frame_ids(call.state.store.review(task)))
+    return 0
 
 
 def versions_of(call: Call, task: str) -> Versions:
@@ -66,6 +77,7 @@ def task(call: Call) -> dict[str, Any]:
             "classes": [{"label": label, "photos": count} for label, count in counts(folder).items()],
             "published": versions.published(),
             "versions": len(versions.numbers()),
+            "review": _waiting(call, name),
             "job": call.state.jobs.of(folder.name),
             "undo": call.state.store.journal(name).last(),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import ipaddress
 import resource
 import signal
@@ -25,6 +26,7 @@ from qprompt_edge.server.engine import Engine
 from qprompt_edge.server.guard import own_names
 from qprompt_edge.server.jobs import Jobs
 from qprompt_edge.server.limits import CONNECTIONS, END_SECONDS, HEAD_SECONDS
+from qprompt_edge.server.live import Lives
 from qprompt_edge.server.state import State
 from qprompt_edge.server.store import Store
 from qprompt_edge.server.thumbnails import Thumbnails
@@ -49,6 +51,7 @@ class Settings:
         token_file: File with the token, or None.
         allow_host: Further names that this server is called by.
         tls: Whether to speak TLS.
+        cameras: Sources of live frames; None takes the cameras that the system has.
         backbone: Of new prompts.
         provider: `auto`, or an execution provider's short name.
         threads: Of the models; 0 takes one for each core.
@@ -62,6 +65,7 @@ class Settings:
     token_file: Path | None
     allow_host: tuple[str, ...]
     tls: bool
+    cameras: tuple[str, ...] | None
     backbone: str
     provider: str
     threads: int
@@ -115,11 +119,14 @@ def serve(settings: Settings, started: Callable[[Place], None]) -> int:
         cert, key = certificate(store.hidden / "tls", {*names, shown})
         tls, mark = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}, fingerprint(cert)
     model = {"backbone": settings.backbone, "provider": settings.provider, "threads": settings.threads}
+    engine = Engine(model)
     state = State(
         store=store,
         thumbnails=Thumbnails(store.hidden / "thumbnails"),
         jobs=Jobs(),
-        engine=Engine(model),
+        engine=engine,
+        lives=Lives(engine),
+        cameras=_cameras() if settings.cameras is None else settings.cameras,
         access=access,
         cookie=f"qprompt-{port}",
         secure=settings.tls,
@@ -223,6 +230,13 @@ def _token(access: Access, settings: Settings) -> str | None:
         access.take_token(settings.token_file)
         return None
     return access.make_token() if settings.new_token or not access.has_token else None
+
+
+def _cameras() -> tuple[str, ...]:
+    """The cameras of the kernel, and that of a Raspberry Pi where its library is installed."""
+    found = sorted(Path("/dev").glob("video[0-9]*"), key=lambda path: (len(path.name), path.name))
+    picamera = ("picamera",) if importlib.util.find_spec("picamera2") is not None else ()
+    return (*picamera, *map(str, found))
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ from threading import Event
 from qprompt_edge.server.access import Access
 from qprompt_edge.server.engine import Engine
 from qprompt_edge.server.jobs import Jobs
+from qprompt_edge.server.live import Lives
 from qprompt_edge.server.store import Store
 from qprompt_edge.server.thumbnails import Thumbnails
 
@@ -25,6 +26,8 @@ class State:
         cookie: The session cookie's name.
         secure: Whether the server speaks TLS.
         backbone: The backbone of new prompts.
+        lives: Cameras that somebody looks at.
+        cameras: Sources of frames that may be looked at.
         streams: Streams of events that are open.
         ending: Set when the server ends: streams close then.
     """
@@ -37,5 +40,7 @@ class State:
     cookie: str
     secure: bool
     backbone: str
+    lives: Lives
+    cameras: tuple[str, ...]
     streams: set[object] = field(default_factory=set)
     ending: Event = field(default_factory=Event)

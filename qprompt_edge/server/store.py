@@ -99,8 +99,17 @@ class Store:
         return self.folder / (task_name(task) + PROMPT)
 
     def review(self, task: str) -> Path:
-        """Where `watch` keeps frames for a task."""
-        return self.folder / (task_name(task) + REVIEW)
+        """Where `watch` keeps frames for a task.
+
+        Raises:
+            Refusal: There is a link, which may lead anywhere.
+        """
+        folder = self.folder / (task_name(task) + REVIEW)
+        if folder.is_symlink():
+            raise Refusal(
+                409, f"{printable(folder.name)} is a link; the queue has to lie in the served folder"
+            )
+        return folder
 
     def journal(self, task: str) -> Journal:
         """A task's changes."""

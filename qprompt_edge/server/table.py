@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qprompt_edge.server import api_jobs, api_photos, api_tasks, api_versions
+from qprompt_edge.server import api_jobs, api_live, api_photos, api_review, api_tasks, api_versions
 from qprompt_edge.server.calls import Raw, Route
 from qprompt_edge.server.limits import PHOTO_BYTES, PHOTOS, PROMPT_BYTES, ZIP_BYTES
 from qprompt_edge.server.schemas import (
@@ -36,7 +36,7 @@ _VERSION = answer(
     n=WHOLE, created=maybe(TEXT), bytes=maybe(WHOLE), classes=listed(TEXT), photos=maybe(WHOLE), published=TRUTH,
     helped=maybe(TRUTH), verdict=maybe(TEXT), kind=maybe(TEXT), backbone=maybe(TEXT), method=maybe(TEXT),
 )  # fmt: skip
-_TASK = answer(name=TEXT, classes=WHOLE, photos=WHOLE, published=maybe(WHOLE), job=maybe(TEXT))
+_TASK = answer(name=TEXT, classes=WHOLE, photos=WHOLE, published=maybe(WHOLE), review=WHOLE, job=maybe(TEXT))
 _ADDED = answer(
     added=listed(_PHOTO), skipped=listed(answer(name=TEXT, reason=TEXT)), repeated=WHOLE
 )  # fmt: skip
@@ -61,7 +61,7 @@ _IMAGES = ("image/jpeg", "image/png", "image/webp", "image/heic", "image/avif", 
 _EVENTS = "text/event-stream"
 
 PARTS: dict[str, Schema] = {
-    "task": _NAME, "label": _LABEL, "photo": TEXT, "job": TEXT, "n": number(1, 10**9, "integer"),
+    "task": _NAME, "label": _LABEL, "photo": TEXT, "job": TEXT, "frame": TEXT, "n": number(1, 10**9, "integer"),
 }  # fmt: skip
 """What stands in braces in paths."""
 
@@ -77,7 +77,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/tasks", api_tasks.tasks, "All tasks", answer=answer(tasks=listed(_TASK))),
     Route("POST", "/api/tasks", api_tasks.make, "Make a task", record({"name": _NAME}), status=201, answer=answer(name=TEXT), errors=(409,)),
     Route("POST", "/api/undo", api_tasks.undo_tasks, "Undo the last renaming or deleting of a task", answer=_UNDONE, errors=(409,)),
-    Route("GET", _T, api_tasks.task, "A task with its classes", answer=answer(name=TEXT, classes=listed(answer(label=TEXT, photos=WHOLE)), published=maybe(WHOLE), versions=WHOLE, job=maybe(TEXT), undo=maybe(TEXT))),
+    Route("GET", _T, api_tasks.task, "A task with its classes", answer=answer(name=TEXT, classes=listed(answer(label=TEXT, photos=WHOLE)), published=maybe(WHOLE), versions=WHOLE, review=WHOLE, job=maybe(TEXT), undo=maybe(TEXT))),
     Route("PATCH", _T, api_tasks.rename, "Rename a task", record({"name": _NAME}), answer=answer(name=TEXT), errors=(409,)),
     Route("DELETE", _T, api_tasks.delete, "Delete a task; POST /api/undo brings it back", errors=(409,)),
     Route("POST", f"{_T}/undo", api_tasks.undo, "Undo the last change of classes or photos", answer=_UNDONE, errors=(409,)),
@@ -105,5 +105,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_T}/versions/{{n}}/report", api_versions.version_report, "A version's report, a page of its own", answer="text/html"),
     Route("POST", f"{_T}/versions/{{n}}/publish", api_versions.publish, "Publish a version, or restore an older one", answer=answer(published=WHOLE)),
     Route("POST", f"{_T}/predict", api_versions.predict, "What a photo shows", Raw(_IMAGES, PHOTO_BYTES), query={"accept": number(0.8, 0.99)}, answer=_ANSWER, errors=(409,)),
+    Route("GET", f"{_T}/live", api_live.live, "Answers on a camera of the device, as events", query={"source": text(500), "accept": number(0.8, 0.99)}, answer=_EVENTS, errors=(409,)),
+    Route("GET", f"{_T}/live/frame", api_live.frame, "The frame of the last answer", query={"source": text(500)}, answer="image/jpeg"),
+    Route("GET", f"{_T}/review", api_review.listing, "Frames that watch was unsure of, the one worth most first", query={"limit": number(1, 1_000, "integer")}, answer=answer(total=WHOLE, items=listed(answer(id=TEXT))), errors=(409,)),
+    Route("GET", f"{_T}/review/{{frame}}/thumb", api_review.thumbnail, "A small picture of a frame", query={"size": _SIZE}, answer="image/jpeg", errors=(409, 415)),
+    Route("GET", f"{_T}/review/{{frame}}/file", api_review.large, "A frame, at most 1600 pixels", answer="image/jpeg", errors=(409, 415)),
+    Route("POST", f"{_T}/review/{{frame}}", api_review.decide, "Confirm or correct a frame, or discard it", record({"class": _LABEL, "discard": TRUTH}, required=()), answer=answer(id=maybe(TEXT)), errors=(409,)),
 )  # fmt: skip
 """All that the server answers, beside the page's files and the document itself."""

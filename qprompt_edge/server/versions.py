@@ -66,7 +66,11 @@ class Versions:
             now = self._published.read_bytes()
         except OSError:
             return None
-        return next((n for n in reversed(self.numbers()) if self.path(n).read_bytes() == now), None)
+        return self._with(now)
+
+    def _with(self, data: bytes) -> int | None:
+        """The newest version that has these bytes."""
+        return next((n for n in reversed(self.numbers()) if self.path(n).read_bytes() == data), None)
 
     def listed(self) -> list[dict[str, Any]]:
         """All versions, the newest last, without what only one's own page shows."""
@@ -115,7 +119,7 @@ class Versions:
         return {"trained": set(), "held": set()}
 
     def add(self, data: bytes) -> int:
-        """Take a prompt file that was sent.
+        """Take a prompt file that was sent; its number, which is that of a version with the same bytes if there is one.
 
         Raises:
             Refusal: It is no prompt file.
@@ -124,6 +128,9 @@ class Versions:
             prompt = PromptFile.from_bytes(data)
         except PromptFileError as error:
             raise Refusal(415, f"that is no prompt file: {error}") from error
+        known = self._with(data)
+        if known is not None:
+            return known
         path = self.next_path()
         write_atomic(path, data)
         return self.keep(path, {**_said(prompt, len(data)), "kind": "upload"})

@@ -17,6 +17,7 @@ from typing import Any
 
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.server.answers import Answers
+from qprompt_edge.server.camera import watched
 from qprompt_edge.server.work import LONG
 from qprompt_runtime.errors import QPromptError
 from qprompt_runtime.memory_left import give_back
@@ -61,6 +62,8 @@ class Worker:
                 self._cancelled.add(int(message["cancel"]))
             elif message["do"] in LONG:
                 self._long.put(message)
+            elif message["do"] == "live":
+                Thread(target=self._live, args=(message,), daemon=True).start()
             else:
                 self._quick.put(message)
         self._end.set()
@@ -71,6 +74,16 @@ class Worker:
     def _answer(self) -> None:
         while True:
             self._do(self._quick.get(), lambda it, _reporter: self._answers.do(it["do"], it))
+
+    def _live(self, order: Message) -> None:
+        number = int(order["id"])
+
+        def work(given: Message, _reporter: Reporter) -> Message:
+            return watched(
+                given, self._answers, lambda it: self._tell(number, it), lambda: self._check(number)
+            )
+
+        self._do(order, work)
 
     def _do(self, order: Message, work: Callable[[Message, Reporter], Any]) -> None:
         """Carry an order out, and say what came of it."""
