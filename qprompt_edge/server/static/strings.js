@@ -266,7 +266,8 @@ Object.assign(S, {
   versionCompare: "Compare on the same photos",
   versionComparing: "Comparing…",
   versionCompared: (n) => `Right on the same ${count(n, "photo")}`,
-  versionComparedHelp: "Among these are photos that a version was taught on: it knows those.",
+  versionComparedHelp: "None of these photos was used to teach any of the versions.",
+  versionComparedNone: "Each photo was used to teach one of the versions, so there is none to compare them on. Add photos first.",
   versionShow: (n) => `Show version ${n}`,
 
   // try

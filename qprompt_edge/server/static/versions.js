@@ -38,6 +38,7 @@ function row(task, version, shown, again) {
 }
 
 function compared({ photos, versions }) {
+  if (photos === 0) return el("p", {}, S.versionComparedNone);
   return el(
     "div.compared",
     {},
@@ -45,7 +46,7 @@ function compared({ photos, versions }) {
     el(
       "ul.plain.bars",
       {},
-      versions.map(({ n, top1 }) => {
+      versions.filter(({ top1 }) => top1 !== null).map(({ n, top1 }) => {
         const bar = el("span.bar");
         bar.style.setProperty("--share", percent(top1));
         return el("li", {}, el("span", {}, S.versionN(n)), bar, el("strong", {}, percent(top1)));
