@@ -8,9 +8,9 @@ from typing import Any
 
 from qprompt_edge.server import limits
 from qprompt_edge.server.calls import Call, Reply
-from qprompt_edge.server.photos import counts, delete_class, make_class, rename_class
+from qprompt_edge.server.photos import counts, delete_class, make_class, photos_of, rename_class
 from qprompt_edge.server.refusal import Refusal
-from qprompt_edge.server.versions import Versions
+from qprompt_edge.server.versions import Versions, findings_file
 from qprompt_edge.watching.review import frame_ids
 
 
@@ -78,6 +78,8 @@ def task(call: Call) -> dict[str, Any]:
             "published": versions.published(),
             "versions": len(versions.numbers()),
             "review": _waiting(call, name),
+            "changed": versions.changed(photos_of(folder)),
+            "checked": findings_file(folder).is_file(),
             "job": call.state.jobs.of(folder.name),
             "undo": call.state.store.journal(name).last(),
         }

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
 from qprompt_edge.server.api_tasks import versions_of
 from qprompt_edge.server.calls import Call, Reply
 from qprompt_edge.server.jobs import Job
-from qprompt_edge.server.photos import Photo, photos_of
+from qprompt_edge.server.photos import photos_of
 from qprompt_edge.server.refusal import Refusal
-from qprompt_edge.server.versions import marked
+from qprompt_edge.server.versions import findings_file, look, marked
 from qprompt_runtime.files import write_atomic
 from qprompt_runtime.prompt_file import RESIDUAL
 
@@ -52,6 +51,7 @@ def _tuning(call: Call, kind: str, order: dict[str, Any]) -> dict[str, Any]:
     def work(job: Job) -> dict[str, Any]:
         with state.store.locked(task) as folder:
             out = versions_of(call, task).next_path()
+            seen = look(photos_of(folder))
         given = {"photos": str(folder), "out": str(out), "name": f"{task} {out.stem}", **order}
         job.order = state.engine.order(kind, given)
         facts = job.order.result(job.tell)
@@ -60,6 +60,7 @@ def _tuning(call: Call, kind: str, order: dict[str, Any]) -> dict[str, Any]:
             side: sorted(marks[photo] for photo in facts.pop(side) if photo in marks)
             for side in ("trained", "held")
         }
+        sides["seen"] = seen
         with state.store.locked(task):
             return {"n": versions_of(call, task).keep(out, {**facts, "kind": kind}, sides)}
 
@@ -72,10 +73,10 @@ def check(call: Call) -> dict[str, Any]:
 
     def work(job: Job) -> dict[str, Any]:
         folder = state.store.task(task)
-        seen = _look(photos_of(folder))
+        seen = look(photos_of(folder))
         job.order = state.engine.order("check", {"photos": str(folder)})
         found = job.order.result(job.tell)
-        write_atomic(_findings_file(folder), json.dumps({"seen": seen, "found": found}).encode())
+        write_atomic(findings_file(folder), json.dumps({"seen": seen, "found": found}).encode())
         return {}
 
     return {"job": state.jobs.start(task, "check", work).id}
@@ -85,17 +86,9 @@ def findings(call: Call) -> dict[str, Any]:
     """What the last check found, and whether the photos are others now."""
     folder = call.state.store.task(call.path["task"])
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(_findings_file(folder).read_bytes())
-        return {**kept["found"], "changed": kept["seen"] != _look(photos_of(folder))}
+        kept = json.loads(findings_file(folder).read_bytes())
+        return {**kept["found"], "changed": kept["seen"] != look(photos_of(folder))}
     raise Refusal(404, "the photos were not checked yet")
-
-
-def _findings_file(folder: Path) -> Path:
-    return folder / ".qprompt" / "check.json"
-
-
-def _look(photos: list[Photo]) -> list[str]:
-    return sorted(f"{photo.label}/{marked(photo)}" for photo in photos)
 
 
 def versions(call: Call) -> list[dict[str, Any]]:

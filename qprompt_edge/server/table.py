@@ -77,7 +77,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/tasks", api_tasks.tasks, "All tasks", answer=answer(tasks=listed(_TASK))),
     Route("POST", "/api/tasks", api_tasks.make, "Make a task", record({"name": _NAME}), status=201, answer=answer(name=TEXT), errors=(409,)),
     Route("POST", "/api/undo", api_tasks.undo_tasks, "Undo the last renaming or deleting of a task", answer=_UNDONE, errors=(409,)),
-    Route("GET", _T, api_tasks.task, "A task with its classes", answer=answer(name=TEXT, classes=listed(answer(label=TEXT, photos=WHOLE)), published=maybe(WHOLE), versions=WHOLE, review=WHOLE, job=maybe(TEXT), undo=maybe(TEXT))),
+    Route("GET", _T, api_tasks.task, "A task with its classes", answer=answer(name=TEXT, classes=listed(answer(label=TEXT, photos=WHOLE)), published=maybe(WHOLE), versions=WHOLE, changed=TRUTH, checked=TRUTH, review=WHOLE, job=maybe(TEXT), undo=maybe(TEXT))),
     Route("PATCH", _T, api_tasks.rename, "Rename a task", record({"name": _NAME}), answer=answer(name=TEXT), errors=(409,)),
     Route("DELETE", _T, api_tasks.delete, "Delete a task; POST /api/undo brings it back", errors=(409,)),
     Route("POST", f"{_T}/undo", api_tasks.undo, "Undo the last change of classes or photos", answer=_UNDONE, errors=(409,)),

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ class Versions:
         Args:
             path: The prompt file, as `next_path` named it.
             facts: As JSON can hold them.
-            sides: Marks of the photos that it was `trained` on, and of those that were `held` back; None if that is not known.
+            sides: Marks of the photos that it was `trained` on, and of those that were `held` back, and all that were `seen` as
+                `look` tells them; None if that is not known.
 
         Returns:
             The version's number.
@@ -117,6 +119,14 @@ class Versions:
             kept = json.loads((self._folder / f"{number}.photos").read_bytes())
             return {side: set(kept.get(side, ())) for side in ("trained", "held")}
         return {"trained": set(), "held": set()}
+
+    def changed(self, photos: Sequence[Photo]) -> bool:
+        """Whether the photos are others than the newest version was made of, of those that were made here."""
+        for number in reversed(self.numbers()):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                kept = json.loads((self._folder / f"{number}.photos").read_bytes())
+                return bool(kept["seen"] != look(photos))
+        return False
 
     def add(self, data: bytes) -> int:
         """Take a prompt file that was sent; its number, which is that of a version with the same bytes if there is one.
@@ -180,6 +190,16 @@ def marked(photo: Photo) -> str:
     """What tells a photo from others, in whichever class it is now: its name and its size."""
     name = photo.id.rpartition("/")[2]
     return hashlib.sha256(f"{name}|{photo.bytes}".encode()).hexdigest()[:16]
+
+
+def look(photos: Sequence[Photo]) -> list[str]:
+    """What tells whether a task's photos and their classes are still the same."""
+    return sorted(f"{photo.label}/{marked(photo)}" for photo in photos)
+
+
+def findings_file(folder: Path) -> Path:
+    """Where what the last check of a task found is kept."""
+    return folder / ".qprompt" / "check.json"
 
 
 def _said(prompt: PromptFile, size: int) -> dict[str, Any]:
