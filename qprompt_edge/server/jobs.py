@@ -56,6 +56,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
     changes: int = 0
     order: Order | None = None
+    cancelled: bool = False
     began: float = 0.0
     first: int = 0
 
@@ -76,6 +77,19 @@ class Job:
         )
         return {name: getattr(self, name) for name in names}
 
+    def carry_out(self, order: Order) -> Any:
+        """Wait for what the child does for this job; its result.
+
+        Raises:
+            Refusal: It failed.
+            Cancelled: The job was cancelled.
+            Lost: The child ended.
+        """
+        self.order = order
+        if self.cancelled:  # before there was an order to cancel
+            order.cancel()
+        return order.result(self.tell)
+
     def tell(self, message: dict[str, Any]) -> None:
         """Take a message of the child's: a stage or a note."""
         if "note" in message:
@@ -91,7 +105,7 @@ class Job:
 
 
 Work = Callable[[Job], Any]
-"""What a job does, in a thread of ours; it may set `job.order` and gives back the result."""
+"""What a job does, in a thread of ours; it gives back the result."""
 
 
 class Jobs:
@@ -150,9 +164,9 @@ class Jobs:
             if job.state == QUEUED:
                 job.state = CANCELLED
                 job.changes += 1
-            order = job.order
-        if order is not None and job.state == RUNNING:
-            order.cancel()
+            job.cancelled = True
+        if job.order is not None:
+            job.order.cancel()
 
     def _of(self, task: str) -> Job | None:
         return next((job for job in self._jobs.values() if job.task == task and job.state not in ENDED), None)
