@@ -2,8 +2,8 @@
 
     python -m benchmarks.accuracy --set cifar10=FOLDER --set pacs=FOLDER
 
-QCoOp at 1 bit on the default backbone, 16 photos of each class, tested on the rest (or on the set's `test` folder); top-1, mean over
-the seeds. A set is what `qprompt-edge reproduce --set` takes.
+QCoOp at 1 bit on the default backbone, 16 photos of each class, tested on the rest (or on the set's `test`
+folder); top-1, mean over the seeds. A set is what `qprompt-edge reproduce --set` takes.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python -m benchmarks.adaptation [--threads 2] [--bundles DIR] [--repeats 5] [--json FILE]
 
-Ours is `qprompt-edge adapt --method qcoop` as a process, timed from its start with an empty cache: starting Python, decoding and
-encoding the photos, tuning, writing the prompt. It runs with that method's defaults, and once more held to the same 250 steps. PyTorch's
-total is computed: 250 times the median of its timed steps (the authors' code encodes the images in every step);
-with trimmed text and cached features, encoding 160 photos once and 250 steps. Loading PyTorch, loading the model and decoding photos
-are not counted on its side.
+Ours is `qprompt-edge adapt --method qcoop` as a process, timed from its start with an empty cache: starting
+Python, decoding and encoding the photos, tuning, writing the prompt. It runs with that method's defaults, and
+once more held to the same 250 steps. PyTorch's total is computed: 250 times the median of its timed steps
+(the authors' code encodes the images in every step); with trimmed text and cached features, encoding 160
+photos once and 250 steps. Loading PyTorch, loading the model and decoding photos are not counted on its side.
 
 `adaptation_ratio` is that of the int8 bundle of ViT-B/16 with the defaults. The bundles hold random
 weights, the same on both sides; photos are those of `examples/photos`.

@@ -3,7 +3,8 @@
     python -m benchmarks.bundles [--bundles DIR] [--only MODEL PRECISION]
 
 A bundle is made once and again whenever the exporters' source has changed. Its weights are those that
-`qprompt_exporters.models.load_source` draws from its fixed seed, so both sides of a comparison run the same model.
+`qprompt_exporters.models.load_source` draws from its fixed seed, so both sides of a comparison run the same
+model.
 """
 
 from __future__ import annotations

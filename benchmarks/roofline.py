@@ -1,9 +1,9 @@
 """How much arithmetic a tuning step needs, and what share of the processor's rate it gets.
 
-Counted is what the mathematics of CoOp's step cannot do without, in multiply-adds, on a causal text tower of L blocks and width D
-with n shared context vectors and C classes, whose class c has s_c tokens behind the context (end token included). The prefix
-(start token and context, P = 1 + n rows) is the same for all classes, so it counts once; padding does not count. With
-R = P + sum s_c rows:
+Counted is what the mathematics of CoOp's step cannot do without, in multiply-adds, on a causal text tower of
+L blocks and width D with n shared context vectors and C classes, whose class c has s_c tokens behind the
+context (end token included). The prefix (start token and context, P = 1 + n rows) is the same for all
+classes, so it counts once; padding does not count. With R = P + sum s_c rows:
 
     linear maps    a block maps each row by 12 D^2 (4 for attention, 8 for the MLP): forward, and again for the gradient at its input.
                    The last block needs queries, output and MLP for the C end rows only: 10 D^2 C + 2 D^2 R.
@@ -13,8 +13,9 @@ R = P + sum s_c rows:
                    sum (P + s_c). Each pair costs 2 D forward and 4 D backward.
     heads          C D E for the projection to E and B C E for the logits of B photos, each forward and backward.
 
-The start token's row takes no gradient (it sees no context), so the backward pass counts R - 1 rows. Normalisation, softmax and
-activations are not counted: they are work, but not multiply-adds of products. No weight gets a gradient.
+The start token's row takes no gradient (it sees no context), so the backward pass counts R - 1 rows.
+Normalisation, softmax and activations are not counted: they are work, but not multiply-adds of products. No
+weight gets a gradient.
 """
 
 from __future__ import annotations

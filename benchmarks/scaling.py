@@ -2,8 +2,9 @@
 
     python -m benchmarks.scaling [--threads 2] [--bundles DIR] [--repeats 5]
 
-Other numbers of classes than 100 use made-up names whose token counts repeat those of Caltech-101's. The last part sets the
-multiply-adds that a step needs (see `benchmarks.roofline`) against a plain large product in the same process.
+Other numbers of classes than 100 use made-up names whose token counts repeat those of Caltech-101's. The last
+part sets the multiply-adds that a step needs (see `benchmarks.roofline`) against a plain large product in the
+same process.
 """
 
 from __future__ import annotations

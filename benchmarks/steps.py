@@ -2,9 +2,10 @@
 
     python -m benchmarks.steps [--threads 2] [--bundles DIR] [--repeats 5]
 
-Each round runs ours, CoOp as its authors' code works, ours again and CoOp with trimmed text and cached features, each in
-a process of its own, so that a drift of the machine's speed meets both sides. Ours is a whole step of `adapt`'s trainer
-(quantizer and optimizer included) on an fp32 text tower, with batches of 32 as on the other side.
+Each round runs ours, CoOp as its authors' code works, ours again and CoOp with trimmed text and cached
+features, each in a process of its own, so that a drift of the machine's speed meets both sides. Ours is a
+whole step of `adapt`'s trainer (quantizer and optimizer included) on an fp32 text tower, with batches of 32
+as on the other side.
 """
 
 from __future__ import annotations

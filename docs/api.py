@@ -1,6 +1,7 @@
 """Write docs/api.md from the docstrings of the public names; run `python docs/api.py`.
 
-A name is public if its package lists it in `__all__`; a class shows its public methods and properties with it.
+A name is public if its package lists it in `__all__`; a class shows its public methods and properties with
+it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Draw docs/pictures/*.svg, the terminal as README and tutorial show it; run `python docs/terminal.py`.
 
-Each picture is one real run of the tutorial's command on the example photos, in a pseudo-terminal, with the default
-backbone and an empty cache. Times and memory are those of the machine that drew it.
+Each picture is one real run of the tutorial's command on the example photos, in a pseudo-terminal, with the
+default backbone and an empty cache. Times and memory are those of the machine that drew it.
 """
 
 from __future__ import annotations

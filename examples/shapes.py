@@ -1,7 +1,8 @@
 """How each thing on the belt looks: potatoes, carrots, tomatoes, and what must be picked out.
 
-A thing is a function of the plane, [-1, 1] or so both ways, that gives its outline, its height and its colour. All
-chance comes from the generator that it is given, in a fixed order: a draw more or less changes every photo.
+A thing is a function of the plane, [-1, 1] or so both ways, that gives its outline, its height and its
+colour. All chance comes from the generator that it is given, in a fixed order: a draw more or less changes
+every photo.
 """
 
 from __future__ import annotations

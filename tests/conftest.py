@@ -1,7 +1,7 @@
 """What tests share: an empty home, no network, the command line, a dummy bundle, and small models to export.
 
-Nothing here imports torch, open_clip or onnx unless a test asks for a model to export: the device's own tests run
-in an environment that has none of them.
+Nothing here imports torch, open_clip or onnx unless a test asks for a model to export: the device's own tests
+run in an environment that has none of them.
 """
 
 import json

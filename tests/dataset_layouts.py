@@ -1,7 +1,7 @@
 """Miniatures of the fifteen data sets, in the folders and with the lists that the CoOp project publishes.
 
-Folder, list and image names are typed from CoOp's DATASETS.md and datasets/*.py here once more, so that a slip in the
-table of the code shows.
+Folder, list and image names are typed from CoOp's DATASETS.md and datasets/*.py here once more, so that a
+slip in the table of the code shows.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Our trainer at 32 bits follows an independent CoOp in PyTorch: same start, same batches, same learning rates.
 
-The reference uses open_clip and `torch.optim.SGD` only. It runs the text tower at its full 77 tokens, one row per
-class, and encodes the images itself.
+The reference uses open_clip and `torch.optim.SGD` only. It runs the text tower at its full 77 tokens, one row
+per class, and encodes the images itself.
 """
 
 from functools import cache

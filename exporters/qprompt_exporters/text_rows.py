@@ -1,16 +1,17 @@
 """How the tokens of all classes lie in one matrix of rows, and the masks and moves that follow from it.
 
 A causal tower computes the prefix (start token and context: P = 1 + n rows) once a group instead of once a
-class, and of a class only the rows up to its end token: rows lie as [N, D], N = G*P + T, where T counts the tokens of all
-classes without padding; normalisations and linear maps stay one operation. Only attention tells the parts
-apart (a suffix query sees the prefix's keys and its own class's): for it the classes' rows move to [C*S] places, as
-many for each class as for the longest, and back. This is exact, since no prefix row sees a class, and nothing sees
-what comes later.
+class, and of a class only the rows up to its end token: rows lie as [N, D], N = G*P + T, where T counts the
+tokens of all classes without padding; normalisations and linear maps stay one operation. Only attention tells
+the parts apart (a suffix query sees the prefix's keys and its own class's): for it the classes' rows move to
+[C*S] places, as many for each class as for the longest, and back. This is exact, since no prefix row sees a
+class, and nothing sees what comes later.
 
-A tower without a causal mask sees everything, padding too: there each class has all its L = P + S rows (T = C*L, and no
-row is shared), and the caller pads S to the full context length.
+A tower without a causal mask sees everything, padding too: there each class has all its L = P + S rows (T =
+C*L, and no row is shared), and the caller pads S to the full context length.
 
-Every move is one gather. Its indices, like masks and shapes, depend on no block: all are computed here, once a run.
+Every move is one gather. Its indices, like masks and shapes, depend on no block: all are computed here, once
+a run.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ class Rows:
         own_heads: Of the classes' own rows, [G, H, R, S]; places behind an end repeat it.
         end_heads: Of each class's end token, [G, H, R, 1].
         answer_heads: The same in a matrix that holds the end tokens' rows only, [C, k*D].
-        all_rows: By k, what `merge` reads to undo `prefix_heads` and `own_heads`; of ends, `answer_rows` [C, H].
+        all_rows: By k, what `merge` reads to undo `prefix_heads` and `own_heads`; of ends, `answer_rows` [C,
+            H].
         prefix_rows: As `all_rows` for three matrices and the shared rows alone.
-        own_shape: int64 [5], unfolds [G, H, 1, R*S, m] to [G, H, R, S, m]; `end_shape` the same for one row a class.
+        own_shape: int64 [5], unfolds [G, H, 1, R*S, m] to [G, H, R, S, m]; `end_shape` the same for one row a
+            class.
     """
 
     def __init__(self, tower: TextTower, context: Var, tokens: Var, ends: Var) -> None:

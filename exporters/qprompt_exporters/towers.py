@@ -30,7 +30,8 @@ class TextTower:
 
     Attributes:
         weights: float32 arrays by the names of open_clip's `TextTransformer`: `token_embedding.weight` [V,D],
-            `positional_embedding` [L,D], `transformer.resblocks.<i>.*`, `ln_final.*`, `text_projection` [D,E].
+            `positional_embedding` [L,D], `transformer.resblocks.<i>.*`, `ln_final.*`, `text_projection`
+            [D,E].
         layers: Number of residual attention blocks.
         heads: Attention heads of a block.
         causal: Whether a position sees only itself and what stands before it.

@@ -29,8 +29,8 @@ class AdaptOptions:
         shots: Photos of each class to train on; None takes all that are not held out.
         holdout: Share of each class's photos to judge by.
         views: Augmented views of each training photo beside the plain one.
-        accept: Share of known photos that "none of these" lets pass, in force unless a command asks for another; None
-            leaves it off.
+        accept: Share of known photos that "none of these" lets pass, in force unless a command asks for
+            another; None leaves it off.
         training: How the prompt is tuned.
         resume: Continue this very task if the work directory holds its checkpoint.
         work_dir: Folder for checkpoints; None takes one in the user's cache.

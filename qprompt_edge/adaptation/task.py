@@ -66,7 +66,8 @@ def prepare(
         reporter: Told how far it is.
 
     Raises:
-        PhotosError: A class is left without a readable photo, test photos have a class of their own, or all are trained on.
+        PhotosError: A class is left without a readable photo, test photos have a class of their own, or all
+            are trained on.
         TextError: A class has no words, or two that share a context have the same.
     """
     _check_known(photos, tests)

@@ -1,8 +1,8 @@
 """`update`: classes and photos added to a prompt file, or classes taken out, without the photos it was tuned on.
 
-Where the cache still has the features of those photos, and the record of which they were (`tunings`), the prompt is tuned
-anew on old and new photos together, as `adapt` would. Elsewhere only the rows of the classes that photos are given of are tuned
-(`tuning.incremental`), and all others stay as they are.
+Where the cache still has the features of those photos, and the record of which they were (`tunings`), the
+prompt is tuned anew on old and new photos together, as `adapt` would. Elsewhere only the rows of the classes
+that photos are given of are tuned (`tuning.incremental`), and all others stay as they are.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def update(
 
         update("belt.qpt", "new", remove=["mud"]).save("belt.qpt")
 
-    Where the cache still has the features of those photos, the prompt is tuned anew on all, as `adapt` would. Else the classes that
-    get no photos keep their bits, and what the others cost them is an estimate.
+    Where the cache still has the features of those photos, the prompt is tuned anew on all, as `adapt` would.
+    Else the classes that get no photos keep their bits, and what the others cost them is an estimate.
 
     Args:
         prompt: A `qtaskres` prompt, which `adapt` makes by default, or its file.
-        photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start. A class that the prompt has
-            gets more photos, any other is added. None only removes.
+        photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start. A
+            class that the prompt has gets more photos, any other is added. None only removes.
         remove: Labels of classes to take out.
         labels: A CSV file with the columns `path,label`, instead of sub-folders.
         class_names: A CSV file with the columns `label,text`: words for labels that say nothing.

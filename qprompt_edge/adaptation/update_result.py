@@ -27,7 +27,8 @@ class ClassEstimate:
         new: Whether the prompt did not have it.
         photos: Photos that were given of it and not tuned on before.
         right: How many of `judged` were right.
-        judged: Photos of it that were judged by rows tuned without them (cross-validation); 0 where there were too few.
+        judged: Photos of it that were judged by rows tuned without them (cross-validation); 0 where there
+            were too few.
         taken_for: Labels that the others of `judged` were taken for, and how many, the most first.
     """
 
@@ -44,7 +45,8 @@ class OldClasses:
     """What new classes cost the classes that were there, on photos of theirs that were kept away in cross-validation.
 
     Attributes:
-        loss: Share of their photos that are taken for a new class and were right without it, mean over classes.
+        loss: Share of their photos that are taken for a new class and were right without it, mean over
+            classes.
         photos: How many photos were judged.
     """
 
@@ -60,10 +62,10 @@ class UpdateResult:
         prompt: The updated prompt.
         removed: Labels of classes that were taken out.
         classes: The classes that photos were given of.
-        cost: What new classes cost the old ones; None if there are no new ones, or no photos of old ones to tell by: class vectors
-            alone do not (`docs/defaults.md`).
-        from_photos: True: tuned anew on old and new photos together, from the feature cache, as `adapt` does. False: only
-            the rows of `classes` were tuned, and all others are as they were.
+        cost: What new classes cost the old ones; None if there are no new ones, or no photos of old ones to
+            tell by: class vectors alone do not (`docs/defaults.md`).
+        from_photos: True: tuned anew on old and new photos together, from the feature cache, as `adapt` does.
+            False: only the rows of `classes` were tuned, and all others are as they were.
         calibration: `anew`, `joined` or `kept`.
         repeated: Photos that were given twice, or were tuned on before; each counts once.
         skipped: Files that were left out.

@@ -19,7 +19,8 @@ def check_replaceable(
 
     Args:
         out: Where the prompt shall stand.
-        labels: Gives the labels of the prompt that shall stand there; called only if a prompt stands there now.
+        labels: Gives the labels of the prompt that shall stand there; called only if a prompt stands there
+            now.
         read: Reads the prompt in a file.
 
     Raises:

@@ -1,8 +1,8 @@
 """stdout and stderr under a service, on a full disk, or with another encoding.
 
-Results that cannot be written are an error, once; a command that has none does not look at stdout. Messages that cannot be
-written are dropped: nobody reads them. What a stream's encoding does not have, such as a file name that is no text, is
-written as an escape.
+Results that cannot be written are an error, once; a command that has none does not look at stdout. Messages
+that cannot be written are dropped: nobody reads them. What a stream's encoding does not have, such as a file
+name that is no text, is written as an escape.
 """
 
 from __future__ import annotations

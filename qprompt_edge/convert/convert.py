@@ -1,8 +1,9 @@
 """Prompts from other files: checkpoints of CoOp and MaPLe, linear heads, prompt files, safetensors.
 
-What a file is, its first bytes say, not its name. A checkpoint holds full-precision weights and is quantized after
-training (PTQ). That costs accuracy against quantizing while training: H 74.73 against 76.31 at 1 bit (QPrompt, ECCV
-2024, ablations). What a checkpoint does not hold, the caller adds: the backbone, and the names of the classes.
+What a file is, its first bytes say, not its name. A checkpoint holds full-precision weights and is quantized
+after training (PTQ). That costs accuracy against quantizing while training: H 74.73 against 76.31 at 1 bit
+(QPrompt, ECCV 2024, ablations). What a checkpoint does not hold, the caller adds: the backbone, and the names
+of the classes.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def regrouped(
         rows: The class that each row belongs to, ascending; empty for all classes.
 
     Raises:
-        PromptFileError: There are no weights, more or fewer scales or rows than rows of them, or a weight is beyond half precision.
+        PromptFileError: There are no weights, more or fewer scales or rows than rows of them, or a weight is
+            beyond half precision.
     """
     require(weights.size > 0, f"the shape of {role}", weights.shape, "one with weights")
     if bits > MAX_BITS or not scales:

@@ -1,8 +1,9 @@
 """Checkpoints of torch, read without torch and without running anything.
 
-`torch.save` writes a zip archive: `<name>/data.pkl` describes the tensors (see `torch_pickle`), `<name>/data/<key>`
-holds the numbers of each storage, uncompressed and little-endian. Only the tensors that a prompt needs are read,
-each after its bounds are checked, so a checkpoint with a whole CLIP in it costs no more than its prompt.
+`torch.save` writes a zip archive: `<name>/data.pkl` describes the tensors (see `torch_pickle`),
+`<name>/data/<key>` holds the numbers of each storage, uncompressed and little-endian. Only the tensors that a
+prompt needs are read, each after its bounds are checked, so a checkpoint with a whole CLIP in it costs no
+more than its prompt.
 """
 
 from __future__ import annotations
@@ -141,8 +142,8 @@ def read_checkpoint(path: Path) -> State:
         path: The file. Nobody needs to vouch for it.
 
     Raises:
-        CheckpointError: The file is damaged or hostile, holds no tensors, or names anything that weights do not
-            need. `State.load` raises it for a tensor that cannot be read.
+        CheckpointError: The file is damaged or hostile, holds no tensors, or names anything that weights do
+            not need. `State.load` raises it for a tensor that cannot be read.
     """
     with _archive(path) as archive:
         root = _root(archive)

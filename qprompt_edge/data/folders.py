@@ -1,8 +1,9 @@
 """The files in folders: those that may be photos, each folder once, and what cannot be read.
 
-The idea: what systems and programs put beside photos is known by its name and passed over. Everything else is handed
-on: as a file, or with the reason why it is none. A folder is known by its real path, so links that lead in a circle
-end; its inode number would not do, since some network file systems report the same one for every folder.
+The idea: what systems and programs put beside photos is known by its name and passed over. Everything else is
+handed on: as a file, or with the reason why it is none. A folder is known by its real path, so links that
+lead in a circle end; its inode number would not do, since some network file systems report the same one for
+every folder.
 """
 
 from __future__ import annotations

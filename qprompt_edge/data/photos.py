@@ -1,12 +1,12 @@
 """From folders or a list to labelled photos.
 
-The idea: a class is a sub-folder, its label is the folder's name, and every file anywhere below it is one of its
-photos. What a file is, its content decides, so nothing is opened here: whoever decodes the photos hands back those
-that failed, and `drop_unreadable` moves them to `skipped`, where the user sees each with its reason. What systems and
-programs put beside photos is known by its name (`folders`).
+The idea: a class is a sub-folder, its label is the folder's name, and every file anywhere below it is one of
+its photos. What a file is, its content decides, so nothing is opened here: whoever decodes the photos hands
+back those that failed, and `drop_unreadable` moves them to `skipped`, where the user sees each with its
+reason. What systems and programs put beside photos is known by its name (`folders`).
 
-Order never depends on the file system: photos are sorted by their path below the folder, and names are compared in
-Unicode's composed form (NFC), because macOS stores "é" as two characters where others store one.
+Order never depends on the file system: photos are sorted by their path below the folder, and names are
+compared in Unicode's composed form (NFC), because macOS stores "é" as two characters where others store one.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ def find_photos(folder: Path, *, min_classes: int = 2) -> LabelledPhotos:
 
     Args:
         folder: Photos are found at any depth below `folder/<label>/`. Links are followed, each folder is read
-            once; hidden files, `folders.SYSTEM_NAMES` and, below a class, `folders.SIDECARS` are passed over in
-            silence; files beside the class folders are listed as skipped.
+            once; hidden files, `folders.SYSTEM_NAMES` and, below a class, `folders.SIDECARS` are passed over
+            in silence; files beside the class folders are listed as skipped.
         min_classes: Fewer classes are an error (1 for a test set of some of the trained classes).
 
     Returns:
         All candidates, not yet opened.
 
     Raises:
-        PhotosError: There is no such folder, something in it cannot be read, it holds no class folders, too few of
-            them, an empty one, or only such as `train` and `val`.
+        PhotosError: There is no such folder, something in it cannot be read, it holds no class folders, too
+            few of them, an empty one, or only such as `train` and `val`.
     """
     shown = printable(folder)
     entries = _entries(folder)
@@ -157,8 +157,8 @@ def read_labels_csv(csv_path: Path, base: Path | None = None, *, min_classes: in
         Each photo once; files that do not exist are listed as skipped.
 
     Raises:
-        PhotosError: The list cannot be read, has other columns, an empty field, or one photo under two labels;
-            or too few classes, or a class without an existing photo.
+        PhotosError: The list cannot be read, has other columns, an empty field, or one photo under two
+            labels; or too few classes, or a class without an existing photo.
     """
     root = csv_path.parent if base is None else base
     items: dict[str, tuple[str, Path, str]] = {}

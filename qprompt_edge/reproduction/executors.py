@@ -1,7 +1,7 @@
 """Where jobs run: in processes of this machine, or on a Ray cluster. A job's outcome is the same everywhere.
 
-Each worker opens the backbone once and has the encoded data sets in memory; methods with deep prompts also read photos,
-so the machines of a cluster need the data sets under the same paths.
+Each worker opens the backbone once and has the encoded data sets in memory; methods with deep prompts also
+read photos, so the machines of a cluster need the data sets under the same paths.
 """
 
 from __future__ import annotations
@@ -182,7 +182,8 @@ def run_on_ray(setup: WorkerSetup, jobs: Sequence[Job], address: str) -> Outcome
     Args:
         setup: What workers are given.
         jobs: In the order in which they start.
-        address: Of the cluster's head, `auto` for the one that runs here, or `local` for a new one on this machine.
+        address: Of the cluster's head, `auto` for the one that runs here, or `local` for a new one on this
+            machine.
 
     Raises:
         ProviderError: Ray is not installed, or the cluster cannot be reached.

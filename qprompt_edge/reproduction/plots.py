@@ -56,8 +56,8 @@ def write_plots(outcomes: Iterable[Outcome], verdicts: Sequence[Verdict], folder
         folder: Where the PNG files go; created if it is missing.
 
     Returns:
-        The files written: `SIZE_PLOT` if there are base-to-new outcomes, `SHOTS_PLOT` if there are few-shot ones,
-        `CLAIMS_PLOT` if there are verdicts.
+        The files written: `SIZE_PLOT` if there are base-to-new outcomes, `SHOTS_PLOT` if there are few-shot
+        ones, `CLAIMS_PLOT` if there are verdicts.
 
     Raises:
         OutputError: matplotlib is not installed, or a file cannot be written.

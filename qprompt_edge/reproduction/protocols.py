@@ -1,7 +1,7 @@
 """The paper's protocols: which photos and classes are for training, and which for testing.
 
-The idea: a protocol is a list of jobs; everything after that is the same training and the same evaluation. Shots are
-drawn from all classes first (`splits.take_shots`), then classes are halved, as in CoOp.
+The idea: a protocol is a list of jobs; everything after that is the same training and the same evaluation.
+Shots are drawn from all classes first (`splits.take_shots`), then classes are halved, as in CoOp.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def base_and_new(photos: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos
     """Halve the classes: a prompt is tuned on the base classes and judged on both halves, each among its own names.
 
     Args:
-        photos: Of n classes in the order of their labels. All n count, also those without a photo, so that the
-            parts of a data set (train, val, test) are halved at the same class.
+        photos: Of n classes in the order of their labels. All n count, also those without a photo, so that
+            the parts of a data set (train, val, test) are halved at the same class.
 
     Returns:
-        Base, the first ceil(n/2) classes, and new, the others; both labelled from 0, photos in their old order.
-        What was skipped stays with `photos`.
+        Base, the first ceil(n/2) classes, and new, the others; both labelled from 0, photos in their old
+        order. What was skipped stays with `photos`.
 
     Raises:
         PhotosError: There are fewer than two classes.

@@ -1,6 +1,7 @@
 """Every method that the paper compares, as data: what is learned, how it is quantized, what is changed about it.
 
-The loop, the objective and the quantizer are the same for all of them; a row says which of their settings differ.
+The loop, the objective and the quantizer are the same for all of them; a row says which of their settings
+differ.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ class Recipe:
 
     Attributes:
         title: For tables.
-        learner: What is learned: `qtaskres`, `qcoop`, `qmaple`, `qmaple-coupled` (as in `adapt`), `zero-shot`, `ensemble`,
-            `probe` or `tip-adapter`.
+        learner: What is learned: `qtaskres`, `qcoop`, `qmaple`, `qmaple-coupled` (as in `adapt`),
+            `zero-shot`, `ensemble`, `probe` or `tip-adapter`.
         bits: Bits a weight while learning; 32: no quantizer.
-        bits_after: Bits a weight to which the result is quantized after training (PTQ); None leaves it as learned.
-        noise: Standard deviation of Gaussian noise on the weights in the forward pass, in units of the initial weights' own.
+        bits_after: Bits a weight to which the result is quantized after training (PTQ); None leaves it as
+            learned.
+        noise: Standard deviation of Gaussian noise on the weights in the forward pass, in units of the
+            initial weights' own.
         clustering: When and how the codebook is reclustered.
         per_class: Context vectors of each class's own.
         context_init: Words that the context starts from; one vector a token.

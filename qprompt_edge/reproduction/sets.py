@@ -43,8 +43,8 @@ class ExperimentSet:
         classes: The C classes.
         pool: Photos to draw from for training; none in sets for testing only.
         test: Photos to judge by; None takes those of the pool that were not drawn.
-        unreadable: Positions in the pool of photos that are passed over, and why. What is drawn depends on no others:
-            draws are the same, whichever were asked for before.
+        unreadable: Positions in the pool of photos that are passed over, and why. What is drawn depends on no
+            others: draws are the same, whichever were asked for before.
         published: Whether the classes are a published set's, two of which may have the same words ("crane").
     """
 
@@ -115,8 +115,8 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
     """Find data sets.
 
     Args:
-        specifications: Names in `datasets.DATA_SETS`, or `NAME=FOLDER`: a folder with a sub-folder for each class,
-            or with `train` and `test`, which have such sub-folders each.
+        specifications: Names in `datasets.DATA_SETS`, or `NAME=FOLDER`: a folder with a sub-folder for each
+            class, or with `train` and `test`, which have such sub-folders each.
         data: The folder that holds the named sets' own folders.
 
     Returns:

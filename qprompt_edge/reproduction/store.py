@@ -33,8 +33,8 @@ class Store:
 
         Args:
             folder: New, empty, or of this experiment.
-            facts: What outcomes depend on besides their job, by topic: a topic that the folder's experiment has too must
-                be the same; new ones (further data sets) join it.
+            facts: What outcomes depend on besides their job, by topic: a topic that the folder's experiment
+                has too must be the same; new ones (further data sets) join it.
 
         Raises:
             WorkDirError: The folder holds another experiment, or other files.

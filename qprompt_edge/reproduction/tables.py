@@ -1,7 +1,7 @@
 """Tables of outcomes, as one Markdown document.
 
-Accuracies are per cent with one decimal, differences are in points. A mean stands only where a method has every
-data set that the table has; standard deviations are over seeds.
+Accuracies are per cent with one decimal, differences are in points. A mean stands only where a method has
+every data set that the table has; standard deviations are over seeds.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def markdown(
     Args:
         outcomes: Of any protocols and methods.
         verdicts: On claims, from `claims.judge`; none leaves their table out.
-        run: What was run, for the header: backbone, data sets, seeds, command, version and so on, in that order. A
-            list or tuple is written as its items.
+        run: What was run, for the header: backbone, data sets, seeds, command, version and so on, in that
+            order. A list or tuple is written as its items.
 
     Returns:
         Markdown that ends in one newline; the same for the same arguments, whatever the outcomes' order.

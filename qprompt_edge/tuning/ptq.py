@@ -1,7 +1,7 @@
 """Quantize an array of weights after training, as a group of a prompt file.
 
-Weights that already take no more than 2^b values of half precision, as those that come out of a prompt file do, keep
-them to the bit; clustering would move them.
+Weights that already take no more than 2^b values of half precision, as those that come out of a prompt file
+do, keep them to the bit; clustering would move them.
 """
 
 from __future__ import annotations

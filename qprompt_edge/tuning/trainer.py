@@ -40,7 +40,8 @@ class Reparameterization:
 
     Attributes:
         forward: From learned weights to shipped ones, by group name.
-        backward: From learned weights, and the gradient at the shipped ones, to the gradient at the learned ones.
+        backward: From learned weights, and the gradient at the shipped ones, to the gradient at the learned
+            ones.
         by_row: Groups that are quantized with a scale for each row.
         plain: Groups that are not quantized.
     """

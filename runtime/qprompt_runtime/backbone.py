@@ -1,11 +1,11 @@
 """A loaded backbone: photos to features, classes to features, and the gradient that tuning needs.
 
-Classes run in chunks whose activations fit a budget; a training step whose classes fit in one chunk computes loss and
-gradient in a single run, and one that does not takes two passes: features of every chunk, then each chunk's
-gradient for the cotangent that the loss over all classes assigns to it. Both give the same result.
+Classes run in chunks whose activations fit a budget; a training step whose classes fit in one chunk computes
+loss and gradient in a single run, and one that does not takes two passes: features of every chunk, then each
+chunk's gradient for the cotangent that the loss over all classes assigns to it. Both give the same result.
 
-Where nothing is tuned, features of classes are seldom asked for, so their graph's weights stay memory-mapped; tuning runs
-its graphs hundreds of times, so those pack them (see `providers.open_session`).
+Where nothing is tuned, features of classes are seldom asked for, so their graph's weights stay memory-mapped;
+tuning runs its graphs hundreds of times, so those pack them (see `providers.open_session`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Backbone:
             threads: Threads; 0 takes one for each core that the process may use.
 
         Returns:
-            The backbone; a `DeepBackbone` if the bundle has graphs for deep prompts. These are not loaded before they are used.
+            The backbone; a `DeepBackbone` if the bundle has graphs for deep prompts. These are not loaded
+            before they are used.
 
         Raises:
             BundleError: There is no such backbone, or it is damaged.

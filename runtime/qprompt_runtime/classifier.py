@@ -50,14 +50,14 @@ class PromptClassifier:
         classes: Names that replace the prompt's own (open vocabulary). Names that were tuned keep what was
             learned for them; others are classified by their text. Not for contexts per class.
         cache: Folder that keeps the features of classes from run to run; None keeps nothing.
-        accept: Turns "none of these" on: the share of photos of the classes that keep their label, from 0.8 to 0.99.
-            None: as the prompt file says, which is off if it says nothing. It is calibrated for the prompt's own
-            classes and not available for other names.
+        accept: Turns "none of these" on: the share of photos of the classes that keep their label, from 0.8
+            to 0.99. None: as the prompt file says, which is off if it says nothing. It is calibrated for the
+            prompt's own classes and not available for other names.
 
     Raises:
         BackboneMismatchError: The prompt was tuned for another backbone.
-        PromptFileError: The prompt's shape does not fit the backbone or these classes, or `accept` was given and the
-            prompt does not know which scores its classes reach.
+        PromptFileError: The prompt's shape does not fit the backbone or these classes, or `accept` was given
+            and the prompt does not know which scores its classes reach.
         ValueError: `accept` is out of range.
     """
 
@@ -172,8 +172,8 @@ class PromptClassifier:
         """Classify one photo.
 
         Args:
-            image: A path, the bytes of an image file, a file open for reading bytes, a PIL image, or an array: uint8
-                [H,W,3].
+            image: A path, the bytes of an image file, a file open for reading bytes, a PIL image, or an
+                array: uint8 [H,W,3].
             top_k: How many classes to name, at most as many as there are.
             channels: Of an array, the order of its last axis: `RGB`, or `BGR` as OpenCV's cameras give them.
 
@@ -201,11 +201,12 @@ class PromptClassifier:
         Args:
             photos: Each as `predict` takes it; any number, as they are taken one by one.
             top_k: How many classes to name, at most as many as there are.
-            check: Called before a photo is decoded with the bytes of memory that this takes at most; an `ImageError`
-                that it raises comes in the place of the prediction. None checks nothing.
+            check: Called before a photo is decoded with the bytes of memory that this takes at most; an
+                `ImageError` that it raises comes in the place of the prediction. None checks nothing.
 
         Yields:
-            Each photo as it was given, in order, with its `Prediction`, or with the `ImageError` that says why there is none.
+            Each photo as it was given, in order, with its `Prediction`, or with the `ImageError` that says
+            why there is none.
 
         Raises:
             TypeError: One photo was given, not several.

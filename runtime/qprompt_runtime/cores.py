@@ -17,8 +17,9 @@ _CGROUPS = Path("/sys/fs/cgroup")
 def usable_cores() -> int:
     """Cores that this process may use, at least 1.
 
-    Two hardware threads of a core count once, since the second adds nothing to products of matrices. The affinity mask
-    (`taskset`, a cpuset) and the processor time of a control group (`docker --cpus`) limit them, rounded up.
+    Two hardware threads of a core count once, since the second adds nothing to products of matrices. The
+    affinity mask (`taskset`, a cpuset) and the processor time of a control group (`docker --cpus`) limit
+    them, rounded up.
     """
     cores = len({_siblings(cpu) for cpu in _processors()})
     return max(1, min([cores, *(math.ceil(share) for share in _quotas())]))

@@ -1,18 +1,20 @@
 """Decode any photo to upright 8-bit RGB.
 
-The idea: what a file is, its first bytes decide, not its name; and everything that can be wrong with it ends as an
-`ImageError` of one line that names the file.
+The idea: what a file is, its first bytes decide, not its name; and everything that can be wrong with it ends
+as an `ImageError` of one line that names the file.
 
-- A folder of photos from the wild is hostile input: the size is read from the header, and what decoding would take is
-  compared with a cap and with the memory there is, before anything is decoded. Only formats of photographs are tried
-  (none that starts another program), and no limit or option of pillow is changed for the rest of the process.
+- A folder of photos from the wild is hostile input: the size is read from the header, and what decoding would
+  take is compared with a cap and with the memory there is, before anything is decoded. Only formats of
+  photographs are tried (none that starts another program), and no limit or option of pillow is changed for
+  the rest of the process.
 - Cameras write many more pixels than a model reads. JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a
   fraction of time and memory; this is done while three times the needed resolution remains, so the resampling
   filter that the model knows still does the last step.
-- What a picture does not need must not cost it: a JPEG whose end marker is missing is read if all its rows are there
-  (`jpeg_scans`), and of a PNG only the chunks are shown to pillow that make the picture (`png_chunks`).
-- Transparent pixels become white, as a viewer would show them. (open_clip drops the alpha channel, which uncovers
-  whatever colour the invisible pixels happen to hold.) Colour profiles are ignored, as in open_clip.
+- What a picture does not need must not cost it: a JPEG whose end marker is missing is read if all its rows
+  are there (`jpeg_scans`), and of a PNG only the chunks are shown to pillow that make the picture
+  (`png_chunks`).
+- Transparent pixels become white, as a viewer would show them. (open_clip drops the alpha channel, which
+  uncovers whatever colour the invisible pixels happen to hold.) Colour profiles are ignored, as in open_clip.
 """
 
 from __future__ import annotations
@@ -41,10 +43,10 @@ MAX_PIXELS = 120_000_000
 DRAFT_MARGIN = 3
 """A JPEG is decoded at reduced size only where this many times the needed width and height remain.
 
-Measured on 60 photographs at several sizes (cosine of the resized pixels, reduced against full): at least 0.9998
-from 3 times on, 0.9994 from 2, 0.990 below; and down to 0.97 where the reduction does not divide the size, which
-shifts the image by a part of a pixel, so it has to; unless the photo is too large to be decoded otherwise, where
-that part is one of thousands.
+Measured on 60 photographs at several sizes (cosine of the resized pixels, reduced against full): at least
+0.9998 from 3 times on, 0.9994 from 2, 0.990 below; and down to 0.97 where the reduction does not divide the
+size, which shifts the image by a part of a pixel, so it has to; unless the photo is too large to be decoded
+otherwise, where that part is one of thousands.
 """
 
 Needed = Callable[[int, int], tuple[int, int]]
@@ -69,10 +71,10 @@ def decode(source: Source, needed: Needed | None = None, channels: str = "RGB") 
     """Decode a photo to upright RGB.
 
     Args:
-        source: A path; the bytes of a file; a file open for reading bytes, which is read from its beginning and stays
-            open; a pillow image (of any mode; it is not changed); or an array, uint8 [H,W,3].
-        needed: What size the photo will be resized to: large JPEGs are then decoded at a size that still loses
-            nothing. None decodes at full size.
+        source: A path; the bytes of a file; a file open for reading bytes, which is read from its beginning
+            and stays open; a pillow image (of any mode; it is not changed); or an array, uint8 [H,W,3].
+        needed: What size the photo will be resized to: large JPEGs are then decoded at a size that still
+            loses nothing. None decodes at full size.
         channels: Of an array, the order of its last axis: `RGB`, or `BGR` as OpenCV gives them.
 
     Returns:
@@ -80,8 +82,8 @@ def decode(source: Source, needed: Needed | None = None, channels: str = "RGB") 
         from 0..65535 to 0..255. Of several frames it is the first.
 
     Raises:
-        ImageError: Missing, empty, not an image, damaged, incomplete, too large for the cap or for the memory there
-            is, or a kind that is not read; one line that begins with the path.
+        ImageError: Missing, empty, not an image, damaged, incomplete, too large for the cap or for the memory
+            there is, or a kind that is not read; one line that begins with the path.
     """
     with image_errors(name_of(source)):
         if channels not in CHANNELS or (channels != "RGB" and not isinstance(source, np.ndarray)):

@@ -1,8 +1,9 @@
 """The markers of a JPEG: what its header says, and whether the picture ends in an end marker.
 
-The idea: markers are found without decoding anything, in blocks, so this costs little beside the decoding. They say
-what memory a decoder will need, and whether the file is as it should be. Phones and cameras also write pictures
-without an end marker, with something else right behind (ITU-T T.81, annex B, names the markers).
+The idea: markers are found without decoding anything, in blocks, so this costs little beside the decoding.
+They say what memory a decoder will need, and whether the file is as it should be. Phones and cameras also
+write pictures without an end marker, with something else right behind (ITU-T T.81, annex B, names the
+markers).
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ def interruption(stream: BinaryIO, offset: int) -> tuple[int, bool] | None:
     """Where coded data that begin at an offset end, and whether a marker ends them.
 
     Returns:
-        The offset of the first marker, or of a video that was put behind the picture; None if there is neither.
+        The offset of the first marker, or of a video that was put behind the picture; None if there is
+        neither.
     """
     while True:
         stream.seek(offset)

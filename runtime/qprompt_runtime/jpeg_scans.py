@@ -1,10 +1,11 @@
 """Whether every row of a JPEG without an end marker is there, and where its picture ends.
 
-The idea: a decoder that is short of data goes on with zeros, or with whatever stands behind the picture, and says
-nothing. So the codes are walked here as a strict decoder would read them (ITU-T T.81, annexes F and G), every block
-of every scan, without making pixels. A picture is whole when all its coefficients were sent in full. What is walked
-by mistake (another file, filling zeros) soon breaks a rule: a code that does not exist, a block of more than 64
-coefficients, a brightness out of range, a run of empty blocks beyond the last, padding that is not of ones.
+The idea: a decoder that is short of data goes on with zeros, or with whatever stands behind the picture, and
+says nothing. So the codes are walked here as a strict decoder would read them (ITU-T T.81, annexes F and G),
+every block of every scan, without making pixels. A picture is whole when all its coefficients were sent in
+full. What is walked by mistake (another file, filling zeros) soon breaks a rule: a code that does not exist,
+a block of more than 64 coefficients, a brightness out of range, a run of empty blocks beyond the last,
+padding that is not of ones.
 
 This takes about a second for a megabyte, and is done only for pictures whose end is not as it should be.
 """
@@ -33,8 +34,8 @@ def picture_end(stream: BinaryIO) -> int:
         The offset behind the last byte of coded data; an end marker belongs there.
 
     Raises:
-        JpegError: Rows are missing, what should be rows is something else, or the picture is of a kind, or of a
-            size, that is not walked.
+        JpegError: Rows are missing, what should be rows is something else, or the picture is of a kind, or of
+            a size, that is not walked.
     """
     picture = Picture()
     for segment in header(stream):

@@ -93,8 +93,8 @@ class DeepPrompts:
         image_tokens: Tokens of an image without prompts; the three say what a training step holds in memory.
         text_graph: The text tower.
         text_gradient_graph: The loss and its gradient at the text prompts.
-        stem_graph: What stands before the image tower's blocks, and sees no prompt: `pixels` to `tokens`. None in a
-            bundle of version 3, whose `image_graph` reads `pixels` itself.
+        stem_graph: What stands before the image tower's blocks, and sees no prompt: `pixels` to `tokens`.
+            None in a bundle of version 3, whose `image_graph` reads `pixels` itself.
         image_graph: The image tower's blocks, which read `tokens`, with their gradient.
     """
 

@@ -15,8 +15,8 @@ _GROUP_ROOT = Path("/sys/fs/cgroup")
 def memory_left() -> int | None:
     """Bytes that can be allocated before the system swaps or ends the process; None where it doesn't say (macOS).
 
-    The least of what the machine has available and what the control groups above this process leave (a container,
-    `MemoryMax=` of a service). Cached files count as free: the system drops them first.
+    The least of what the machine has available and what the control groups above this process leave (a
+    container, `MemoryMax=` of a service). Cached files count as free: the system drops them first.
     """
     give_back()
     left = list(_group_left())

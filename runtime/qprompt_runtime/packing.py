@@ -8,8 +8,9 @@ stream is bit k % 8 (0 the least significant) of byte k // 8. An index may lie a
     stream, bit 0 on the left       101 110 011     (each least significant bit first)
     the same, by bytes              10111001 1      = 0x9d 0x01
 
-N indices take exactly ceil(N*b / 8) bytes. The count is not in the stream: the reader must know it. The bits of
-the last byte that no index uses are zero and nothing else is accepted, so that one prompt has one encoding.
+N indices take exactly ceil(N*b / 8) bytes. The count is not in the stream: the reader must know it. The bits
+of the last byte that no index uses are zero and nothing else is accepted, so that one prompt has one
+encoding.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def pack(indices: NDArray[np.integer], bits: int) -> bytes:
         `packed_size(indices.size, bits)` bytes; none for no indices.
 
     Raises:
-        ValueError: `bits` is out of range, the array is not of integers, or an index does not fit into `bits`.
+        ValueError: `bits` is out of range, the array is not of integers, or an index does not fit into
+            `bits`.
     """
     _check_bits(bits)
     if indices.dtype.kind not in "iu":

@@ -1,9 +1,10 @@
 """The bytes of a prompt file as a map of fields, and nothing about what the fields mean.
 
-`docs/prompt-file.md` specifies the format: the tag `d9 d9 f7`, one CBOR map (RFC 8949) with integer keys, of which
-key 0 is the version and the last one the checksum: 23 in version 2, 8 in version 1. The reader treats the bytes as hostile. cbor2 sees them
-only after `_check_structure` has walked over every item: then no length points outside of the file, nothing nests
-deeply, the number of objects is bounded, and no tag makes cbor2 build anything special.
+`docs/prompt-file.md` specifies the format: the tag `d9 d9 f7`, one CBOR map (RFC 8949) with integer keys, of
+which key 0 is the version and the last one the checksum: 23 in version 2, 8 in version 1. The reader treats
+the bytes as hostile. cbor2 sees them only after `_check_structure` has walked over every item: then no length
+points outside of the file, nothing nests deeply, the number of objects is bounded, and no tag makes cbor2
+build anything special.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def encode_fields(version: int, fields: dict[int, Any]) -> bytes:
 
     Args:
         version: Of the format, 1 or 2.
-        fields: What the file says, by key; the version (key 0) and the checksum (the highest key) are added here.
+        fields: What the file says, by key; the version (key 0) and the checksum (the highest key) are added
+            here.
 
     Raises:
         PromptFileError: The file would be larger than `MAX_FILE_BYTES`.
@@ -93,12 +95,12 @@ def encode_fields(version: int, fields: dict[int, Any]) -> bytes:
 def decode_fields(data: bytes) -> tuple[int, dict[Any, Any]]:
     """Return the format version of a file whose envelope is sound, and its fields but the version and the checksum.
 
-    Keys and values are of any type that CBOR text, bytes, arrays, maps, unsigned integers and floats give; that the
-    encoding is the only one allowed is left to the caller, who compares it with `encode_fields`.
+    Keys and values are of any type that CBOR text, bytes, arrays, maps, unsigned integers and floats give;
+    that the encoding is the only one allowed is left to the caller, who compares it with `encode_fields`.
 
     Raises:
-        PromptFileError: The file is too large, no prompt file, of another version, damaged, or not the plain CBOR
-            of the format.
+        PromptFileError: The file is too large, no prompt file, of another version, damaged, or not the plain
+            CBOR of the format.
     """
     require(len(data) <= MAX_FILE_BYTES, "the file's size", "larger", f"at most {MAX_FILE_BYTES} bytes")
     version = _read_version(data)

@@ -57,7 +57,8 @@ def class_offsets(prompt: PromptFile, names: Sequence[ClassName]) -> Array:
 def class_rows(prompt: PromptFile, names: Sequence[ClassName]) -> list[tuple[int, int]]:
     """Which of some names were tuned: pairs of a place in `names` and a row of the prompt's residuals.
 
-    A name is a class of the prompt if it is its label, or if it means the same words. Prompts without residuals have none.
+    A name is a class of the prompt if it is its label, or if it means the same words. Prompts without
+    residuals have none.
     """
     if prompt.method != RESIDUAL:
         return []

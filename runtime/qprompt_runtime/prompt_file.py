@@ -1,15 +1,16 @@
 """The prompt file (.qpt): the result of a training, in a few hundred bytes.
 
-`docs/prompt-file.md` specifies the format; `prompt_envelope` turns its bytes into a map of fields and back, and this
-module gives the fields their meaning. The weights are in `prompt_group`, the methods in `prompt_methods`, the classes in
-`prompt_classes`, the calibration in `prompt_calibration`. Every part checks itself when it is made, whether by a program or from a file.
+`docs/prompt-file.md` specifies the format; `prompt_envelope` turns its bytes into a map of fields and back,
+and this module gives the fields their meaning. The weights are in `prompt_group`, the methods in
+`prompt_methods`, the classes in `prompt_classes`, the calibration in `prompt_calibration`. Every part checks
+itself when it is made, whether by a program or from a file.
 
-A prompt has exactly one encoding, so the last check of the reader is to write what it has understood and to compare
-the bytes. Whatever the checks before do not look at (keys out of order or given twice, lengths in a long form, an
-empty metadata map, a prompt text that the label's rule would give) ends there.
+A prompt has exactly one encoding, so the last check of the reader is to write what it has understood and to
+compare the bytes. Whatever the checks before do not look at (keys out of order or given twice, lengths in a
+long form, an empty metadata map, a prompt text that the label's rule would give) ends there.
 
-Keys 1 to 15 are critical: a reader that does not know one refuses the file. Keys 16 to 22 are optional: they never change an
-answer, and a reader keeps those that it does not know (`PromptFile.extras`).
+Keys 1 to 15 are critical: a reader that does not know one refuses the file. Keys 16 to 22 are optional: they
+never change an answer, and a reader keeps those that it does not know (`PromptFile.extras`).
 """
 
 from __future__ import annotations
@@ -90,8 +91,10 @@ class PromptFile:
         fingerprint: 16 bytes that identify the backbone.
         calibration: The logit scale, and the scores by which "none of these" is told.
         metadata: Free text by name, usually empty.
-        photos: How many photos each class was tuned on, in the order of the classes; empty if that is not said.
-        extras: What a file says under optional keys (17 to 22) that this version does not know, kept as it came.
+        photos: How many photos each class was tuned on, in the order of the classes; empty if that is not
+            said.
+        extras: What a file says under optional keys (17 to 22) that this version does not know, kept as it
+            came.
         format_version: Of the file, 1 or 2; version 1 holds no `qtaskres`, accept scores, photos or extras.
 
     Raises:
@@ -181,7 +184,8 @@ class PromptFile:
         """Read a file's content, trusting none of it.
 
         Raises:
-            PromptFileError: The bytes are anything else than what `to_bytes` writes; the message says what came.
+            PromptFileError: The bytes are anything else than what `to_bytes` writes; the message says what
+                came.
         """
         prompt = _decode(*decode_fields(data))
         if prompt.to_bytes() != data:

@@ -52,10 +52,10 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
     Args:
         path: The graph; its weights may lie in a file beside it.
         provider: As `choose_provider` returns it.
-        threads: Threads within an operator; 0 takes one for each core that this process may use (see `cores`), or one
-            alone where the system refuses more.
-        prepack: Copy weights into the layout that products like best: faster, but they are then not memory-mapped, and a
-            graph that uses each weight in two directions holds two copies.
+        threads: Threads within an operator; 0 takes one for each core that this process may use (see
+            `cores`), or one alone where the system refuses more.
+        prepack: Copy weights into the layout that products like best: faster, but they are then not
+            memory-mapped, and a graph that uses each weight in two directions holds two copies.
 
     Raises:
         BundleError: onnxruntime cannot read the graph.

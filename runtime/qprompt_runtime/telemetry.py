@@ -1,7 +1,8 @@
 """Turns off onnxruntime's telemetry.
 
-From 1.29 on onnxruntime keeps an identifier of the device in the user's cache and sends events to its maker, unless this
-variable is set when it is imported; any value that says yes will do. Importing one of our packages sets it first of all.
+From 1.29 on onnxruntime keeps an identifier of the device in the user's cache and sends events to its maker,
+unless this variable is set when it is imported; any value that says yes will do. Importing one of our
+packages sets it first of all.
 """
 
 from __future__ import annotations

@@ -148,8 +148,8 @@ def check_names(
 
     Args:
         names: Label and prompt text of each class.
-        encode: `Tokenizer.encode` of the backbone; called only for texts that differ in spaces at most, so that most checks
-            need no tokenizer in memory.
+        encode: `Tokenizer.encode` of the backbone; called only for texts that differ in spaces at most, so
+            that most checks need no tokenizer in memory.
         shared: Whether all classes share one context, so that their text alone tells them apart.
 
     Raises:

@@ -1,9 +1,10 @@
 """Measures a backbone: `python -m qprompt_exporters.embedded.evaluate --data DIR [--model small] [--bundle FOLDER]`.
 
-Zero-shot top-1 with the one template "a photo of a {}." on Tiny ImageNet's validation split; on the others also the top-1
-of a linear probe on 16 images a class (mean of ten draws). A table goes to stderr, one JSON object to stdout (`results.json`
-beside a model's weights holds theirs). With `--bundle` the exported graphs are measured instead of the weights: what float16
-or int8 costs. The downstream sets are for the final word, not for choosing between models.
+Zero-shot top-1 with the one template "a photo of a {}." on Tiny ImageNet's validation split; on the others
+also the top-1 of a linear probe on 16 images a class (mean of ten draws). A table goes to stderr, one JSON
+object to stdout (`results.json` beside a model's weights holds theirs). With `--bundle` the exported graphs
+are measured instead of the weights: what float16 or int8 costs. The downstream sets are for the final word,
+not for choosing between models.
 """
 
 import argparse
@@ -130,8 +131,8 @@ def zero_shot(
 def probe(train: Features, test: Features, seed: int) -> float:
     """Top-1 on `test` of a linear classifier fitted to frozen features.
 
-    Logistic regression by L-BFGS as CLIP's authors do it; they choose its L2 penalty on validation images, here it is
-    chosen by four-fold cross-validation among the training images (the folds by `seed`).
+    Logistic regression by L-BFGS as CLIP's authors do it; they choose its L2 penalty on validation images,
+    here it is chosen by four-fold cross-validation among the training images (the folds by `seed`).
     """
     model = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=PROBE_STEPS)),

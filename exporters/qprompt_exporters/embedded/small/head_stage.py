@@ -1,9 +1,9 @@
 """What stands behind the trunk: a linear map that needs no training, and two transformer blocks that learn a little.
 
-The map comes from the classifier itself (`targets.projection`). The blocks look at the trunk's 7 x 7 grid, start as identities,
-and learn on stored grids to say the text tower's names of ImageNet's classes: of sharp photographs with the original trunk's own
-doubts (soft targets), of Tiny ImageNet with its labels. A third loss holds the feature near the linear map's, which knows
-directions that no training class asks for.
+The map comes from the classifier itself (`targets.projection`). The blocks look at the trunk's 7 x 7 grid,
+start as identities, and learn on stored grids to say the text tower's names of ImageNet's classes: of sharp
+photographs with the original trunk's own doubts (soft targets), of Tiny ImageNet with its labels. A third
+loss holds the feature near the linear map's, which knows directions that no training class asks for.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,8 @@ class Grids:
         grid: [N, 320, 7, 7] float16.
         pooled: [N, 1280] float16.
         wanted: [N, 1000] float16, each class's share as the true one.
-        labelled: [N] true for Tiny ImageNet's, whose classes compete among themselves: the other names are left in peace.
+        labelled: [N] true for Tiny ImageNet's, whose classes compete among themselves: the other names are
+            left in peace.
         held: [N] true for views that are measured on instead of learned from.
     """
 

@@ -6,8 +6,8 @@ Three stages; the first two do not need each other and may run side by side:
     image   the trunk learns to see small and blurred photos (`image_stage.py`)
     head    the blocks behind the trunk (`head_stage.py`), then `weights.safetensors` in float16
 
-Without `--stage` they run one after the other. Everything lies in `--out`: what the sentence encoder said, decoded images,
-a checkpoint for each stage. The same command goes on from wherever it was stopped.
+Without `--stage` they run one after the other. Everything lies in `--out`: what the sentence encoder said,
+decoded images, a checkpoint for each stage. The same command goes on from wherever it was stopped.
 """
 
 import argparse
@@ -64,7 +64,8 @@ def text_targets(
     """Finds every noun's place once, and keeps it in `out`.
 
     Returns:
-        The prototypes, the places of the nouns [N, width] and those of the prototypes [K, width], unit vectors.
+        The prototypes, the places of the nouns [N, width] and those of the prototypes [K, width], unit
+        vectors.
     """
     tree = Tree(synsets)
     known = targets.known_prototypes(synsets, tree, classifier)

@@ -13,8 +13,9 @@ from qprompt_exporters.embedded.tiny.model import PREPROCESS
 def augment(images: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
     """Crops, flips and recolours a batch, every image in its own way, and normalises it.
 
-    Two in five images change in brightness, contrast and saturation, one in twenty becomes grey. Half of them lose
-    resolution, down to 0.3 to 0.7 of theirs (a factor a batch), since photographs and thumbnails differ in sharpness.
+    Two in five images change in brightness, contrast and saturation, one in twenty becomes grey. Half of them
+    lose resolution, down to 0.3 to 0.7 of theirs (a factor a batch), since photographs and thumbnails differ
+    in sharpness.
 
     Args:
         images: [B, 3, H, W] uint8.

@@ -70,7 +70,8 @@ def random_cut(tree: ClassTree, stop: float, rng: random.Random) -> tuple[list[i
         rng: the source of randomness.
 
     Returns:
-        Rows of the chosen nodes, each class under exactly one of them, and for each class [leaves] that one's place.
+        Rows of the chosen nodes, each class under exactly one of them, and for each class [leaves] that one's
+        place.
     """
     chosen: list[int] = []
     place = torch.zeros(tree.leaves, dtype=torch.int64)

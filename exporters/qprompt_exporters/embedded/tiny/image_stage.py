@@ -3,9 +3,10 @@
 Three losses a batch:
 - softmax over all training classes, a random caption each;
 - softmax over a random cut of the tree above them ("bird", "dog", "truck", ...), the shape of a user's task;
-- cosine distance to the class's text vector: where the image leaves doubt, the regression's answer is the mean of
-  the likely classes' vectors, which is where an unknown class lies (ConSE, Norouzi et al. 2014).
-The text tower stands still at first; later it learns slowly, held to its targets on the rest of the vocabulary.
+- cosine distance to the class's text vector: where the image leaves doubt, the regression's answer is the
+  mean of the likely classes' vectors, which is where an unknown class lies (ConSE, Norouzi et al. 2014).
+The text tower stands still at first; later it learns slowly, held to its targets on the rest of the
+vocabulary.
 """
 
 import random
@@ -127,8 +128,8 @@ class CaptionBank:
 def encode_images(model: CLIP, pixels: torch.Tensor, blocks: bool = True) -> torch.Tensor:
     """Encodes [B, 3, S, S] of any size that is a multiple of 16 to unit vectors [B, E].
 
-    At other sizes than 64 the position embedding is interpolated. Without `blocks`, as `silence_blocks` leaves them,
-    their work is saved.
+    At other sizes than 64 the position embedding is interpolated. Without `blocks`, as `silence_blocks`
+    leaves them, their work is saved.
     """
     visual = model.visual
     tokens = visual.conv1(pixels).flatten(2).transpose(1, 2)

@@ -1,9 +1,10 @@
 """Trains the backbone: `python -m qprompt_exporters.embedded.tiny.train --data DIR --out DIR`.
 
-Stage 1 teaches the text tower words, stage 2 teaches the image tower to see them. Everything lies in `--out`: what
-the sentence encoder said, the decoded images, `text.safetensors` after stage 1, `checkpoint.pt` of stage 2 (written
-every few minutes through a rename; the same command goes on from it) and `weights.safetensors`, the moving average
-of the weights in float16, which takes the place of the file beside this module when it is better.
+Stage 1 teaches the text tower words, stage 2 teaches the image tower to see them. Everything lies in `--out`:
+what the sentence encoder said, the decoded images, `text.safetensors` after stage 1, `checkpoint.pt` of stage
+2 (written every few minutes through a rename; the same command goes on from it) and `weights.safetensors`,
+the moving average of the weights in float16, which takes the place of the file beside this module when it is
+better.
 """
 
 import argparse
