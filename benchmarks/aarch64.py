@@ -1,4 +1,6 @@
-"""The device side on its own architecture: `adapt`, `predict` and `eval` on emulated aarch64, beside the same on this machine.
+"""The device side on its own architecture.
+
+Runs `adapt`, `predict` and `eval` on emulated aarch64, beside the same on this machine.
 
     python -m benchmarks.aarch64 [--folder dist/aarch64] [--bits 1]
 
@@ -235,7 +237,10 @@ def install_wheels(folder: Path, version: str) -> list[str]:
 
 
 def judge(host: Side, device: Side, same_prompt: float) -> list[str]:
-    """What the emulated side does not fulfil, a line each; `same_prompt` is the share of photos that agree."""
+    """What the emulated side does not fulfil, a line each.
+
+    `same_prompt` is the share of photos that agree.
+    """
     failures = []
     if device.versions["machine"] != "aarch64":
         failures.append(f"the emulated Python says it runs on {device.versions['machine']}, not aarch64")

@@ -1,4 +1,6 @@
-"""Whether `adapt`'s schedule costs accuracy: its default beside 250 steps of 32 photos, on labelled photos of your own.
+"""Whether `adapt`'s schedule costs accuracy.
+
+Its default beside 250 steps of 32 photos, on labelled photos of your own.
 
     python -m benchmarks.accuracy --set cifar10=FOLDER --set pacs=FOLDER
 

@@ -1,4 +1,6 @@
-"""A whole adaptation, ours and PyTorch's: 16 photos of each of 10 classes, batches of 32, 50 epochs, 250 steps.
+"""A whole adaptation, ours and PyTorch's.
+
+It has 16 photos of each of 10 classes, batches of 32, 50 epochs and 250 steps.
 
     python -m benchmarks.adaptation [--threads 2] [--bundles DIR] [--repeats 5] [--json FILE]
 

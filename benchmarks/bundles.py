@@ -42,7 +42,10 @@ def default_folder() -> Path:
 
 
 def source_hash() -> str:
-    """Hash of what decides a bundle's content: the exporters' modules, the manifest's format, the tool's version."""
+    """Hash of what decides a bundle's content.
+
+    That is the exporters' modules, the manifest's format and the tool's version.
+    """
     exporters, runtime = (ROOT / name for name in _SOURCES)
     files = sorted(exporters.glob("*.py"))
     files.append(runtime / "manifest.py")

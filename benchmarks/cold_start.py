@@ -1,4 +1,6 @@
-"""How long `predict` of one photo and a whole `adapt` take from the start of the process, with the default backbone.
+"""How long `predict` of one photo and a whole `adapt` take from the start of the process.
+
+Both take the default backbone.
 
     python -m benchmarks.cold_start [--threads 2] [--repeats 5]
 

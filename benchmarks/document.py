@@ -135,7 +135,10 @@ def _machine(machine: Figures) -> str:
 
 
 def _summary(figures: Figures) -> str:
-    """The gain of the headline configuration, split into what the algorithm gives and what the graph gives."""
+    """The gain of the headline configuration.
+
+    It is split into what the algorithm gives and what the graph gives.
+    """
     if "adaptation" not in figures:
         return ""
     model, configuration = adaptation.HEADLINE

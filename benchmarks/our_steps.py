@@ -6,7 +6,8 @@ Classes are given by `--names`, or made up by `--classes` and `--tokens` (their 
 Parts:
 
     text      loss and gradient of one batch at four shared context vectors
-    trainer   a whole step as `adapt --method qcoop` trains by default, quantizer and optimizer included, in batches of `--batch`
+    trainer   a whole step as `adapt --method qcoop` trains by default, with quantizer and optimizer, in
+              batches of `--batch`
     classes   features of all classes, as `predict` computes them once
     photos    one photo through the image tower
     sgemm     a plain product of two 2048 x 2048 float32 matrices, by numpy and by onnxruntime

@@ -61,7 +61,10 @@ def _enlarge(path: Path, target: Path) -> None:
 
 
 def make(out: Path, classes: int = 10, shots: int = 16, large: int = 0) -> Path:
-    """Write a folder of photos in a process of its own, so that large pictures don't count as the parent's memory."""
+    """Write a folder of photos in a process of its own.
+
+    Large pictures then don't count as the parent's memory.
+    """
     run_module("benchmarks.photo_folders", out, "--classes", classes, "--shots", shots, "--large", large)
     return out
 

@@ -71,7 +71,10 @@ def run(command: Sequence[str], *, threads: int = 0, cache: Path | None = None) 
 
 
 def _environment(threads: int, cache: Path) -> Mapping[str, str]:
-    """The parent's environment without a network, with a cache of its own and so many threads; Python keeps what it compiles."""
+    """The parent's environment without a network, with a cache of its own and so many threads.
+
+    Python keeps what it compiles.
+    """
     own = {"QPE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
     environment = {**os.environ, **own}
     if threads:

@@ -1,4 +1,6 @@
-"""How a step and the class features grow with classes, photos in a batch, threads and the length of names; ViT-B/32, fp32.
+"""How a step and the class features grow; ViT-B/32, fp32.
+
+They grow with classes, photos in a batch, threads and the length of names.
 
     python -m benchmarks.scaling [--threads 2] [--bundles DIR] [--repeats 5]
 

@@ -1,4 +1,6 @@
-"""One tuning step on ViT-B/32 with 10 and with 100 classes, ours and PyTorch's, on the same weights and names.
+"""One tuning step on ViT-B/32 with 10 and with 100 classes, ours and PyTorch's.
+
+Weights and names are the same on both sides.
 
     python -m benchmarks.steps [--threads 2] [--bundles DIR] [--repeats 5]
 
@@ -40,7 +42,10 @@ def torch_child(model: str, names: tuple[str, ...], variant: str, steps: int, th
 
 
 def our_child(folder: Path, names: tuple[str, ...], parts: str, repeats: int, threads: int) -> dict[str, Any]:
-    """Run our side once, on 16 photos a class, all at once as `adapt` does; its answer, with the peak memory seen from outside."""
+    """Run our side once, on 16 photos a class, all at once as `adapt` does.
+
+    Returns its answer, with the peak memory seen from outside.
+    """
     child = run_module(
         "benchmarks.our_steps",
         "--backbone", folder, "--names", ",".join(names), "--parts", parts, "--repeats", repeats,

@@ -45,7 +45,10 @@ class Thing:
 
 
 def cloud(rng: Rng, cells: int, octaves: int = 3) -> Array:
-    """[CANVAS, CANVAS] smooth noise of mean 0 and standard deviation 1; `cells` bumps across, then ever finer ones."""
+    """[CANVAS, CANVAS] smooth noise of mean 0 and standard deviation 1.
+
+    It has `cells` bumps across, then ever finer ones.
+    """
     total = np.zeros((CANVAS, CANVAS))
     for octave in range(octaves):
         side = min(cells * 2**octave, CANVAS)

@@ -118,10 +118,10 @@ class BenchResult:
 
     @property
     def adapt_seconds(self) -> float:
-        """An estimate of what `adapt` takes for that task, in seconds: from the medians, with photos of 12 megapixels.
+        """An estimate of the seconds that `adapt` takes for that task.
 
-        Loading, decoding and encoding each photo once, and every step; not the search for photos, nor the
-        verdict.
+        Computed from the medians, for photos of 12 megapixels. Loading, decoding and encoding each photo
+        once, and every step; not the search for photos, nor the verdict.
         """
         median = {kind: timing.median for kind, timing in self.milliseconds.items()}
         photos = self.photos * (median["decode_12mp"] + median["encode"])

@@ -69,7 +69,9 @@ def check_limit(limit_mb: float | None, doing: str) -> None:
 
 
 def fit_activations(backbone: Backbone, limit_mb: float | None, *, tuning: bool, deep: bool = False) -> None:
-    """Load the text tower the frugal way and let its activations use what a limit leaves, in chunks of classes.
+    """Load the text tower in the way that takes least memory, and limit its activations.
+
+    They use what the limit leaves, in chunks of classes.
 
     Args:
         backbone: The backbone.

@@ -20,7 +20,10 @@ PHOTO = "a photo of a {}."
 
 @dataclass(frozen=True)
 class Layout:
-    """A miniature set: for a split file, the path pattern and name of each class; and what is to be read from it."""
+    """A miniature set, and what is to be read from it.
+
+    For a split file: the path pattern and name of each class.
+    """
 
     folder: str
     template: str

@@ -1,4 +1,7 @@
-"""`reproduce` as people and scripts meet it: what it prints and writes, how it goes on, and what it refuses."""
+"""`reproduce` as people and scripts use it.
+
+What it prints and writes, how it continues, and what it refuses.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,7 @@
-"""Memory of decoding: known from the header, within what there is, and never out of proportion to the photo."""
+"""Memory of decoding.
+
+It is known from the header, stays within what there is, and is never out of proportion to the photo.
+"""
 
 import io
 import os

@@ -1,4 +1,7 @@
-"""An experiment runs each job once, wherever it runs, and goes on where it was stopped, however it was stopped."""
+"""An experiment runs each job once, wherever it runs.
+
+It continues where it was stopped, however it was stopped.
+"""
 
 import errno
 import multiprocessing

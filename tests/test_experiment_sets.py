@@ -1,4 +1,7 @@
-"""The data sets of an experiment: how they are named and found, what is drawn from them, and what is left to judge by."""
+"""The data sets of an experiment.
+
+How they are named and found, what is drawn from them, and what is left to judge by.
+"""
 
 from collections.abc import Callable
 from itertools import count
@@ -152,7 +155,7 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
     assert "no such folder" in complaint(own, tmp_path / "own")
 
 
-# ---------------------------------------------------------------------- encoding, and photos that cannot be read
+# ------------------------------------------------------------------- encoding, and photos that cannot be read
 
 
 @pytest.fixture

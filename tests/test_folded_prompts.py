@@ -59,7 +59,10 @@ def folded_file(deep: DeepBackbone, prompt: qmaple.DeepPrompt, bits: int) -> Pro
 
 
 def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point: qmaple.DeepPrompt) -> None:
-    """Along the gradient, a small step changes the loss by the step times the gradient's length; the loss is much curved."""
+    """Along the gradient, a small step changes the loss by the step times the gradient's length.
+
+    The step has to be small, because the loss is much curved.
+    """
     labels = np.arange(6) % len(NAMES)
     stems = deep.encode_stem(some_pixels(6))
     objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)

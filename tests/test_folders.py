@@ -1,4 +1,7 @@
-"""What lies in a folder: every spelling of its path, what systems leave there, and what a share will not say."""
+"""What lies in a folder.
+
+Every spelling of its path, what systems leave there, and what a network share will not list.
+"""
 
 import errno
 import os
@@ -213,7 +216,7 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pyt
     assert complaint(list_images, [tmp_path / "a"]) == f"{tmp_path / 'a'}: cannot be read: Permission denied"
 
 
-# ---------------------------------------------------------------------- the folder above the one that was meant
+# -------------------------------------------------------------------- the folder above the one that was meant
 
 
 @pytest.mark.parametrize(

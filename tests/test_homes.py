@@ -1,4 +1,7 @@
-"""Users without a home, with one that is not theirs, or with a cache that cannot be written: the result all the same."""
+"""Users without a home folder, with one that is not theirs, or with a cache that cannot be written.
+
+The result is the same.
+"""
 
 import errno
 import os

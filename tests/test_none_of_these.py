@@ -1,4 +1,7 @@
-"""Residuals and "none of these" where they are used: names that were tuned, names that were not, and photos of neither."""
+"""Residuals and "none of these" where they are used.
+
+With names that were tuned, names that were not, and photos of neither.
+"""
 
 import csv
 import io

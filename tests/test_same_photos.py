@@ -1,4 +1,7 @@
-"""The same photo in two classes, or among training and test photos, is named and never counts in the verdict."""
+"""The same photo in two classes, or among training and test photos.
+
+It is named, and never counts in the verdict.
+"""
 
 import shutil
 from collections.abc import Callable

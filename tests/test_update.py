@@ -103,7 +103,8 @@ def test_where_the_old_features_are_here_all_are_tuned_anew_as_adapt_would(run, 
     assert anew.classes == updated.classes
     assert anew.photos == updated.photos
     for group, same in zip(updated.groups, anew.groups, strict=True):
-        # Photos are summed in another order, so a number next to the boundary of two values may take the other one.
+        # Photos are summed in another order, so a number next to the boundary of two values may take the
+        # other one.
         apart = np.abs(group.values() - same.values()) > 2e-3
         assert apart.mean() < 0.01
     scores = updated.calibration.accept_scores  # parts are dealt out in another order

@@ -36,7 +36,10 @@ from qprompt_runtime.manifest import (
 
 @dataclass(frozen=True)
 class Precision:
-    """How one precision stores each part: the image tower, the text tower, and the text tower's token table."""
+    """How one precision stores each part.
+
+    The parts are the image tower, the text tower, and the text tower's token table.
+    """
 
     image: str
     text: str

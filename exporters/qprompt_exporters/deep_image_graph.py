@@ -6,7 +6,7 @@ is a graph of its own (`image_graph.stem_graph`).
 
 Inputs (B, n and C are free):
 
-    tokens          float32 [B, T, D]  class token and patches with their positions, as the stem's graph gives them
+    tokens          float32 [B, T, D]  class token and patches with positions, as the stem's graph gives them
     prompts         float32 [J, n, D]  prompts of the first J blocks
     class_features  float32 [C, E]     unit features of the classes
     targets         float32 [B, C]     weight of each class as the true one; rows of a mean loss sum to 1/B

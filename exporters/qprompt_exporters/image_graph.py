@@ -95,7 +95,9 @@ def _reparameterised(model: nn.Module) -> nn.Module:
 
 
 def to_int8(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Quantize every matrix product but the last: weights with a scale a column, activations with a scale a run.
+    """Quantize every matrix product but the last.
+
+    Weights get a scale a column, activations a scale a run.
 
     The last product makes the features themselves, and nothing behind it averages its rounding out: in the
     embedded backbone it made more noise than all others together. It stays in float32, which costs no

@@ -77,7 +77,10 @@ class SourceModel:
 
 
 def _canonical_json(value: Any) -> bytes:
-    """One text for one value: keys sorted, no spaces, ASCII only, floats in the shortest form that keeps them."""
+    """One text for one value.
+
+    Keys are sorted; no spaces, ASCII only, floats in the shortest form that keeps them.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     ).encode("ascii")

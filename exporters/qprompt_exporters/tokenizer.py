@@ -1,4 +1,7 @@
-"""open_clip's CLIP tokenizer as a `tokenizer.json` that the `tokenizers` library and our runtime both read."""
+"""open_clip's CLIP tokenizer as a `tokenizer.json`.
+
+The `tokenizers` library and our runtime both read it.
+"""
 
 from __future__ import annotations
 

@@ -194,7 +194,10 @@ def read_image_transformer(model: nn.Module) -> ImageTransformer:
 
 
 def beyond_plain_vit(model: nn.Module) -> list[str]:
-    """What an image tower has that a plain ViT, as `vit_graph.py` writes it, has not; empty for a plain ViT."""
+    """What an image tower has beyond a plain ViT, as `vit_graph.py` writes it.
+
+    Empty for a plain ViT.
+    """
     visual: Any = getattr(model, "visual", None)
     if not isinstance(visual, VisionTransformer):
         return ["no tokens to put prompts beside"]
@@ -214,9 +217,10 @@ def beyond_plain_vit(model: nn.Module) -> list[str]:
 
 
 class ImageStem(nn.Module):
-    """Pixels [B,3,H,W] to the tokens [B,T,D] of a ViT, class token first, positions added, not yet normalised.
+    """Pixels [B,3,H,W] to the tokens [B,T,D] of a ViT.
 
-    The tokens are the tower's own, also where a subclass of `VisionTransformer` makes them in another way.
+    The class token comes first; positions are added; nothing is normalised yet. The tokens are the tower's
+    own, also where a subclass of `VisionTransformer` makes them in another way.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -149,7 +149,11 @@ def _unseen(
     readable: Sequence[int],
     tuned_on: Mapping[bytes, set[str]],
 ) -> tuple[dict[tuple[str, bytes], int], int, list[tuple[str, SkippedPhoto]]]:
-    """Where each photo that is new to its class lies first, how many are not new, and those that were tuned on as another class."""
+    """Sort out the photos that are new to their class.
+
+    Returns where each of them lies first, how many are not new, and those that were tuned on as another
+    class.
+    """
     chosen: dict[tuple[str, bytes], int] = {}
     others: list[tuple[str, SkippedPhoto]] = []
     repeated = 0

@@ -63,7 +63,10 @@ class TuningRecord:
         return TuningRecord((*self.keys, *keys), (*self.labels, *labels), self.views, self.training)
 
     def entries(self, prompt: PromptFile, cache: FeatureCache) -> list[Entry] | None:
-        """What the feature cache has of the photos; None if one is missing, or the prompt was tuned on more than these."""
+        """The photos' entries in the feature cache.
+
+        None if one is missing, or if the prompt was tuned on more photos than these.
+        """
         counts = tuple(self.labels.count(name.label) for name in prompt.classes)
         if counts != prompt.photos or sum(counts) != len(self.keys):
             return None

@@ -1,8 +1,9 @@
-"""`update`: classes and photos added to a prompt file, or classes taken out, without the photos it was tuned on.
+"""`update`: add classes and photos to a prompt file, or remove classes.
 
-Where the cache still has the features of those photos, and the record of which they were (`tunings`), the
-prompt is tuned anew on old and new photos together, as `adapt` would. Elsewhere only the rows of the classes
-that photos are given of are tuned (`tuning.incremental`), and all others stay as they are.
+The photos that the prompt was tuned on are not needed. Where the cache still has the features of those
+photos, and the record of which they were (`tunings`), the prompt is tuned anew on old and new photos
+together, as `adapt` would. Elsewhere only the rows of the classes that photos are given of are tuned
+(`tuning.incremental`), and all others stay as they are.
 """
 
 from __future__ import annotations
@@ -156,7 +157,10 @@ def _encode(
     unkept: Unkept,
     reporter: Reporter,
 ) -> tuple[NewPhotos, FeatureCache]:
-    """New photos, with as many views as the prompt was tuned on, and the cache that holds the features of all."""
+    """Encode the new photos, with as many views as the prompt was tuned on.
+
+    Returns them, and the cache that holds the features of all photos.
+    """
     views, seed = (0, 1) if record is None else (record.views, record.training.seed)
     identity = feature_identity(backbone, views, seed)
     folder = cache_folder("features")

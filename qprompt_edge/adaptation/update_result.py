@@ -15,7 +15,10 @@ _SHOWN_CLASSES = 20
 _SHOWN_WRONG = 3
 
 ANEW, JOINED, KEPT = "anew", "joined", "kept"
-"""How the calibration came about: fitted to all photos; accept scores of old and new photos joined; as it was."""
+"""How the calibration was made.
+
+`anew`: fitted to all photos. `joined`: accept scores of old and new photos joined. `kept`: unchanged.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class ClassEstimate:
 
 @dataclass(frozen=True)
 class OldClasses:
-    """What new classes cost the classes that were there, on photos of theirs that were kept away in cross-validation.
+    """What new classes cost the old ones.
+
+    Measured on photos of the old classes that were kept away in cross-validation.
 
     Attributes:
         loss: Share of their photos that are taken for a new class and were right without it, mean over

@@ -44,7 +44,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _spare_threads() -> None:
-    """Keep numpy's library to one thread where the system refuses more: before it is loaded, since it would end the process."""
+    """Keep numpy's library to one thread where the system refuses more.
+
+    Called before the library is loaded, because it would end the process.
+    """
     wanted = processors() - 1
     if startable_threads(wanted) < wanted:
         os.environ["OPENBLAS_NUM_THREADS"] = "1"

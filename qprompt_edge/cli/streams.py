@@ -32,7 +32,10 @@ def open_streams() -> None:
 
 
 def beside_a_file(as_json: bool) -> bool:
-    """Whether what a command says about the file that it has written goes to stderr: stdout is for JSON, or closed."""
+    """Whether what a command says about the file that it has written goes to stderr.
+
+    So it is if stdout is for JSON, or closed.
+    """
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return as_json or (isinstance(raw, _Descriptor) and raw.missing)
 

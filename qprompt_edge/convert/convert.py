@@ -198,7 +198,10 @@ def _check_fit(context: Array, manifest: Manifest, names: tuple[ClassName, ...] 
 
 
 def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
-    """A prompt at other bits or for other classes, as far as that was asked for; what was measured with the old ones goes."""
+    """A prompt at other bits or for other classes, as far as that was asked for.
+
+    What was measured with the old ones is left out.
+    """
     if additions.backbone is not None:
         manifest = read_manifest(find_bundle(additions.backbone))
         if manifest.fingerprint != prompt.fingerprint.hex():

@@ -4,8 +4,10 @@ The names of their tensors, behind `prompt_learner.` where the whole model is sa
 behind whatever wrapped it (`module.`, `_orig_mod.`, `model.`):
 
     CoOp    ctx [n,D], or [C,n,D] with a context for each class
-    MaPLe   ctx [n,Dt], compound_prompts_text.k [n,Dt]                       text prompts of the layers 0 and k + 1
-            proj, compound_prompt_projections.k: weight [Dv,Dt], bias [Dv]   their couplings to the image tower
+    MaPLe   ctx [n,Dt], compound_prompts_text.k [n,Dt]
+                text prompts of the layers 0 and k + 1
+            proj, compound_prompt_projections.k: weight [Dv,Dt], bias [Dv]
+                their couplings to the image tower
 
 The image prompts of a tuned MaPLe are constants: the projections fold into them (`folding.fold` of the
 runtime). A checkpoint does not say where in the sentence the class stands; this reads all contexts as

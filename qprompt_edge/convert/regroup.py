@@ -21,7 +21,10 @@ OFFSETS = ROLES[4]
 
 
 def bits_for(role: str, own: int, asked: int | None) -> int:
-    """Bits of a group: those asked for, but offsets keep their own, which only a damaged file has at other than 16."""
+    """Bits of a group: those asked for.
+
+    Offsets keep their own; they have other than 16 only in a damaged file.
+    """
     return own if asked is None or role == OFFSETS else asked
 
 
@@ -57,7 +60,9 @@ def regrouped(
 
 
 def changed(prompt: PromptFile, **changes: Any) -> PromptFile:
-    """A prompt for other classes or at other bits: the accept scores go, which were measured with the old ones.
+    """A prompt for other classes or at other bits.
+
+    The accept scores are left out, because they were measured with the old ones.
 
     Args:
         prompt: What was read.

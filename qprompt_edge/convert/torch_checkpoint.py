@@ -136,7 +136,9 @@ def _no_checkpoint(names: list[str]) -> str:
 
 
 def read_checkpoint(path: Path) -> State:
-    """The state dict in a file that `torch.save` (1.6 or newer) wrote, alone or under `state_dict` (Dassl) or the like.
+    """The state dict in a file that `torch.save` (1.6 or newer) wrote.
+
+    It may stand alone, or under `state_dict` (Dassl) or the like.
 
     Args:
         path: The file. Nobody needs to vouch for it.

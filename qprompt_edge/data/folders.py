@@ -47,7 +47,10 @@ SIDECARS = frozenset(
         ".yaml", ".yml",
     }
 )  # fmt: skip
-"""Endings (in lower case) of files that stand beside photos and say something about them, unless their content is a photo's."""
+"""Endings (in lower case) of files that describe the photos beside them.
+
+Such a file is passed over, unless its content is a photo's.
+"""
 _THUMBNAIL = ".thm"  # a small JPEG that a camera writes beside a video
 _PHOTO_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 

@@ -106,7 +106,10 @@ def compare(
 
 
 def _mean_values(accuracies: Values, measure: Measure) -> Values:
-    """[..., S, T, 2] accuracies of S seeds on T parts by two methods to [...] differences of the seeds' means."""
+    """Differences of the seeds' means, [...].
+
+    From the accuracies [..., S, T, 2] of S seeds on T parts by two methods.
+    """
     values = measure.value(np.moveaxis(accuracies, -1, -2)).mean(axis=-2)
     difference: Values = values[..., 0] - values[..., 1]
     return difference

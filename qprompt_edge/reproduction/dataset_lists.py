@@ -31,7 +31,9 @@ Entry = tuple[str, int, str]
 
 
 def read_split(path: Path) -> dict[str, list[Entry]]:
-    """Read a split file of CoOp's: JSON, an object of the lists `train`, `val`, `test` of [path, label, class name].
+    """Read one of CoOp's split files.
+
+    It is JSON: an object of the lists `train`, `val` and `test` of [path, label, class name].
 
     Returns:
         The entries of each part, in the file's order; labels are 0 or more.
@@ -148,7 +150,10 @@ def names_by_label(path: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
 
 
 def _check_inside(path: str, place: str) -> None:
-    """Refuse a path that would lead out of the folder it starts from; links in that folder are the user's own."""
+    """Refuse a path that would lead out of the folder it starts from.
+
+    Links in that folder are the user's own.
+    """
     parts = PurePosixPath(path).parts
     if not parts or parts[0].startswith("/") or ".." in parts or "\0" in path:
         raise PhotosError(f"{place}: {path[:80]!r} is no path inside the image folder; {_AGAIN}")

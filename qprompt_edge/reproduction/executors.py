@@ -86,7 +86,9 @@ _OWN_TASKS = 4
 
 
 def possible_processes(wanted: int, note: Callable[[str], None]) -> int:
-    """How many jobs can run side by side on this machine: as many as wanted, or one where it allows no workers.
+    """How many jobs can run side by side on this machine.
+
+    As many as wanted, or one where the machine allows no workers.
 
     Args:
         wanted: At least 1.
@@ -222,7 +224,9 @@ def run_on_ray(setup: WorkerSetup, jobs: Sequence[Job], address: str) -> Outcome
 
 
 def check_ray(address: str) -> None:
-    """Find out early whether jobs can run on a cluster. Knocks at HOST:PORT, where Ray itself would try for minutes.
+    """Find out early whether jobs can run on a cluster.
+
+    Connects to HOST:PORT itself, because Ray would try for minutes.
 
     Args:
         address: As for `run_on_ray`.
@@ -253,7 +257,10 @@ def _no_answer(address: str, error: Exception) -> ProviderError:
 
 
 class _RayWorker:
-    """An actor on a cluster. Its first job opens the backbone, so that what is wrong with it is that job's error."""
+    """An actor on a cluster.
+
+    Its first job opens the backbone, so that a fault of the backbone is that job's error.
+    """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup

@@ -92,7 +92,10 @@ class Experiment:
         return store
 
     def _cost(self, job: Job) -> int:
-        """Roughly how long a job takes; the longest start first, so that no core waits for them at the end."""
+        """Roughly how long a job takes.
+
+        The longest start first, so that no core waits for them at the end.
+        """
         deep = needs_deep([job.method])
         return len(self.sets[job.source].classes) * job.shots * (4 if deep else 1)
 

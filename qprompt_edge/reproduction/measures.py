@@ -61,11 +61,17 @@ class Measure:
     shots: int | None = None
 
     def counts(self, unit: Unit) -> bool:
-        """Whether a unit is part of the mean: not if a protocol is about transfer, and the target is the source."""
+        """Whether a unit is part of the mean.
+
+        It is not if the protocol is about transfer and the target is the source.
+        """
         return self.protocol not in (CROSS_DATASET, DOMAIN) or unit.source != unit.target
 
     def value(self, accuracies: Values) -> Values:
-        """[..., T] accuracies on the T parts that the metric needs (H: 2, others: 1) to [...] values of it."""
+        """Values [...] of the metric.
+
+        From the accuracies [..., T] on the T parts that it needs (H: 2, others: 1).
+        """
         total = accuracies.sum(axis=-1)
         if self.metric != H:
             return np.asarray(total, np.float64)  # T is 1

@@ -179,7 +179,10 @@ def _draw_shots(axes: Axes, summaries: list[Summary]) -> None:
 
 
 def _draw_claims(axes: Axes, verdicts: Sequence[Verdict]) -> None:
-    """Bars of differences with their intervals, the first claim on top; a tick marks a threshold that is not 0."""
+    """Bars of differences with their intervals, the first claim on top.
+
+    A tick marks a threshold that is not 0.
+    """
     for row, verdict in enumerate(verdicts):
         value, low, high = (
             100 * x for x in (verdict.difference.value, verdict.difference.low, verdict.difference.high)

@@ -60,7 +60,10 @@ class ExperimentSet:
         return take_shots(self.pool.labels, *draw, without=self.unreadable)
 
     def drawn(self, draw: Draw) -> LabelledPhotos:
-        """The photos to train on, of all classes: base and new classes are taken apart afterwards, as CoOp does."""
+        """The photos to train on, of all classes.
+
+        Base and new classes are separated afterwards, as CoOp does.
+        """
         return self.pool.select(self._taken(draw))
 
     def judged(self, draw: Draw | None) -> LabelledPhotos:
@@ -71,7 +74,10 @@ class ExperimentSet:
         return self.pool.select(np.setdiff1d(np.arange(len(self.pool.paths)), passed))
 
     def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, tuple[ClassName, ...]]:
-        """Some of the set's photos that belong to a part (see `jobs`), labelled from 0; the classes they are judged among."""
+        """Those of the given photos that belong to a part (see `jobs`), labelled from 0.
+
+        Returned with the classes that they are judged among.
+        """
         if part == ALL:
             return photos, self.classes
         middle = (len(self.classes) + 1) // 2

@@ -164,7 +164,10 @@ def _few_shot(summaries: list[Summary]) -> list[str]:
 
 
 def _transfer(summaries: list[Summary]) -> list[str]:
-    """Heading, explanation and table with a column for each target; the source itself is shown, not averaged."""
+    """Heading, explanation and table with a column for each target.
+
+    The source itself is shown, but not averaged.
+    """
     protocol, units = summaries[0].protocol, units_of(summaries)
     sources = sorted({unit.source for unit in units})
     units.sort(key=lambda unit: (unit.source, unit.target != unit.source, unit.target))

@@ -1,4 +1,6 @@
-"""Weighted averaging of weights over time (PromptSRC's Gaussian aggregation, Khattak et al., ICCV 2023, eq. 7).
+"""Weighted averaging of weights over time.
+
+This is PromptSRC's Gaussian aggregation (Khattak et al., ICCV 2023, eq. 7).
 
 Early weights know little yet, late ones have fitted the photos most closely; those in between generalise
 best. What is averaged are the latent weights; the average is quantized as the last step would have been, so
@@ -37,7 +39,9 @@ def run_averaged(
     after_step: Callable[[Progress], None] = lambda _progress: None,
     reparameterization: Reparameterization = AS_LEARNED,
 ) -> TrainingState:
-    """`trainer.run`, but the final latent weights are sum_k g_k W_k / sum_k g_k over the states W_k after step k.
+    """Run `trainer.run`, and average the latent weights over the steps.
+
+    The final latent weights are sum_k g_k W_k / sum_k g_k over the states W_k after step k.
 
     g_k = exp(-((k / K - MEAN) / DEVIATION)^2 / 2) for K steps. The sum is no part of a checkpoint, so a run
     cannot go on from one.

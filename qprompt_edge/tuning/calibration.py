@@ -114,7 +114,9 @@ def held_out_scores(
 def calibrate(
     held_out: HeldOutScores, nouns: Array, logit_scale: float, accept: float | None = None
 ) -> Calibration:
-    """The logit scale of least cross-entropy on the held-out scores, and the scores that shares of them reach.
+    """Calibrate on held-out scores.
+
+    Gives the logit scale of least cross-entropy, and the scores that shares of the held-out photos reach.
 
     Args:
         held_out: From `held_out_scores`.

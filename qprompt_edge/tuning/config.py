@@ -17,7 +17,9 @@ _LEAST_VARIANCE = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How prompt weights are tuned. What suits one method and not another has no default here: see `methods.default_training`.
+    """How prompt weights are tuned.
+
+    What suits one method and not another has no default here: see `methods.default_training`.
 
     Attributes:
         epochs: Passes over the photos.

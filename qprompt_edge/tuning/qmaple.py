@@ -71,7 +71,9 @@ class DeepPrompt:
 def initial_prompt(
     backbone: DeepBackbone, texts: Sequence[str], context_init: str, vectors: int, seed: int
 ) -> DeepPrompt:
-    """MaPLe's start: the first words of a hand-written prompt are learned, the others stay words of the sentence.
+    """MaPLe's start from a hand-written prompt.
+
+    Its first words are learned, the others stay words of the sentence.
 
     Deeper prompts are drawn with the standard deviation of the first ones; projections start as torch's
     `Linear` does, uniform up to 1 / sqrt(D), the same in every block.

@@ -113,12 +113,18 @@ def importance(counts: NDArray[np.int64]) -> Array:
 
 
 def offset_unit(scale: np.float32) -> np.float32:
-    """An offset is learned as the weight of a constant feature of this size, about as large as a feature's own numbers."""
+    """Size of the constant feature whose weight is the learned offset.
+
+    It is about as large as a feature's own numbers.
+    """
     return np.float32(1 / np.sqrt(scale))
 
 
 def reparameterization(scale: np.float32) -> Reparameterization:
-    """Residuals are quantized by row; offsets are learned in units of `offset_unit`, and shipped in half precision."""
+    """Residuals are quantized by row.
+
+    Offsets are learned in units of `offset_unit`, and stored in half precision.
+    """
     unit = offset_unit(scale)
     return Reparameterization(
         forward=lambda learned: {

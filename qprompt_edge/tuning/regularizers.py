@@ -29,8 +29,8 @@ class Regularizer:
     """Weights of the terms that join the cross-entropy, for CLIP's s; 0 leaves a term out.
 
     Attributes:
-        cosine: Of s / 100 times 1 - mean_c w_c . t_c (KgCoOp, Yao et al., CVPR 2023, the loss L_kg; its |w_c
-            - t_c|^2 is 2 - 2 w_c . t_c).
+        cosine: Of s / 100 times 1 - mean_c w_c . t_c (KgCoOp, Yao et al., CVPR 2023, the loss L_kg, whose
+            |w_c - t_c|^2 is 2 - 2 w_c . t_c).
         distance: Of s / 100 times the mean over classes and dimensions of |w - t| (PromptSRC, Khattak et al.,
             ICCV 2023, L_SCL-text).
         divergence: Of the mean over photos of KL(softmax(s x . w) || softmax(s x . t)) (PromptSRC,

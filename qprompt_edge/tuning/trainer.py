@@ -3,7 +3,7 @@
 One step (QPrompt, section 3; schedule and optimizer as in CoOp):
 
     S         = forward(W)                    what is shipped; W itself unless a method reparameterizes it
-    S_q       = quantize(S) + noise           reclustered by CAC when due; S itself at 32 bits; noise if asked for
+    S_q       = quantize(S) + noise           reclustered by CAC when due; S itself at 32 bits; noise if set
     loss, g   = objective(S_q, batch)         g is the gradient at S_q, which passes straight through to S
     v         = momentum * v + backward(W, g) + decay * W
     W         = W - lr(step) * v

@@ -117,10 +117,11 @@ class Backbone:
         _ = self._image_session
 
     def open_for_tuning(self) -> None:
-        """Load the graphs of a tuning step and touch all of their weights, so that free memory can be measured afterwards.
+        """Load the graphs of a tuning step and touch all of their weights.
 
-        With `spare_memory` set before, weights stay memory-mapped: no packed copies are made, one for each
-        direction, and a step takes up to a third longer.
+        Free memory can then be measured with the weights in it. With `spare_memory` set before, weights stay
+        memory-mapped: no packed copies are made, one for each direction, and a step takes up to a third
+        longer.
         """
         feed = self._class_feed(*self._empty_class()) | self._batch_feed(None, None, 1.0, 1)
         self._gradient_session.run(["gradient"], feed)
@@ -141,7 +142,7 @@ class Backbone:
         return_freed_memory()
 
     def close_text_tower(self) -> None:
-        """Free the memory of the text graphs and the tokenizer. They are loaded again when they are needed."""
+        """Free the memory of the text graphs and the tokenizer. They are loaded again when needed."""
         for name in ("_text_session", "_gradient_session", "tokenizer"):
             self.__dict__.pop(name, None)
         return_freed_memory()
@@ -250,7 +251,10 @@ class Backbone:
     def _batch_feed(
         self, image_features: Array | None, targets: Array | None, logit_scale: float, classes: int
     ) -> Feed:
-        """What the loss reads; without a batch, one weightless image stands in, and only a cotangent counts."""
+        """What the loss reads.
+
+        Without a batch, one image of weight 0 stands in, and only a cotangent counts.
+        """
         embed = self.manifest.embed_dim
         return {
             "image_features": np.zeros((1, embed), np.float32) if image_features is None else image_features,

@@ -34,7 +34,10 @@ _BLOCK = 1 << 20
 
 
 def user_folder() -> Path | None:
-    """Where added backbones live: `QPE_BACKBONES`, or a folder under the user's data home; None for a user without one."""
+    """The folder of added backbones: `QPE_BACKBONES`, or a folder under the user's data home.
+
+    None for a user without a home folder.
+    """
     named, data_home, home = os.environ.get("QPE_BACKBONES"), os.environ.get("XDG_DATA_HOME"), user_home()
     if named:
         return Path(named)

@@ -104,7 +104,9 @@ class PromptClassifier:
 
     @cached_property
     def class_features(self) -> Array:
-        """float32 [C,E]: computed when first needed, so that a memory limit can be set before; then the text tower closes.
+        """float32 [C,E], computed at the first access, so that a memory limit can be set before.
+
+        The text tower is closed afterwards.
 
         Raises:
             TextError: A class has no words, or two that share a context have the same.
@@ -267,7 +269,10 @@ class PromptClassifier:
         return predictions
 
     def none_of_these(self, image_features: Array) -> NDArray[np.bool_] | None:
-        """Which photos look like none of the classes: bool [B] from unit image features [B,E]; None if that is off."""
+        """Which photos look like none of the classes; None if "none of these" is off.
+
+        Takes unit image features [B,E]; returns bool [B].
+        """
         if self.least_score is None:
             return None
         scores = known_scores(self.head.scores(image_features), image_features, self._nouns)

@@ -38,7 +38,10 @@ from qprompt_runtime.text import printable
 __all__ = ["DRAFT_MARGIN", "MAX_PIXELS", "Needed", "Source", "decode", "decoding_bytes", "image_errors"]
 
 MAX_PIXELS = 120_000_000
-"""Most pixels that are decoded: a 108-megapixel phone or a 102-megapixel medium-format camera fits at full size."""
+"""Most pixels that are decoded.
+
+Phones of 108 megapixels and medium-format cameras of 102 megapixels fit at full size.
+"""
 
 DRAFT_MARGIN = 3
 """A JPEG is decoded at reduced size only where this many times the needed width and height remain.
@@ -133,7 +136,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _whole_jpeg(stream: BinaryIO) -> BinaryIO:
-    """The file if its picture ends as it should; else the picture with an end marker, if every row is there."""
+    """The file itself if its picture ends in an end marker.
+
+    Otherwise the picture with an end marker added, if every row is there.
+    """
     try:
         if is_terminated(stream):
             return stream
@@ -149,7 +155,10 @@ def _whole_jpeg(stream: BinaryIO) -> BinaryIO:
 
 
 def _header(stream: BinaryIO, needed: Needed | None) -> Image.Image:
-    """Open a photo, set to the size at which it will be decoded; that is checked, and no pixel is decoded yet."""
+    """Open a photo and set the size at which it will be decoded.
+
+    That size is checked; no pixel is decoded yet.
+    """
     formats = formats_of(stream)
     if formats[0] in _READ_WHOLE:
         check_room(stream.seek(0, io.SEEK_END))

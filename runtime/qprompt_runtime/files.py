@@ -65,13 +65,19 @@ def check_writable(path: Path) -> None:
 
 
 def set_mode(path: Path, mode: int) -> None:
-    """Set permissions where the file system has any: exFAT, FAT and network shares refuse, and the file is whole without."""
+    """Set permissions where the file system has any.
+
+    exFAT, FAT and network shares refuse; the file is complete without them.
+    """
     with contextlib.suppress(OSError):
         path.chmod(mode)
 
 
 def user_home() -> Path | None:
-    """The user's home folder; None for a user without one, such as a service without HOME and without a passwd entry."""
+    """The user's home folder; None for a user without one.
+
+    An example is a service without HOME and without a passwd entry.
+    """
     if os.environ.get("HOME") == "":
         return None
     try:

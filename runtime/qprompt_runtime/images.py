@@ -28,7 +28,9 @@ _RESIZE_MODES = ("shortest", "longest", "squash")
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """How a model wants its images; field for field what open_clip's `PreprocessCfg` says, kept in the manifest.
+    """How a model wants its images, as kept in the manifest.
+
+    Has the fields of open_clip's `PreprocessCfg`, with the same meaning.
 
     Attributes:
         size: Height and width of the model's input.
@@ -209,7 +211,10 @@ def _normalised(image: Image.Image, transform: ImageTransform) -> Array:
 def _random_part(
     width: int, height: int, rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """Left, top, width, height of a random part; after ten misses the largest central one of allowed shape."""
+    """Left, top, width and height of a random part.
+
+    After ten misses, the largest central part of an allowed shape.
+    """
     for _ in range(10):
         area = width * height * rng.uniform(*scale)
         aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))

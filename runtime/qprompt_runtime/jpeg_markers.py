@@ -166,7 +166,9 @@ def frame_of(segment: Segment) -> Frame | None:
 
 
 def coefficient_bytes(stream: BinaryIO) -> int:
-    """Memory in which a decoder keeps a picture's coefficients: all of them where it comes in several scans, else 0.
+    """Memory in which a decoder keeps a picture's coefficients.
+
+    All of them where the picture comes in several scans, otherwise 0.
 
     Raises:
         JpegError: There is no header to read.

@@ -45,7 +45,11 @@ class Scan:
 
 
 class Picture:
-    """Tables so far, how many low bits of each plane's coefficients are missing, and which coefficients are not zero."""
+    """The state of a walk through a picture.
+
+    Holds the tables so far, how many low bits of each plane's coefficients are missing, and which
+    coefficients are not zero.
+    """
 
     def __init__(self) -> None:
         self.frame: Frame | None = None
@@ -90,7 +94,10 @@ def _symbol(length: int, symbol: int) -> int:
 
 
 def _step(length: int, symbol: int) -> int:
-    """For a block of a sequential scan: how far a code leads in bits and coefficients; negative where it ends the block."""
+    """How far a code of a sequential scan leads, in bits and in coefficients of its block.
+
+    Negative where it ends the block.
+    """
     return -length if symbol == 0 else length + (symbol & 15) | (symbol >> 4) + 1 << 6
 
 
@@ -135,7 +142,11 @@ Block = tuple[int, list[int], list[int] | None, int]
 
 
 def unit_blocks(picture: Picture, scan: Scan) -> list[Block]:
-    """The blocks of a unit: plane, table of its averages' sizes, steps through the rest if it is sent too, limit."""
+    """The blocks of a unit.
+
+    For each: its plane, the table of its averages' sizes, the steps through the rest if that is sent too, and
+    the limit.
+    """
     blocks: list[Block] = []
     frame = picture.frame
     assert frame is not None

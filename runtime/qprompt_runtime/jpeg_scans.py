@@ -84,7 +84,10 @@ def _walk(picture: Picture, scan: Scan, stream: BinaryIO, offset: int) -> tuple[
 
 
 def _walk_blocks(blocks: list[Block], refined: int, bits: Bits, count: int) -> int:
-    """Walk units of blocks whose average is sent, in sequential scans with all the rest; returns the position."""
+    """Walk units of blocks whose average is sent; in sequential scans, with all the rest.
+
+    Returns the position.
+    """
     position, words, limit, averages = 0, bits.words, bits.limit, [0] * 4
     for _ in range(count):
         for plane, sizes, steps, most in blocks:

@@ -206,7 +206,10 @@ class Manifest:
 
 
 def _with_stem_field(raw: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of version 3 as one of version 4: its deep image graph, if it has one, has no stem before it."""
+    """A manifest of version 3 as one of version 4.
+
+    Its deep image graph, if it has one, has no stem before it.
+    """
     upgraded, deep = {**raw, "format_version": FORMAT_VERSION}, raw.get("deep")
     if isinstance(deep, dict):
         if "stem_graph" in deep:

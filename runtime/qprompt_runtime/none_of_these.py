@@ -34,7 +34,10 @@ _TEMPLATE = ("a photo of a ", ".")
 
 @functools.cache
 def common_nouns() -> tuple[str, ...]:
-    """The 1,000 nouns for things, animals, plants, food, bodies and materials that WordNet's texts use most."""
+    """The 1,000 nouns that WordNet's texts use most.
+
+    They name things, animals, plants, food, parts of the body and materials.
+    """
     text = Path(__file__).with_name("nouns.txt").read_text(encoding="utf-8")
     return tuple(text.split())
 

@@ -48,7 +48,10 @@ def check_text(what: str, text: str, least: int = 1) -> None:
 
 
 def encode_class(name: ClassName) -> str | list[str]:
-    """Return the class as the file's item: its label, or label and text where the text is another than the rule's."""
+    """Return the class as the file's item: its label, or its label and text.
+
+    The text is added if it is not the one that the rule makes from the label.
+    """
     return name.label if name.text == rule_text(name.label) else [name.label, name.text]
 
 

@@ -93,10 +93,11 @@ def encode_fields(version: int, fields: dict[int, Any]) -> bytes:
 
 
 def decode_fields(data: bytes) -> tuple[int, dict[Any, Any]]:
-    """Return the format version of a file whose envelope is sound, and its fields but the version and the checksum.
+    """Return a file's format version and its fields, once its envelope is found sound.
 
-    Keys and values are of any type that CBOR text, bytes, arrays, maps, unsigned integers and floats give;
-    that the encoding is the only one allowed is left to the caller, who compares it with `encode_fields`.
+    The fields come without the version and the checksum. Keys and values are of any type that CBOR text,
+    bytes, arrays, maps, unsigned integers and floats give; that the encoding is the only one allowed is left
+    to the caller, who compares it with `encode_fields`.
 
     Raises:
         PromptFileError: The file is too large, no prompt file, of another version, damaged, or not the plain
@@ -152,7 +153,10 @@ def _read_version(data: bytes) -> int:
 
 
 def _check_structure(data: bytes) -> None:
-    """Walk over all items without building any, and check what cbor2 would otherwise have to be trusted with."""
+    """Walk over all items without building any.
+
+    Checks what cbor2 would otherwise have to be trusted with.
+    """
     offset, items = len(_TAG), 0
     left = [1]  # items still to come: of the file, then of each array or map that is open
     while left:
@@ -181,7 +185,10 @@ def _check_structure(data: bytes) -> None:
 
 
 def _read_head(data: bytes, offset: int) -> tuple[int, int, int]:
-    """Read the head of one item: its major type, its argument (RFC 8949, section 3), and the offset after it."""
+    """Read the head of one item (RFC 8949, section 3).
+
+    Returns its major type, its argument, and the offset after it.
+    """
     require(offset < len(data), "the file's end", "in the middle of the map", "a complete map")
     major, info = data[offset] >> 5, data[offset] & 31
     size = 0 if info < 24 else _ARGUMENT_BYTES.get(info, -1)

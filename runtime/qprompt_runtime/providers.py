@@ -12,7 +12,10 @@ from qprompt_runtime.errors import BundleError, ProviderError
 
 _SUFFIX = "ExecutionProvider"
 _AUTOMATIC = ("CUDA", "CPU")
-"""What `auto` tries, best first. TensorRT compiles for minutes at the first start, so it is never a surprise."""
+"""What `auto` tries, best first.
+
+TensorRT is not among them, because it compiles for minutes at its first start.
+"""
 
 
 def choose_provider(wanted: str) -> str:
@@ -37,9 +40,10 @@ def choose_provider(wanted: str) -> str:
 
 
 def return_freed_memory() -> None:
-    """Have the C library give memory back to the system that closed sessions have freed, where it knows how (glibc).
+    """Have the C library return memory of closed sessions to the system.
 
-    Without it, a tower that is no longer needed stays resident beside the next one.
+    Does nothing where the library cannot (other than glibc). Without it, a tower that is no longer needed
+    stays resident beside the next one.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -92,7 +96,9 @@ def _session(path: Path, provider: str, threads: int, prepack: bool) -> onnxrunt
 
 
 def _startable(wanted: int) -> int:
-    """Threads within an operator. A number is always given: onnxruntime's own choice ignores masks, and pins its threads.
+    """Threads within an operator.
+
+    A number is always given: onnxruntime's own choice ignores affinity masks and pins its threads.
 
     Args:
         wanted: As given; 0 takes one for each core, or one alone where the system refuses more.

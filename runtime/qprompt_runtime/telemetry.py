@@ -17,7 +17,10 @@ _FIRST_WITH_TELEMETRY = (1, 29)
 
 
 def switch_off() -> None:
-    """Switch telemetry off, for child processes too; where onnxruntime was imported before, say that it has begun."""
+    """Switch telemetry off, for child processes too.
+
+    If onnxruntime was imported before, warn that its telemetry has begun.
+    """
     was_off = os.environ.get(_SWITCH, "").strip().lower() in _YES
     os.environ[_SWITCH] = "1"
     loaded = sys.modules.get("onnxruntime")

@@ -144,7 +144,9 @@ def class_tokens(
 def check_names(
     names: Iterable[tuple[str, str]], encode: Callable[[str], Sequence[int]], *, shared: bool
 ) -> None:
-    """Refuse classes without words and, where they share a context, two whose words are the same to the text tower.
+    """Refuse classes without words, and classes with the same words.
+
+    Words are compared as the text tower reads them, and only where classes share a context.
 
     Args:
         names: Label and prompt text of each class.

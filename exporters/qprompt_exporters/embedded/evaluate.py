@@ -1,4 +1,6 @@
-"""Measures a backbone: `python -m qprompt_exporters.embedded.evaluate --data DIR [--model small] [--bundle FOLDER]`.
+"""Measures a backbone.
+
+    python -m qprompt_exporters.embedded.evaluate --data DIR [--model small] [--bundle FOLDER]
 
 Zero-shot top-1 with the one template "a photo of a {}." on Tiny ImageNet's validation split; on the others
 also the top-1 of a linear probe on 16 images a class (mean of ten draws). A table goes to stderr, one JSON
@@ -32,7 +34,10 @@ from qprompt_runtime.backbone import Backbone
 TEMPLATE = "a photo of a {}."
 SHOTS = 16
 SEEDS = range(1, 11)
-"""Draws of a probe's training images: one that moves by the last bit of its features moves by half a point, three leave that much."""
+"""Seeds by which a probe's training images are drawn.
+
+A change in the last bit of the features moves the mean of three draws by half a point, so there are ten.
+"""
 PROBE_STEPS = 200
 PROBE_CS = (0.01, 0.03, 0.1)
 

@@ -160,7 +160,10 @@ class ImageStage:
 
     @torch.inference_mode()
     def measure(self, trunk: torch.nn.Module) -> dict[str, float]:
-        """Gives top-1 on photographs (1,000 names) and thumbnails (the withheld classes) that were kept away."""
+        """Gives top-1 on images that were kept away from training.
+
+        They are photographs (1,000 names) and thumbnails (the withheld classes).
+        """
         figures, rng = {}, np.random.default_rng(0)
         views = [centre(self.data.photos[i]) for i in self.held_photos]
         truth = self.data.photo_classes[self.held_photos]
@@ -198,7 +201,10 @@ class ImageStage:
         self.step, self.means = state["step"], np.array(state["means"])
 
     def run(self, out: Path, measure_every: int = 500) -> None:
-        """Trains from wherever the run stands to the end of its schedule; `out` takes `image.pt` and `trunk.pt`."""
+        """Trains from wherever the run stands to the end of its schedule.
+
+        `out` receives `image.pt` and `trunk.pt`.
+        """
         path, first = out / "image.pt", self.step
         started = saved = time.monotonic()
         while self.step < self.config.steps:

@@ -1,7 +1,7 @@
-"""The text tower learns to point where `targets` says: every noun of the vocabulary, the known prototypes most often.
+"""The text tower learns to point where `targets` says.
 
-It starts as `tiny`'s, which learned a sentence encoder's idea of the same nouns, so that names it is never
-taught still land among their kind.
+It learns every noun of the vocabulary, the known prototypes most often. It starts as `tiny`'s, which learned
+a sentence encoder's idea of the same nouns, so that names it is never taught still land among their kind.
 """
 
 import random

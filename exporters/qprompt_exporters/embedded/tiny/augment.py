@@ -55,7 +55,10 @@ def augment(images: torch.Tensor, size: int, generator: torch.Generator) -> torc
 
 
 def normalise(x: torch.Tensor) -> torch.Tensor:
-    """Shifts and scales [B, 3, H, W] in [0, 1] by the model's mean and standard deviation (each the same in all channels)."""
+    """Shifts and scales [B, 3, H, W] in [0, 1] by the model's mean and standard deviation.
+
+    Each is the same in all channels.
+    """
     return (x - PREPROCESS["mean"][0]) / PREPROCESS["std"][0]
 
 

@@ -87,7 +87,10 @@ def silence_blocks(model: CLIP) -> None:
 
 
 def make_optimizers(model: CLIP, config: ImageConfig) -> tuple[Muon, AdamW]:
-    """Makes the optimizers: Muon for the image tower's matrices and filters, AdamW for the rest and the text tower."""
+    """Makes the optimizers.
+
+    Muon for the image tower's matrices and filters, AdamW for the rest and the text tower.
+    """
     visual = model.visual
     single = [visual.positional_embedding, *(p for p in visual.parameters() if p.ndim < 2), model.logit_scale]
     matrices = [p for p in visual.parameters() if p.ndim > 1 and p is not visual.positional_embedding]

@@ -118,7 +118,10 @@ class Run:
 def unseen_accuracy(
     model: CLIP, bank: CaptionBank, images: torch.Tensor, labels: torch.Tensor, every: int
 ) -> float:
-    """Gives the share of images of withheld classes (every `every`-th) that find their name among those names."""
+    """Gives the share of images of withheld classes that find their name among those names.
+
+    Every `every`-th class is withheld.
+    """
     rows = torch.nonzero(labels % every == 0)[:: 1 if len(labels) < 5000 else 10, 0]
     names = bank.features[: bank.tree.leaves : every, 0]
     model.eval()
