@@ -50,8 +50,8 @@ ONNXRUNTIME = "onnxruntime==1.22.1"
 """The newest that was seen to load in the emulator (qemu 7.2); 1.31.1 crashes there at import."""
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 PROBE = (
-    "import json, platform, onnxruntime; print(json.dumps({'machine': platform.machine(), 'libc': platform.libc_ver()[1],"
-    "'python': platform.python_version(), 'onnxruntime': onnxruntime.__version__}))"
+    "import json, platform, onnxruntime; print(json.dumps({'machine': platform.machine(), 'libc': "
+    "platform.libc_ver()[1],'python': platform.python_version(), 'onnxruntime': onnxruntime.__version__}))"
 )
 
 

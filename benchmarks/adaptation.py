@@ -208,8 +208,9 @@ def main() -> None:
     if step:
         print(text_table("Steps", *steps.table(step)))
     print(
-        f"installed: ours {megabytes(sizes['ours_mb'])}; PyTorch and open_clip {megabytes(sizes['torch_mb'])}, "
-        f"{megabytes(sizes['torch_without_gpu_mb'])} without libraries for GPUs\n"
+        f"installed: ours {megabytes(sizes['ours_mb'])}; PyTorch and open_clip "
+        f"{megabytes(sizes['torch_mb'])}, {megabytes(sizes['torch_without_gpu_mb'])} without libraries for "
+        "GPUs\n"
     )
     line = json.dumps(summary(whole, step, sizes))
     if options.json:

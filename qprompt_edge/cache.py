@@ -48,5 +48,6 @@ class Unkept:
         if not self._said:
             self._said = True
             self._note(
-                f"{error}. The work goes on; the next run begins anew (QPE_CACHE and --work-dir name other folders)"
+                f"{error}. The work goes on; the next run begins anew (QPE_CACHE and --work-dir name other "
+                "folders)"
             )

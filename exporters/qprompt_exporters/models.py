@@ -171,8 +171,8 @@ def _check_config(name: str) -> None:
     for option, what in (("hf_model_name", "Hugging Face text tower"), ("hf_tokenizer_name", "tokenizer")):
         if text.get(option):
             raise BundleError(
-                f"{name} is not supported: it has the {what} {text[option]!r} ({option}); supported are open_clip's "
-                "own text transformers with CLIP's tokenizer"
+                f"{name} is not supported: it has the {what} {text[option]!r} ({option}); supported are "
+                "open_clip's own text transformers with CLIP's tokenizer"
             )
     if "multimodal_cfg" in config:
         raise BundleError(f"{name} is not supported: it has a multimodal text tower (multimodal_cfg)")

@@ -117,8 +117,8 @@ def check(parity: dict[str, float], precision: str) -> None:
         good = parity[name] <= bound if name.endswith("error") else parity[name] >= bound
         if not good:
             raise BundleError(
-                f"the {precision} bundle is too far from the original: {name} is {parity[name]:.6g}, the bound "
-                f"{bound:g}; nothing was written. Try --precision fp32"
+                f"the {precision} bundle is too far from the original: {name} is {parity[name]:.6g}, the "
+                f"bound {bound:g}; nothing was written. Try --precision fp32"
             )
 
 

@@ -74,8 +74,8 @@ def read_text_tower(model: nn.Module) -> TextTower:
     text: Any = getattr(model, "text", model)
     if hasattr(model, "text") and not isinstance(text, TextTransformer):
         raise BundleError(
-            f"the text tower is a {type(text).__name__}; supported are open_clip's own text transformers with "
-            "CLIP's tokenizer (SigLIP, Hugging Face and multimodal text towers are not)"
+            f"the text tower is a {type(text).__name__}; supported are open_clip's own text transformers "
+            "with CLIP's tokenizer (SigLIP, Hugging Face and multimodal text towers are not)"
         )
     block = text.transformer.resblocks[0]
     _check_supported(text, block)
@@ -172,8 +172,8 @@ def read_image_transformer(model: nn.Module) -> ImageTransformer:
     problems = beyond_plain_vit(model)
     if problems:
         raise BundleError(
-            f"this image tower ({type(visual).__name__}) cannot take deep prompts: it has {'; '.join(problems)}; "
-            "export it without --deep-prompts"
+            f"this image tower ({type(visual).__name__}) cannot take deep prompts: it has "
+            f"{'; '.join(problems)}; export it without --deep-prompts"
         )
     block = visual.transformer.resblocks[0]
     parts = ("ln_pre", "transformer", "ln_post", "proj")

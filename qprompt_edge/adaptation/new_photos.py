@@ -69,7 +69,8 @@ def with_new_classes(
         if texts.get(label, text) != text:
             raise PhotosError(
                 f"class {printable(label)} was tuned with the words {printable(texts[label])!r}, not "
-                f"{printable(text)!r}; leave it out of --class-names, or remove it and add it under another label"
+                f"{printable(text)!r}; leave it out of --class-names, or remove it and add it under another "
+                "label"
             )
     new = (ClassName(it, given[it]) if it in given else ClassName.from_label(it) for it in added)
     classes = (*known, *new)

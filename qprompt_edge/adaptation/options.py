@@ -73,7 +73,8 @@ class AdaptOptions:
                 raise ValueError(f"accept is for method {RESIDUAL!r}, got {self.method!r}")
             if not ACCEPT_SHARES[0] <= self.accept <= ACCEPT_SHARES[-1]:
                 raise ValueError(
-                    f"accept is {self.accept}, expected a share from {ACCEPT_SHARES[0]} to {ACCEPT_SHARES[-1]}"
+                    f"accept is {self.accept}, expected a share from {ACCEPT_SHARES[0]} to "
+                    f"{ACCEPT_SHARES[-1]}"
                 )
         if not 0 <= self.holdout <= MOST_HELD_OUT:
             raise ValueError(f"holdout is {self.holdout}, expected a share from 0 to {MOST_HELD_OUT}")

@@ -115,8 +115,9 @@ def _path(given: str | Path | None) -> Path | None:
 def _check_method(prompt: PromptFile) -> None:
     if prompt.method != RESIDUAL:
         raise PromptFileError(
-            f"the prompt is of the method {prompt.method}, whose classes share what was learned, so none can be added or taken "
-            f"out alone; adapt anew with all photos (adapt's default method, {RESIDUAL}, makes prompts that can be updated)"
+            f"the prompt is of the method {prompt.method}, whose classes share what was learned, so none can "
+            f"be added or taken out alone; adapt anew with all photos (adapt's default method, {RESIDUAL}, "
+            "makes prompts that can be updated)"
         )
 
 
@@ -131,18 +132,21 @@ def _without(prompt: PromptFile, remove: Sequence[str], found: LabelledPhotos | 
     unknown = [label for label in remove if label not in labels]
     if unknown:
         raise PromptFileError(
-            f"the prompt has no class {printable(unknown[0])} to remove; its classes are {first_few(labels, 20)}"
+            f"the prompt has no class {printable(unknown[0])} to remove; its classes are "
+            f"{first_few(labels, 20)}"
         )
     twofold = [label for label in remove if found is not None and label in found.classes]
     if twofold:
         raise PhotosError(
-            f"class {printable(twofold[0])} is to be removed, but there are photos of it; choose one of the two"
+            f"class {printable(twofold[0])} is to be removed, but there are photos of it; choose one of the "
+            "two"
         )
     left = [label for label in labels if label not in remove]
     coming = set(found.classes) - set(labels) if found is not None else set()
     if len(left) + len(coming) < 2 or not left:
         raise PromptFileError(
-            f"{len(left) + len(coming)} of {len(labels)} classes would be left; at least 2 are needed to tell them apart"
+            f"{len(left) + len(coming)} of {len(labels)} classes would be left; at least 2 are needed to "
+            "tell them apart"
         )
     return without_classes(prompt, remove) if remove else prompt
 

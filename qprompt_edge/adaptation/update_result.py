@@ -149,8 +149,8 @@ def findings(result: UpdateResult) -> list[str]:
         if it.judged:
             wrong = ", ".join(f"{label} {count}" for label, count in it.taken_for[:_SHOWN_WRONG])
             lines.append(
-                f"{it.label}: {it.right} of {counted(it.judged, 'photo')} ({percent(it.right / it.judged)}) right by rows that "
-                f"were tuned without them{'; taken for: ' + wrong if wrong else ''}."
+                f"{it.label}: {it.right} of {counted(it.judged, 'photo')} ({percent(it.right / it.judged)}) "
+                f"right by rows that were tuned without them{'; taken for: ' + wrong if wrong else ''}."
             )
         else:
             lines.append(f"{it.label}: too few photos, or too alike, to judge it by.")
@@ -168,8 +168,8 @@ def findings(result: UpdateResult) -> list[str]:
 def _cost(result: UpdateResult) -> str:
     if result.cost is not None:
         return (
-            f"The old classes lose {100 * result.cost.loss:.1f} points to the new, on {counted(result.cost.photos, 'photo')} "
-            "of theirs that were kept away in turn."
+            f"The old classes lose {100 * result.cost.loss:.1f} points to the new, on "
+            f"{counted(result.cost.photos, 'photo')} of theirs that were kept away in turn."
         )
     return "Their cost for the old classes is not known: there are no photos of these to tell by. qprompt-edge eval tells, with some."
 

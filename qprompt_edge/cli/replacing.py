@@ -32,12 +32,13 @@ def check_replaceable(
         existing = [name.label for name in read(out).classes]
     except QPromptError as error:
         raise OutputError(
-            f"{printable(out)} exists and is no prompt file that can be read ({error}); choose another --out, "
-            "or replace it with --force"
+            f"{printable(out)} exists and is no prompt file that can be read ({error}); choose another "
+            "--out, or replace it with --force"
         ) from error
     if set(existing) != set(labels()):
         more = f" and {len(existing) - _NAMED} more" if len(existing) > _NAMED else ""
         raise OutputError(
             f"{printable(out)} exists and is another task's prompt, for the classes "
-            f"{', '.join(map(printable, existing[:_NAMED]))}{more}; choose another --out, or replace it with --force"
+            f"{', '.join(map(printable, existing[:_NAMED]))}{more}; choose another --out, or replace it with "
+            "--force"
         )

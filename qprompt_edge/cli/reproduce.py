@@ -71,7 +71,8 @@ def command(
         list[str],
         option(
             INPUT,
-            "Data set: a name of docs/datasets.md, or NAME=FOLDER of class folders; may be given several times.",
+            "Data set: a name of docs/datasets.md, or NAME=FOLDER of class folders; may be given several "
+            "times.",
             "--set",
             metavar="NAME",
         ),

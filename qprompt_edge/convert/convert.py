@@ -106,8 +106,8 @@ def kind_of(path: Path) -> str:
         return "safetensors"
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         raise CheckpointError(
-            f"{shown}: is a bare pickle, as torch before 1.6 wrote it; it was not run. If you trust it, write it anew on "
-            "a workstation: torch.save(torch.load(FILE)['state_dict'], NEW)"
+            f"{shown}: is a bare pickle, as torch before 1.6 wrote it; it was not run. If you trust it, "
+            "write it anew on a workstation: torch.save(torch.load(FILE)['state_dict'], NEW)"
         )
     kind = foreign(start)
     what = f"it is {kind}" if kind else f"it begins with {start[:4].hex()}"
@@ -187,13 +187,13 @@ def _check_fit(context: Array, manifest: Manifest, names: tuple[ClassName, ...] 
     width = manifest.text.width
     if context.shape[-1] != width:
         raise CheckpointError(
-            f"its context vectors are {context.shape[-1]} wide, those of the backbone {manifest.name!r} {width}; it was "
-            "tuned on another CLIP: give the bundle of that one as --backbone"
+            f"its context vectors are {context.shape[-1]} wide, those of the backbone {manifest.name!r} "
+            f"{width}; it was tuned on another CLIP: give the bundle of that one as --backbone"
         )
     if names is not None and context.ndim == 3 and len(context) != len(names):
         raise CheckpointError(
-            f"it has contexts for {len(context)} classes, but {len(names)} were named; name the classes that it was "
-            "trained on, in that order"
+            f"it has contexts for {len(context)} classes, but {len(names)} were named; name the classes that "
+            "it was trained on, in that order"
         )
 
 
@@ -206,8 +206,9 @@ def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
         manifest = read_manifest(find_bundle(additions.backbone))
         if manifest.fingerprint != prompt.fingerprint.hex():
             raise BackboneMismatchError(
-                f"the prompt was tuned for backbone {prompt.backbone_name!r} ({prompt.fingerprint.hex()[:8]}), but this is "
-                f"{manifest.name!r} ({manifest.fingerprint[:8]}); leave --backbone out, or give the right one"
+                f"the prompt was tuned for backbone {prompt.backbone_name!r} "
+                f"({prompt.fingerprint.hex()[:8]}), but this is {manifest.name!r} "
+                f"({manifest.fingerprint[:8]}); leave --backbone out, or give the right one"
             )
     changes: dict[str, Any] = {}
     names = _named(prompt, additions)

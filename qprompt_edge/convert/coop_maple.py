@@ -43,7 +43,8 @@ def _prefix(state: State) -> str:
     if len(found) > 1:
         names = printable(", ".join(found[:_SHOWN]))[:200]
         raise CheckpointError(
-            f"it has the context vectors of {len(found)} models ({names}); save one model's state_dict() alone"
+            f"it has the context vectors of {len(found)} models ({names}); save one model's state_dict() "
+            "alone"
         )
     prefix = found[0].removesuffix("ctx")
     if any(name.startswith(f"{prefix}meta_net.") for name in state.names):

@@ -73,7 +73,8 @@ def changed(prompt: PromptFile, **changes: Any) -> PromptFile:
     """
     if prompt.extras:
         raise PromptFileError(
-            f"the file has the optional keys {sorted(prompt.extras)}, and this version does not know whether they hold for "
-            "other classes or bits; update qprompt-edge, or leave out --classes, --class-names and --bits"
+            f"the file has the optional keys {sorted(prompt.extras)}, and this version does not know whether "
+            "they hold for other classes or bits; update qprompt-edge, or leave out --classes, --class-names "
+            "and --bits"
         )
     return replace(prompt, calibration=Calibration(prompt.calibration.logit_scale), **changes)

@@ -130,8 +130,8 @@ def _no_checkpoint(names: list[str]) -> str:
             f"it is a zip archive around a checkpoint; unpack it, and give {printable(inner)[:120]} from it"
         )
     return (
-        f"it is a zip archive of {len(names)} files, none of them data.pkl as torch.save writes it; the first is "
-        f"{printable(names[0])[:120]}"
+        f"it is a zip archive of {len(names)} files, none of them data.pkl as torch.save writes it; the "
+        f"first is {printable(names[0])[:120]}"
     )
 
 
@@ -178,7 +178,8 @@ def _read_tensor(archive: zipfile.ZipFile, root: str, name: str, record: TensorR
     good = 1 <= len(record.shape) <= MAX_DIMENSIONS and all(1 <= n <= MAX_GROUP_SIZE for n in record.shape)
     if not good or math.prod(record.shape) > MAX_GROUP_SIZE:
         raise CheckpointError(
-            f"{shown} is not of 1 to {MAX_DIMENSIONS} dimensions, each 1 or more, with up to {MAX_GROUP_SIZE} numbers"
+            f"{shown} is not of 1 to {MAX_DIMENSIONS} dimensions, each 1 or more, with up to "
+            f"{MAX_GROUP_SIZE} numbers"
         )
     last = record.offset + sum((n - 1) * step for n, step in zip(record.shape, record.strides, strict=True))
     good = record.offset >= 0 and min(record.strides) >= 0 and last < storage.count

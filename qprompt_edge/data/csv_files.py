@@ -97,8 +97,8 @@ def read_table(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, tupl
                 continue
             if len(fields) != 2 or not all(fields):
                 raise PhotosError(
-                    f"{shown}, line {reader.line_num}: expected two values, {printable(mark.join(columns))}, found "
-                    f"{sum(map(bool, fields))}; put quotes around a value that holds {_BETWEEN[mark]}"
+                    f"{shown}, line {reader.line_num}: expected two values, {printable(mark.join(columns))}, "
+                    f"found {sum(map(bool, fields))}; put quotes around a value that holds {_BETWEEN[mark]}"
                 )
             yield reader.line_num, (fields[first], fields[second])
     except csv.Error as error:

@@ -119,7 +119,8 @@ def _entries(folder: Path) -> list[Entry]:
     for entry in entries:
         if entry.unknown:
             raise PhotosError(
-                f"{printable(entry.path)}: {entry.problem}; it may be a class: see that it can be read, or remove it"
+                f"{printable(entry.path)}: {entry.problem}; it may be a class: see that it can be read, or "
+                "remove it"
             )
     return entries
 

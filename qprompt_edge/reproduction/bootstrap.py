@@ -120,8 +120,8 @@ def _pair(one: Sequence[Bits], other: Sequence[Bits], unit: Unit, methods: str) 
     for a, b in zip(one, other, strict=True):
         if len(a) != len(b):
             raise ValueError(
-                f"{methods} were judged on {len(a)} and {len(b)} photos of {unit.target}; they are compared photo by "
-                "photo: judge both on the same ones"
+                f"{methods} were judged on {len(a)} and {len(b)} photos of {unit.target}; they are compared "
+                "photo by photo: judge both on the same ones"
             )
     return [np.stack(pair, axis=1) for pair in zip(one, other, strict=True)]
 

@@ -153,7 +153,8 @@ def _residuals() -> list[Claim]:
         ),
         *(
             Claim(
-                f"Few-shot: QTaskRes at 1 bit is at most {behind} points behind the linear probe with {shots} shots",
+                f"Few-shot: QTaskRes at 1 bit is at most {behind} points behind the linear probe with "
+                f"{shots} shots",
                 ("qtaskres-1",),
                 "probe",
                 Measure(TOP1, FEW_SHOT, shots),

@@ -112,8 +112,8 @@ def runs(
             seeds = found.setdefault(Unit(job.source, target, job.shots), {})
             if job.seed in seeds:
                 raise ValueError(
-                    f"{method} on {job.source}, {job.shots} shots, seed {job.seed}: two outcomes of {job.protocol} judge "
-                    f"{target}; give each run once"
+                    f"{method} on {job.source}, {job.shots} shots, seed {job.seed}: two outcomes of "
+                    f"{job.protocol} judge {target}; give each run once"
                 )
             seeds[job.seed] = tuple(outcome.right[target] for target in parts)
             if not all(len(bits) for bits in seeds[job.seed]):

@@ -43,7 +43,8 @@ def check_plots() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise OutputError(
-            f"plots need matplotlib, which is not installed here ({error}); run pip install 'qprompt-edge[plots]'"
+            f"plots need matplotlib, which is not installed here ({error}); run pip install "
+            "'qprompt-edge[plots]'"
         ) from error
 
 

@@ -138,8 +138,8 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
         if folder:
             if not _NAME.fullmatch(name):
                 raise PhotosError(
-                    f"{printable(text)}: the name of a data set has 1 to 64 letters, digits, spaces, '.', '-' or '_', and "
-                    "begins with neither '.' nor a space"
+                    f"{printable(text)}: the name of a data set has 1 to 64 letters, digits, spaces, '.', "
+                    "'-' or '_', and begins with neither '.' nor a space"
                 )
             chosen = _own_folder(name, Path(folder))
         elif name in known and data is not None:
@@ -150,8 +150,8 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
             )
         else:
             raise PhotosError(
-                f"unknown data set {printable(name)}; known are {', '.join(sorted(known))}; for a folder of your own "
-                "write NAME=FOLDER"
+                f"unknown data set {printable(name)}; known are {', '.join(sorted(known))}; for a folder of "
+                "your own write NAME=FOLDER"
             )
         if name in found:
             raise PhotosError(f"data set {printable(name)} is named twice")
@@ -225,8 +225,8 @@ def _note_same(name: str, paths: Sequence[Path], keys: NDArray[np.uint8], report
     if twins:
         first, second = (printable(paths[i]) for i in twins[0][:2])
         reporter.note(
-            f"photos that data set {name} has more than once: {len(twins)}, such as {first} and {second}; where one is "
-            "trained on and the other judged by, results are too good"
+            f"photos that data set {name} has more than once: {len(twins)}, such as {first} and {second}; "
+            "where one is trained on and the other judged by, results are too good"
         )
 
 

@@ -47,8 +47,8 @@ class Store:
             other = next((topic for topic in facts if topic in known and known[topic] != facts[topic]), None)
             if other is not None:
                 raise WorkDirError(
-                    f"{folder} holds an experiment with another {other} ({json.dumps(known[other])[:200]}, asked for is "
-                    f"{json.dumps(facts[other])[:200]}); choose another --out, or delete it"
+                    f"{folder} holds an experiment with another {other} ({json.dumps(known[other])[:200]}, "
+                    f"asked for is {json.dumps(facts[other])[:200]}); choose another --out, or delete it"
                 )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise WorkDirError(f"{folder} holds files but no experiment; choose an empty folder as --out")

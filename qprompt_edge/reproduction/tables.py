@@ -121,9 +121,9 @@ def _by_halves(summaries: list[Summary]) -> list[str]:
         rows.append([title(summary.method), *cells, mean, _bytes(summary)])
     return [
         f"## {TITLES[summaries[0].protocol]}, {_shots(summaries[0].shots)}",
-        f"Accuracy on base classes / on new classes{_among(summaries[0].protocol)} / H, their harmonic mean, in per cent. H is taken for each seed of each "
-        "data set, then averaged; ± is the standard deviation, over seeds, of the mean over data sets. Bytes are what was learned, "
-        "as it is stored.",
+        f"Accuracy on base classes / on new classes{_among(summaries[0].protocol)} / H, their harmonic mean, "
+        "in per cent. H is taken for each seed of each data set, then averaged; ± is the standard deviation, "
+        "over seeds, of the mean over data sets. Bytes are what was learned, as it is stored.",
         _table(["method", *(unit.source for unit in units), "mean", "bytes"], rows),
     ]
 
@@ -146,7 +146,8 @@ def _few_shot(summaries: list[Summary]) -> list[str]:
     }
     blocks = [
         f"## {TITLES[FEW_SHOT]}",
-        "Accuracy in per cent; ± is the standard deviation over seeds, in the first table that of the mean over data sets.",
+        "Accuracy in per cent; ± is the standard deviation over seeds, in the first table that of the mean "
+        "over data sets.",
         "### Mean over data sets",
         table(means),
     ]
@@ -179,8 +180,8 @@ def _transfer(summaries: list[Summary]) -> list[str]:
     names = [_unit_name(unit, one_source=len(sources) == 1) for unit in units]
     return [
         f"## {TITLES.get(protocol, _text(protocol))}, {_shots(summaries[0].shots)}",
-        f"Tuned on {', '.join(map(_text, sources))}. Accuracy on each target in per cent; the mean is over targets that are "
-        "not the source, ± its standard deviation over seeds.",
+        f"Tuned on {', '.join(map(_text, sources))}. Accuracy on each target in per cent; the mean is over "
+        "targets that are not the source, ± its standard deviation over seeds.",
         _table(["method", *names, "mean", "bytes"], rows),
     ]
 
@@ -207,9 +208,10 @@ def _claims(verdicts: Sequence[Verdict]) -> list[str]:
         )
     return [
         "## Claims",
-        "Differences in points with their 95% intervals, from a paired bootstrap over seeds and photos. A claim holds if the "
-        "whole interval lies above its threshold, is refuted if it lies below (or if a claim about size fails), and is "
-        "undecided else. Intervals are not corrected for the number of claims.",
+        "Differences in points with their 95% intervals, from a paired bootstrap over seeds and photos. A "
+        "claim holds if the whole interval lies above its threshold, is refuted if it lies below (or if a "
+        "claim about size fails), and is undecided else. Intervals are not corrected for the number of "
+        "claims.",
         _table(
             [
                 "claim",

@@ -58,7 +58,8 @@ class TrainingConfig:
             raise ValueError(f"bits is {self.bits}, expected one of {BIT_WIDTHS} or {UNQUANTIZED_BITS}")
         if self.epochs < 1 or (self.batch_size is not None and self.batch_size < 1) or self.seed < 0:
             raise ValueError(
-                f"epochs ({self.epochs}) and batch_size ({self.batch_size}) must be at least 1, seed ({self.seed}) at least 0"
+                f"epochs ({self.epochs}) and batch_size ({self.batch_size}) must be at least 1, seed "
+                f"({self.seed}) at least 0"
             )
         if self.lr is not None and not 0 <= self.lr < math.inf:
             raise ValueError(f"lr is {self.lr}, expected a learning rate of at least 0")

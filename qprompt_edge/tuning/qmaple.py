@@ -92,8 +92,8 @@ def initial_prompt(
     context = backbone.embed_text(" ".join(words[:vectors]))
     if len(context) != vectors:
         raise TextError(
-            f"--context-init {context_init!r}: its first {vectors} words have {len(context)} tokens, expected {vectors}; "
-            f"the default is {CONTEXT_INIT!r}"
+            f"--context-init {context_init!r}: its first {vectors} words have {len(context)} tokens, "
+            f"expected {vectors}; the default is {CONTEXT_INIT!r}"
         )
     template = (" ".join(words[vectors:]), ".")
     rng = np.random.default_rng([seed, 2])

@@ -63,7 +63,8 @@ def installed_bundles() -> Iterator[Path]:
     except OSError as error:
         if os.environ.get("QPE_BACKBONES"):
             raise BundleError(
-                f"the folder of added backbones cannot be read: {folder}: {error.strerror or error}; QPE_BACKBONES names it"
+                f"the folder of added backbones cannot be read: {folder}: {error.strerror or error}; "
+                "QPE_BACKBONES names it"
             ) from error
 
 

@@ -91,8 +91,8 @@ class PromptClassifier:
         tuned = len(class_rows(self.prompt, self.names)) == len(self.names)
         if accept is not None and not tuned:
             raise PromptFileError(
-                "'none of these' was calibrated for the classes that were tuned; leave out either --accept or the names "
-                "that were not tuned"
+                "'none of these' was calibrated for the classes that were tuned; leave out either --accept "
+                "or the names that were not tuned"
             )
         share = accept if accept is not None or not tuned else self.prompt.calibration.accept
         return None if share is None else least_score(self.prompt.calibration, share)
@@ -288,7 +288,7 @@ def check_backbone(prompt: PromptFile, backbone: Backbone) -> None:
     """
     if prompt.fingerprint != backbone.fingerprint:
         raise BackboneMismatchError(
-            f"the prompt was tuned for backbone {prompt.backbone_name!r} ({prompt.fingerprint.hex()[:8]}), but this "
-            f"is {backbone.manifest.name!r} ({backbone.manifest.fingerprint[:8]}); give the right --backbone, or "
-            "adapt again"
+            f"the prompt was tuned for backbone {prompt.backbone_name!r} ({prompt.fingerprint.hex()[:8]}), "
+            f"but this is {backbone.manifest.name!r} ({backbone.manifest.fingerprint[:8]}); give the right "
+            "--backbone, or adapt again"
         )

@@ -170,7 +170,8 @@ def _header(stream: BinaryIO, needed: Needed | None) -> Image.Image:
         _draft(image, needed)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
-            f"has more than {MAX_PIXELS // 10**6} million pixels; shrink it first (it claims {width} x {height})"
+            f"has more than {MAX_PIXELS // 10**6} million pixels; shrink it first (it claims {width} x "
+            f"{height})"
         )
     return image
 

@@ -231,5 +231,6 @@ def require_deep(backbone: Backbone) -> DeepBackbone:
 
 def _without_deep(folder: Path) -> BundleError:
     return BundleError(
-        f"{folder} has no graphs for deep prompts; export it with --deep-prompts J, or tune with --method qcoop"
+        f"{folder} has no graphs for deep prompts; export it with --deep-prompts J, or tune with --method "
+        "qcoop"
     )

@@ -58,7 +58,8 @@ class TextLayout:
         for name, known in (("cleaning", CLEANING), ("pooling", POOLING)):
             if (found := getattr(self, name)) != known:
                 raise BundleError(
-                    f"text layout: {name} is {found!r:.80}, this version does {known!r} only; update qprompt-edge"
+                    f"text layout: {name} is {found!r:.80}, this version does {known!r} only; update "
+                    "qprompt-edge"
                 )
 
 

@@ -92,12 +92,14 @@ def check_packed(data: bytes, count: int, bits: int) -> None:
     expected = packed_size(count, bits)
     if len(data) != expected:
         raise PromptFileError(
-            f"the packed indices are {len(data)} bytes, expected {expected} for {count} indices of {bits} bits"
+            f"the packed indices are {len(data)} bytes, expected {expected} for {count} indices of {bits} "
+            "bits"
         )
     used = count * bits % 8  # bits used in the last byte; 0 means all of them
     if used and data[-1] >> used:
         raise PromptFileError(
-            f"the last byte of the packed indices is 0x{data[-1]:02x}, expected zeros in its upper {8 - used} bits"
+            f"the last byte of the packed indices is 0x{data[-1]:02x}, expected zeros in its upper "
+            f"{8 - used} bits"
         )
 
 

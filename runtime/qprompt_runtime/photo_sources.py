@@ -51,7 +51,8 @@ def from_array(array: np.ndarray[Any, Any], channels: str = "RGB") -> Image.Imag
     """
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype != np.uint8:
         raise ImageError(
-            f"an array of {array.dtype} {list(array.shape)}; expected uint8 [height, width, 3] with levels 0 to 255"
+            f"an array of {array.dtype} {list(array.shape)}; expected uint8 [height, width, 3] with levels 0 "
+            "to 255"
         )
     return Image.fromarray(np.ascontiguousarray(array[..., ::-1] if channels == "BGR" else array))
 
@@ -75,8 +76,8 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         stream = source
     else:
         raise ImageError(
-            f"cannot be read from {type(source).__name__}; give a path, the bytes of a file, an open file, a pillow "
-            "image, or an array"
+            f"cannot be read from {type(source).__name__}; give a path, the bytes of a file, an open file, a "
+            "pillow image, or an array"
         )
     try:
         stream.seek(0, io.SEEK_END)

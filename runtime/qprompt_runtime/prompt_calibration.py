@@ -86,7 +86,8 @@ def decode_calibration(version: int, value: object) -> Calibration:
     require(_SCALE in found, "the logit scale", "missing", "a float")
     if version == 1 and _SCORES in found:
         raise PromptFileError(
-            'the file has a threshold for "none of these", which this version does not apply; update qprompt-edge, '
+            'the file has a threshold for "none of these", which this version does not apply; update '
+            "qprompt-edge, "
             "or have the prompt written without it"
         )
     known = [_SCALE] if version == 1 else [_SCALE, _SCORES, _ACCEPT]

@@ -249,8 +249,8 @@ def _check_keys(version: int, fields: dict[Any, Any]) -> None:
         critical = sorted(key for key in fields if type(key) is int and 8 <= key <= 15)
         if critical:
             raise PromptFileError(
-                f"the file has the critical key {critical[0]}, which this version does not know and which may change "
-                "answers; update qprompt-edge"
+                f"the file has the critical key {critical[0]}, which this version does not know and which "
+                "may change answers; update qprompt-edge"
             )
         known, span, there = {*known, 16, *EXTRA_KEYS}, "the keys 0 to 23", "the keys 0 to 6 and 23"
     unknown = [key for key in fields if type(key) is not int or key not in known]

@@ -113,6 +113,6 @@ def _startable(wanted: int) -> int:
     if not wanted:
         return 1
     raise ProviderError(
-        f"the system refuses to start {wanted} threads, it allows {1 + beside} now (a limit on processes, or a sandbox); "
-        "take --threads 1"
+        f"the system refuses to start {wanted} threads, it allows {1 + beside} now (a limit on processes, or "
+        "a sandbox); take --threads 1"
     )

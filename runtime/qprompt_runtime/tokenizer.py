@@ -162,8 +162,8 @@ def check_names(
         letters = "".join(clean(text).split())  # all that becomes tokens
         if not letters:
             raise TextError(
-                f"the class {label!r} has no words in it (its text is {text[:60]!r}); rename it, or give it words "
-                "(--class-names)"
+                f"the class {label!r} has no words in it (its text is {text[:60]!r}); rename it, or give it "
+                "words (--class-names)"
             )
         for other, its_text in alike.get(letters, ()) if shared else ():
             if encode(its_text) == encode(text):
