@@ -109,7 +109,12 @@ def test_the_verdict_with_enough_photos(run, tmp_path, taught, helped, words):
 @pytest.mark.parametrize(
     ("gained", "lost", "words"),
     [
-        (6, 0, "Adaptation helped: 30.0% before, 45.0% after, a difference of +15.0 points (95% interval +2.7 to +25.9; p 0.031)"),
+        (
+            6,
+            0,
+            "Adaptation helped: 30.0% before, 45.0% after, a difference of +15.0 points "
+            "(95% interval +2.7 to +25.9; p 0.031)",
+        ),
         (0, 6, "Adaptation did not help, it made it worse: "),
         (1, 0, "Too close to call with 40 photos: "),
     ],

@@ -154,7 +154,8 @@ def test_inspect_shows_everything_that_a_file_holds(run):
     for line in (
         "by their names alone  猫",
         "sentence              a photo of a [class].",
-        "class-residuals  2 x 8 at 2 bits, values -0.1439, -0.1155, 0.04419, 0.1807, times a scale a row, 0.4961 to 1.074",
+        "class-residuals  2 x 8 at 2 bits, values -0.1439, -0.1155, 0.04419, 0.1807, "
+        "times a scale a row, 0.4961 to 1.074",
         "photos a class   red_square 16, ok 3, 猫 0",
         "format       version 2",
         "score reached by  80% 0.25, 90% 0.1875, 95% 0.125, 98% 0.125, 99% -0.0625",

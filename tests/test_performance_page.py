@@ -80,7 +80,8 @@ def test_an_emulated_device_gets_a_section(figures: dict[str, Any]) -> None:
         "seconds": {"adapt": 60.0, "predict": 40.0}, "peak_mb": {"adapt": 300.0, "predict": 250.0},
     }  # fmt: skip
     figures["aarch64"] = {
-        "aarch64": side, "x86-64": side, "photos": 240, "agree": 230, "agree_same_prompt": 239, "failures": ["too slow"],
+        "aarch64": side, "x86-64": side, "photos": 240, "agree": 230, "agree_same_prompt": 239, 
+        "failures": ["too slow"],
         "backbone": "small",
     }  # fmt: skip
     page = document.write(figures)

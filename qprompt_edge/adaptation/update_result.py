@@ -171,7 +171,10 @@ def _cost(result: UpdateResult) -> str:
             f"The old classes lose {100 * result.cost.loss:.1f} points to the new, on "
             f"{counted(result.cost.photos, 'photo')} of theirs that were kept away in turn."
         )
-    return "Their cost for the old classes is not known: there are no photos of these to tell by. qprompt-edge eval tells, with some."
+    return (
+        "Their cost for the old classes is not known: there are no photos of these to tell by. qprompt-edge "
+        "eval tells, with some."
+    )
 
 
 def facts(result: UpdateResult) -> str:

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(1)
     _spare_threads()
     if arguments is None:  # the process is ours
-        gc.disable()  # starting makes no garbage, and looking for it takes time; a command runs with it enabled
+        gc.disable()  # starting makes no garbage, and looking for it takes time; commands enable it again
         atexit.register(gc.freeze)  # nor need Python look through all modules for garbage when it ends
     try:
         from qprompt_edge.cli.app import app

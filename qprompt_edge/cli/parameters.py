@@ -77,7 +77,8 @@ LEAST_ACCEPT, MOST_ACCEPT = 0.8, 0.99
 AcceptOption = Annotated[
     float | None,
     typer.Option(
-        help='Answer "none of these" so that this share of photos of the classes keep their label; by default as the prompt says.',
+        help='Answer "none of these" so that this share of photos of the classes keep their label; by default '
+        "as the prompt says.",
         min=LEAST_ACCEPT,
         max=MOST_ACCEPT,
         metavar="NUMBER",

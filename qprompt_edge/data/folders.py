@@ -24,14 +24,15 @@ SYSTEM_NAMES = frozenset(
         # Linux
         "lost+found", "aquota.user", "aquota.group",
         # Windows
-        "$recycle.bin", "recycler", "system volume information", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db",
-        "desktop.ini", "autorun.inf", "$extend", "$winreagent", "$sysreset", "$getcurrent", "$windows.~bt", "$windows.~ws",
-        "config.msi", "msocache", "wpsettings.dat", "indexervolumeguid", "pagefile.sys", "hiberfil.sys", "swapfile.sys",
+        "$recycle.bin", "recycler", "system volume information", "thumbs.db", "ehthumbs.db",
+        "ehthumbs_vista.db", "desktop.ini", "autorun.inf", "$extend", "$winreagent", "$sysreset",
+        "$getcurrent", "$windows.~bt", "$windows.~ws", "config.msi", "msocache", "wpsettings.dat",
+        "indexervolumeguid", "pagefile.sys", "hiberfil.sys", "swapfile.sys",
         # macOS
         "__macosx", "icon\r", "network trash folder", "temporary items", "thevolumesettingsfolder",
         # network storage: Synology, QNAP, NetApp and others
-        "@eadir", "@tmp", "@sharebin", "@sharesnap", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb",
-        "~snapshot", "_gsdata_",
+        "@eadir", "@tmp", "@sharebin", "@sharesnap", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
+        "@__thumb", "~snapshot", "_gsdata_",
         # cameras and phones, photo programs, Python
         "lost.dir", "picasa.ini", "zbthumbnail.info", "__pycache__",
     }
@@ -42,9 +43,9 @@ _CHECKED_DRIVE = re.compile(r"found\.\d{3}")  # what chkdsk saves files in
 
 SIDECARS = frozenset(
     {
-        ".aae", ".arp", ".cos", ".csv", ".ctg", ".db", ".dop", ".exif", ".gpx", ".html", ".htm", ".ini", ".json", ".log", ".md",
-        ".md5", ".mie", ".nksc", ".on1", ".pp3", ".sha1", ".sha256", ".srt", ".thm", ".tsv", ".txt", ".url", ".xml", ".xmp",
-        ".yaml", ".yml",
+        ".aae", ".arp", ".cos", ".csv", ".ctg", ".db", ".dop", ".exif", ".gpx", ".html", ".htm", ".ini",
+        ".json", ".log", ".md", ".md5", ".mie", ".nksc", ".on1", ".pp3", ".sha1", ".sha256", ".srt", ".thm",
+        ".tsv", ".txt", ".url", ".xml", ".xmp", ".yaml", ".yml",
     }
 )  # fmt: skip
 """Endings (in lower case) of files that describe the photos beside them.

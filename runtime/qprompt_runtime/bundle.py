@@ -26,7 +26,8 @@ MANIFEST = "manifest.json"
 DEFAULT_BACKBONE = "small"
 """The shipped backbone that every command takes unless another is named."""
 _NOT_SHIPPED = {
-    "tiny": "; tiny no longer comes with the package, docs/tiny.md says where its bundle lies and how to add it"
+    "tiny": "; tiny no longer comes with the package, docs/tiny.md says where its bundle lies and how to add "
+    "it"
 }
 _MANIFEST_LIMIT = 1_000_000
 _SHIPPED = Path(__file__).parent / "backbones"

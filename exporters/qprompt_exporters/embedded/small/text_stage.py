@@ -52,8 +52,8 @@ class TextStage:
     """
 
     def __init__(
-        self, model: CLIP, nouns: list[Noun], targets: torch.Tensor, known: list[Noun], prototypes: torch.Tensor,
-        steps: int, seed: int = 1,
+        self, model: CLIP, nouns: list[Noun], targets: torch.Tensor, known: list[Noun],
+        prototypes: torch.Tensor, steps: int, seed: int = 1,
     ) -> None:  # fmt: skip
         self.model, self.steps, self.seed = model, steps, seed
         names = {noun.name for noun in known}

@@ -160,8 +160,11 @@ def train_images(
             if run.step % 50 == 0:
                 left = (time.monotonic() - started) / (run.step - first) * (steps - run.step)
                 scale = model.logit_scale.exp().item()
-                print(f"epoch {run.step / per_epoch:.2f}/{config.epochs:g} loss {run.loss:.3f} hits {run.hits:.1%} scale {scale:.1f} "
-                      f"{left / 60:.0f} min left", flush=True)  # fmt: skip
+                print(
+                    f"epoch {run.step / per_epoch:.2f}/{config.epochs:g} loss {run.loss:.3f} "
+                    f"hits {run.hits:.1%} scale {scale:.1f} {left / 60:.0f} min left",
+                    flush=True,
+                )
             if time.monotonic() - saved > SAVE_SECONDS or run.step == steps:
                 run.save(out / "checkpoint.pt")
                 saved = time.monotonic()
