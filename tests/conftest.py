@@ -43,10 +43,7 @@ _MOVED = {
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> Iterator[None]:
-    """Ctrl-C works as in a terminal, for child processes too.
-
-    The shell ignores it for nohup and background jobs.
-    """
+    """Ctrl-C works as in a terminal, for child processes too, even where the shell ignores it (nohup)."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -139,10 +136,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A prompt for the classes of `photos`, as a file's bytes.
-
-    It is QCoOp's on the default backbone, tuned once.
-    """
+    """A prompt file's bytes for the classes of `photos`: QCoOp on the default backbone, tuned once."""
     folder = write_photos(tmp_path_factory.mktemp("tuned") / "photos")
     return adapt(folder, method="qcoop", epochs=1).prompt.to_bytes()
 
@@ -269,10 +263,7 @@ def small_model(small_configs: Path, tmp_path_factory: pytest.TempPathFactory) -
 def small_bundle(
     small_model: Callable[[str], SmallModel], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """`small_bundle(name, precision="fp32", depth=0)`: the bundle of a small model.
-
-    It is exported once; do not change it.
-    """
+    """`small_bundle(name, precision="fp32", depth=0)`: a small model's bundle, exported once; only read it."""
     from qprompt_exporters.bundle_writer import export_bundle
 
     @cache

@@ -295,8 +295,10 @@ def test_any_change_gives_a_tensor_or_our_error(read, data):
 @given(
     st.lists(
         st.sampled_from(
-            [b"(", b"t", b"}", b"]", b"N", b"u", b"e", b"0", b"2", b"q\0", b"h\0", b"R", b"b", b"\x81", b"Q"]
-            + [SGD, text("x"), number(3), PLACE, whole(SIX, "0")]
+            (
+                *(b"(", b"t", b"}", b"]", b"N", b"u", b"e", b"0", b"2", b"q\0", b"h\0", b"R", b"b", b"\x81"),
+                *(b"Q", SGD, text("x"), number(3), PLACE, whole(SIX, "0")),
+            )
         )
         | st.binary(max_size=4),
         max_size=12,

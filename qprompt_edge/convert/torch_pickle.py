@@ -174,10 +174,7 @@ def _stack_global(machine: _Machine, _: Any) -> None:
 
 
 def _reduce(machine: _Machine, _: Any) -> None:
-    """Give what a call of a known name would have made.
-
-    Only names that make tensors and dictionaries have a result.
-    """
+    """Give what a call of a known name makes, a tensor or a dictionary; refuse every other call."""
     arguments, called = machine.stack.pop(), machine.stack.pop()
     name = called.name if isinstance(called, Global) else None
     if type(arguments) is tuple and name == _REBUILD_TENSOR:

@@ -1,13 +1,11 @@
 """The paper's eleven data sets and four variants of ImageNet, as the CoOp project lays them out on disk.
 
-The idea: what differs between the sets is a row of data in `DATA_SETS`, not code. A row names a reader, and
-four readers serve them all: a split file in JSON, FGVC-Aircraft's lists, folders named after WordNet ids,
-folders named after numbers. Labels are CoOp's, so that its base and new classes are ours. Nothing is
-downloaded and no photo is opened; what is missing is said once, with where it comes from and where it
-belongs.
+The idea: what differs between the sets is a row of data in `DATA_SETS`, not code. A row names one of four
+readers: a split file in JSON, FGVC-Aircraft's lists, folders named after WordNet ids, folders named after
+numbers. Labels are CoOp's, so that its base and new classes are ours. Nothing is downloaded and no photo is
+opened. What is missing is reported once, with its source and its place.
 
-Layout and names: https://github.com/KaiyangZhou/CoOp, DATASETS.md, datasets/*.py; templates:
-trainers/zsclip.py.
+Layout and names: github.com/KaiyangZhou/CoOp, DATASETS.md, datasets/*.py; templates: trainers/zsclip.py.
 """
 
 from __future__ import annotations
@@ -157,9 +155,8 @@ def read_dataset(name: str, root: Path) -> Dataset:
         The set, with labels from 0 to C-1 in CoOp's order.
 
     Raises:
-        PhotosError: The name is unknown, something is missing (all of it is named, with the page to download
-            it from and the place to put it), or a list is damaged, contradicts itself, or points out of its
-            folder.
+        PhotosError: The name is unknown; something is missing (all of it is named, with download page and
+            place); or a list is damaged, contradicts itself, or points out of its folder.
     """
     source = next((source for source in DATA_SETS if source.name == name), None)
     if source is None:
