@@ -263,7 +263,7 @@ def small_model(small_configs: Path, tmp_path_factory: pytest.TempPathFactory) -
 def small_bundle(
     small_model: Callable[[str], SmallModel], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """`small_bundle(name, precision="fp32", depth=0)`: a small model's bundle, exported once; only read it."""
+    """`small_bundle(name, precision="fp32", depth=0)`: a small model's bundle, exported once; read only."""
     from qprompt_exporters.bundle_writer import export_bundle
 
     @cache

@@ -50,9 +50,10 @@ class Additions:
     """What a conversion is told beside its source.
 
     Attributes:
-        backbone: Name or folder of the bundle; needed for a checkpoint or a head, compared with a prompt's own.
-        classes: Label to prompt text (None: the label, `_` as spaces) in the order of the classes; needed for a
-            checkpoint or a head, instead of a prompt's own.
+        backbone: Name or folder of the bundle; needed for a checkpoint or a head, compared with a prompt's
+            own.
+        classes: Label to prompt text (None: the label, `_` as spaces) in the order of the classes; needed for
+            a checkpoint or a head, instead of a prompt's own.
         bits: Bits a weight, 1 to 8 or 32; None keeps a prompt's own, and takes 1 for CoOp, 4 for
             MaPLe, 8 for a linear head.
     """
@@ -66,8 +67,8 @@ def convert(source: Path, additions: Additions) -> PromptFile:
     """Read a prompt from whatever file holds one.
 
     Args:
-        source: A prompt file, a checkpoint of CoOp or MaPLe (torch's, or its tensors as safetensors), a linear head's
-            tensors, or what `to_safetensors` wrote. Nobody needs to vouch for it.
+        source: A prompt file, a checkpoint of CoOp or MaPLe (torch's, or its tensors as safetensors), a
+            linear head's tensors, or what `to_safetensors` wrote. Nobody needs to vouch for it.
         additions: What the file does not say.
 
     Raises:
