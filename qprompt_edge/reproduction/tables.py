@@ -123,9 +123,9 @@ def _by_halves(summaries: list[Summary]) -> list[str]:
         f"## {TITLES[summaries[0].protocol]}, {_shots(summaries[0].shots)}",
         _prose(
             "Accuracy in per cent: on base classes / on new classes / H, their harmonic mean.",
-            f"{among}H is computed for each seed of each data set, then averaged. ± is the standard "
-            "deviation, over",
-            "seeds, of the mean over data sets. Bytes are the size of what was learned, as it is stored.",
+            f"{among}H is computed for each seed of each data set, then averaged.",
+            "± is the standard deviation, over seeds, of the mean over data sets.",
+            "Bytes are the size of what was learned, as it is stored.",
         ),
         _table(["method", *(unit.source for unit in units), "mean", "bytes"], rows),
     ]
@@ -186,9 +186,8 @@ def _transfer(summaries: list[Summary]) -> list[str]:
     return [
         f"## {TITLES.get(protocol, _text(protocol))}, {_shots(summaries[0].shots)}",
         _prose(
-            f"Tuned on {', '.join(map(_text, sources))}. Accuracy on each target in per cent. The mean is "
-            "over",
-            "the targets other than the source; ± is its standard deviation over seeds.",
+            f"Tuned on {', '.join(map(_text, sources))}. Accuracy on each target in per cent.",
+            "The mean is over the targets other than the source; ± is its standard deviation over seeds.",
         ),
         _table(["method", *names, "mean", "bytes"], rows),
     ]
@@ -218,11 +217,9 @@ def _claims(verdicts: Sequence[Verdict]) -> list[str]:
         "## Claims",
         _prose(
             "Differences in points with their 95% intervals, from a paired bootstrap over seeds and photos.",
-            "A claim holds if the whole interval lies above its threshold. It is refuted if the whole "
-            "interval",
-            "lies below, or if it claims a size that is exceeded. Otherwise it is undecided. Intervals are "
-            "not",
-            "corrected for the number of claims.",
+            "A claim holds if the whole interval lies above its threshold.",
+            "It is refuted if the whole interval lies below, or if it claims a size that is exceeded.",
+            "Otherwise it is undecided. Intervals are not corrected for the number of claims.",
         ),
         _table(
             [
