@@ -48,6 +48,6 @@ class Unkept:
         if not self._said:
             self._said = True
             self._note(
-                f"{error}. The work goes on; the next run begins anew (QPE_CACHE and --work-dir name other "
-                "folders)"
+                f"{error}. The run continues, but keeps nothing for the next one (set QPE_CACHE or "
+                "--work-dir to another folder)"
             )

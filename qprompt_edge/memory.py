@@ -46,8 +46,8 @@ def check_photo(limit_mb: float | None, needed: int) -> None:
     left = limit_mb - rss_mb()
     if needed / _MEGABYTE > left:
         raise ImageError(
-            f"takes {needed / _MEGABYTE:.0f} MB of memory to decode, of {max(0, left):.0f} MB that "
-            "--max-memory leaves; shrink it first, or allow more"
+            f"takes {needed / _MEGABYTE:.0f} MB of memory to decode, but --max-memory leaves only "
+            f"{max(0, left):.0f} MB; shrink it first, or allow more"
         )
 
 

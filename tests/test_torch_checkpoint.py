@@ -130,7 +130,7 @@ def test_every_other_name_is_refused_and_nothing_runs(read, tmp_path, module, me
     )
     for form in forms:
         for content in (table({"ctx": form}), inert("torch.optim.sgd", "SGD", table({"step": form}))):
-            with pytest.raises(CheckpointError, match="which no weights need; it was not run") as error:
+            with pytest.raises(CheckpointError, match="which weights do not need; it was not run") as error:
                 read(archive(content))
             assert f"{module}.{member}" in str(error.value)
             assert "\n" not in str(error.value)

@@ -312,7 +312,7 @@ def test_methods_whose_classes_share_what_was_learned(run, photos, new, tmp_path
     belt = tmp_path / "belt.qpt"
     adapt(photos, backbone=TINY_FOLDER, method="qcoop", epochs=1).save(belt)
     for arguments in (("--images", new), ("--remove", CLASSES[0])):
-        assert_refused(run("update", belt, *arguments, "--json"), "qcoop", "adapt anew")
+        assert_refused(run("update", belt, *arguments, "--json"), "qcoop", "adapt again")
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,9 @@ def _path(given: str | Path | None) -> Path | None:
 def _check_method(prompt: PromptFile) -> None:
     if prompt.method != RESIDUAL:
         raise PromptFileError(
-            f"the prompt is of the method {prompt.method}, whose classes share what was learned, so none can "
-            f"be added or taken out alone; adapt anew with all photos (adapt's default method, {RESIDUAL}, "
-            "makes prompts that can be updated)"
+            f"the prompt was made by the method {prompt.method}, where all classes share what was learned, "
+            "so no class can be added or removed; adapt again with all photos (the default method, "
+            f"{RESIDUAL}, makes prompts that can be updated)"
         )
 
 

@@ -32,7 +32,7 @@ def check_replaceable(
         existing = [name.label for name in read(out).classes]
     except QPromptError as error:
         raise OutputError(
-            f"{printable(out)} exists and is no prompt file that can be read ({error}); choose another "
+            f"{printable(out)} exists and is not a readable prompt file ({error}); choose another "
             "--out, or replace it with --force"
         ) from error
     if set(existing) != set(labels()):

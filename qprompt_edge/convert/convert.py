@@ -107,8 +107,8 @@ def kind_of(path: Path) -> str:
         return "safetensors"
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         raise CheckpointError(
-            f"{shown}: is a bare pickle, as torch before 1.6 wrote it; it was not run. If you trust it, "
-            "write it anew on a workstation: torch.save(torch.load(FILE)['state_dict'], NEW)"
+            f"{shown}: is a plain pickle file, as torch before 1.6 wrote it; it was not run. If you trust "
+            "it, write it anew on a workstation: torch.save(torch.load(FILE)['state_dict'], NEW)"
         )
     kind = foreign(start)
     what = f"it is {kind}" if kind else f"it begins with {start[:4].hex()}"
@@ -129,7 +129,7 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     maple = not head and is_maple(state)
     if additions.backbone is None:
         raise CheckpointError(
-            "a checkpoint does not say what it was tuned on: give the bundle of that CLIP as --backbone"
+            "a checkpoint does not name its backbone: give the CLIP that it was tuned on as --backbone"
         )
     if additions.classes is None:
         raise CheckpointError(
@@ -188,8 +188,8 @@ def _check_fit(context: Array, manifest: Manifest, names: tuple[ClassName, ...] 
     width = manifest.text.width
     if context.shape[-1] != width:
         raise CheckpointError(
-            f"its context vectors are {context.shape[-1]} wide, those of the backbone {manifest.name!r} "
-            f"{width}; it was tuned on another CLIP: give the bundle of that one as --backbone"
+            f"its context vectors have {context.shape[-1]} numbers, those of the backbone {manifest.name!r} "
+            f"have {width}; it was tuned on another CLIP: give that one as --backbone"
         )
     if names is not None and context.ndim == 3 and len(context) != len(names):
         raise CheckpointError(

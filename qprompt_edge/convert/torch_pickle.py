@@ -157,7 +157,7 @@ def _kind(value: Any) -> str:
 def _global(machine: _Machine, name: str) -> None:
     if name not in _KNOWN:
         raise CheckpointError(
-            f"the pickle names {printable(name)[:120]!r}, which no weights need; it was not run. If you "
+            f"the pickle names {printable(name)[:120]!r}, which weights do not need; it was not run. If you "
             "trust the file, write its weights anew on a workstation: torch.save(torch.load(FILE, "
             "weights_only=False)['state_dict'], NEW)"
         )

@@ -103,7 +103,7 @@ def read_table(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, tupl
             yield reader.line_num, (fields[first], fields[second])
     except csv.Error as error:
         raise PhotosError(
-            f"{shown}: cannot be read: no text table ({error}); expected CSV with columns {expected}"
+            f"{shown}: cannot be read as a text table ({error}); expected CSV with columns {expected}"
         ) from error
 
 

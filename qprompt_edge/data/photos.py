@@ -109,7 +109,7 @@ def _entries(folder: Path) -> list[Entry]:
     """
     shown, itself = printable(folder), look_at(folder)
     if itself.unknown:
-        raise PhotosError(f"{shown}: {itself.problem}; is its drive or share there?")
+        raise PhotosError(f"{shown}: {itself.problem}; check that its drive or network share is connected")
     if not itself.is_folder:
         wrong = "is a file" if itself.problem is None else "no such folder"
         raise PhotosError(f"{shown}: {wrong}; give a folder with one sub-folder of photos per class")
@@ -119,8 +119,7 @@ def _entries(folder: Path) -> list[Entry]:
     for entry in entries:
         if entry.unknown:
             raise PhotosError(
-                f"{printable(entry.path)}: {entry.problem}; it may be a class: see that it can be read, or "
-                "remove it"
+                f"{printable(entry.path)}: {entry.problem}; it may be a class: make it readable, or remove it"
             )
     return entries
 

@@ -140,8 +140,8 @@ def run_here(setup: WorkerSetup, jobs: Sequence[Job], processes: int) -> Outcome
                 yield future.result()
         except BrokenProcessPool as error:
             raise QPromptError(
-                "a worker ended without an answer, perhaps for want of memory; try fewer --jobs, and run the "
-                "same command again: what is done is kept"
+                "a worker ended without an answer, perhaps because memory ran out; run the same command "
+                "again with fewer --jobs: finished jobs are kept"
             ) from error
         except BaseException:
             for worker in set(multiprocessing.active_children()) - others:
@@ -216,8 +216,8 @@ def run_on_ray(setup: WorkerSetup, jobs: Sequence[Job], address: str) -> Outcome
         raise
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         raise QPromptError(
-            "a worker of the cluster ended without an answer, perhaps for want of memory; run the same "
-            "command again: what is done is kept"
+            "a worker of the cluster ended without an answer, perhaps because memory ran out; run the same "
+            "command again: finished jobs are kept"
         ) from error
     finally:
         ray.shutdown()

@@ -118,7 +118,7 @@ class Experiment:
             for target in targets:
                 if target.dataset == source and not photos.part(judged, target.part)[0].paths:
                     raise PhotosError(
-                        f"data set {source!r} has no photo left to judge by ({target.part} classes) after "
+                        f"data set {source!r} has no photo left to test on ({target.part} classes) after "
                         f"{draw[0]} of each class are drawn; take fewer --shots, or give it a test folder"
                     )
 

@@ -25,7 +25,7 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.prompt_file import ClassName
-from qprompt_runtime.text import printable
+from qprompt_runtime.text import counted, printable
 
 Draw = tuple[int, int]
 """Photos of each class, and the seed by which they are drawn."""
@@ -225,8 +225,8 @@ def _note_same(name: str, paths: Sequence[Path], keys: NDArray[np.uint8], report
     if twins:
         first, second = (printable(paths[i]) for i in twins[0][:2])
         reporter.note(
-            f"photos that data set {name} has more than once: {len(twins)}, such as {first} and {second}; "
-            "where one is trained on and the other judged by, results are too good"
+            f"data set {name} has {counted(len(twins), 'photo')} more than once, such as {first} and "
+            f"{second}; if one copy is trained on and the other is tested on, results are too good"
         )
 
 

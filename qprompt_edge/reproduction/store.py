@@ -48,7 +48,7 @@ class Store:
             if other is not None:
                 raise WorkDirError(
                     f"{folder} holds an experiment with another {other} ({json.dumps(known[other])[:200]}, "
-                    f"asked for is {json.dumps(facts[other])[:200]}); choose another --out, or delete it"
+                    f"now {json.dumps(facts[other])[:200]}); choose another --out, or delete it"
                 )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise WorkDirError(f"{folder} holds files but no experiment; choose an empty folder as --out")

@@ -57,7 +57,7 @@ class PromptClassifier:
     Raises:
         BackboneMismatchError: The prompt was tuned for another backbone.
         PromptFileError: The prompt's shape does not fit the backbone or these classes, or `accept` was given
-            and the prompt does not know which scores its classes reach.
+            and the prompt file has no scores for "none of these".
         ValueError: `accept` is out of range.
     """
 

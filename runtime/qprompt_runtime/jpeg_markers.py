@@ -159,7 +159,7 @@ def frame_of(segment: Segment) -> Frame | None:
     for i in range(6, 6 + 3 * body[5], 3):
         across, down = body[i + 1] >> 4, body[i + 1] & 15
         if across not in range(1, 5) or down not in range(1, 5):
-            raise JpegError("no such sampling")
+            raise JpegError("invalid sampling factors")
         found.append(Component(body[i], across, down, body[i + 2]))
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     return Frame(segment.marker, height, width, tuple(found))

@@ -78,9 +78,9 @@ class Picture:
             self.interval = int.from_bytes(body[:2], "big")
         elif frame := frame_of(segment):
             if self.frame or frame.kind not in (*BASELINE, PROGRESSIVE) or not frame.height * frame.width:
-                raise JpegError("another process than is walked here")
+                raise JpegError("a kind of JPEG that is not checked")
             if frame.samples > 64 * _MOST_BLOCKS:
-                raise JpegError("too large to be walked")
+                raise JpegError("too large to be checked")
             self.frame = frame
             self.missing = [[_UNSENT] * 64 for _ in frame.components]
 
@@ -118,11 +118,11 @@ def read_scan(picture: Picture, segment: Segment) -> Scan:
     if frame.kind != PROGRESSIVE:
         first, last, before, after = 0, 63, 0, 0
     elif not (first == last == 0 or (0 < first <= last < 64 and count == 1)):
-        raise JpegError("a scan of no such band")
+        raise JpegError("a scan with an invalid band")
     for plane, _, _ in planes:
         for k in range(first, last + 1):
             if picture.missing[plane][k] != (before or _UNSENT) or (before and after != before - 1):
-                raise JpegError("a scan out of order")
+                raise JpegError("scans in the wrong order")
             picture.missing[plane][k] = after
     return Scan(planes, (first, last), before, after)
 

@@ -61,7 +61,7 @@ def _check_end(stream: BinaryIO, end: int, filled: bool) -> None:
     if not behind or behind[:1] == b"\xff":
         return
     if not filled or len(set(before)) == 1 or (before.isascii() and before.decode().isprintable()):
-        raise JpegError("the coded data end within something else")
+        raise JpegError("other data in the place of the last rows")
 
 
 def _walk(picture: Picture, scan: Scan, stream: BinaryIO, offset: int) -> tuple[int, bool]:
@@ -106,7 +106,7 @@ def _walk_blocks(blocks: list[Block], refined: int, bits: Bits, count: int) -> i
                 position += size
                 averages[plane] += value if value >> size - 1 else value - (1 << size) + 1
                 if not -most <= averages[plane] <= most:
-                    raise JpegError("brighter than can be")
+                    raise JpegError("a brightness out of range")
             if steps is None:
                 continue
             k = 1

@@ -58,7 +58,7 @@ class TextLayout:
         for name, known in (("cleaning", CLEANING), ("pooling", POOLING)):
             if (found := getattr(self, name)) != known:
                 raise BundleError(
-                    f"text layout: {name} is {found!r:.80}, this version does {known!r} only; update "
+                    f"text layout: {name} is {found!r:.80}, this version supports {known!r} only; update "
                     "qprompt-edge"
                 )
 
@@ -201,7 +201,7 @@ class Manifest:
         manifest = _parse(Manifest, raw, "manifest")
         if len(manifest.fingerprint) != 2 * FINGERPRINT_BYTES or not _is_hex(manifest.fingerprint):
             raise BundleError(
-                f"the manifest's fingerprint is {manifest.fingerprint!r}, not 32 hexadecimal digits"
+                f"the manifest's fingerprint is {manifest.fingerprint!r}, expected 32 hexadecimal digits"
             )
         return manifest
 
@@ -236,7 +236,7 @@ def _parse(kind: type[_T], raw: Any, where: str) -> _T:
         names = {field.name for field in fields(kind)}
         if set(raw) != names:
             missing, unknown = sorted(names - set(raw)), sorted(set(raw) - names)
-            raise BundleError(f"{where} does not match: missing {missing}, unknown {unknown}")
+            raise BundleError(f"{where} has the wrong fields: missing {missing}, unknown {unknown}")
         return kind(**{name: _parse(hints[name], raw[name], f"{where}.{name}") for name in names})
     if origin is dict and isinstance(raw, dict):
         return {key: _parse(arguments[1], value, f"{where}.{key}") for key, value in raw.items()}  # type: ignore[return-value]

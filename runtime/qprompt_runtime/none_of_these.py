@@ -108,8 +108,8 @@ def least_score(calibration: Calibration, share: float) -> float:
     """
     if not calibration.accept_scores:
         raise PromptFileError(
-            "the prompt does not know which scores its classes reach, so it cannot say 'none of these'; "
-            "adapt with the default method, and two photos of each class or more"
+            "the prompt file has no scores for 'none of these'; adapt again with the default method and at "
+            "least two photos of each class"
         )
     if not ACCEPT_SHARES[0] <= share <= ACCEPT_SHARES[-1]:
         raise ValueError(

@@ -84,7 +84,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         size = stream.tell()
         stream.seek(0)
     except (OSError, ValueError, AttributeError) as error:  # a pipe, a closed file
-        raise ImageError(f"cannot be rewound ({error}); give the bytes that it holds") from error
+        raise ImageError(f"cannot be rewound ({error}); read it, and give its bytes") from error
     if size == 0:
         raise ImageError("is empty (0 bytes)")
     yield stream

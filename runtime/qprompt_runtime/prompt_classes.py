@@ -41,7 +41,9 @@ def check_text(what: str, text: str, least: int = 1) -> None:
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise PromptFileError(f"{what} is {text[:80]!r}, expected text that UTF-8 can carry") from error
+        raise PromptFileError(
+            f"{what} is {text[:80]!r}, expected text that can be encoded as UTF-8"
+        ) from error
     require(
         least <= size <= MAX_TEXT_BYTES, what, f"{size} bytes", f"{least} to {MAX_TEXT_BYTES} bytes of UTF-8"
     )

@@ -106,7 +106,7 @@ def decode_fields(data: bytes) -> tuple[int, dict[Any, Any]]:
     require(len(data) <= MAX_FILE_BYTES, "the file's size", "larger", f"at most {MAX_FILE_BYTES} bytes")
     version = _read_version(data)
     if _checksum(data[:-_CHECKSUM_BYTES]) != data[-_CHECKSUM_BYTES:]:
-        raise PromptFileError("the file is damaged or cut short: its checksum does not fit; copy it again")
+        raise PromptFileError("the file is damaged or cut short: its checksum does not match; copy it again")
     _check_structure(data)
     try:
         fields = cbor2.loads(data[len(_TAG) :])

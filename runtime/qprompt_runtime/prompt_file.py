@@ -189,7 +189,9 @@ class PromptFile:
         """
         prompt = _decode(*decode_fields(data))
         if prompt.to_bytes() != data:
-            raise PromptFileError("the file is not in the one encoding that the format allows; write it anew")
+            raise PromptFileError(
+                "the file is not in the one encoding that the format allows for its content; write it again"
+            )
         return prompt
 
 

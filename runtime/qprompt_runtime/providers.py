@@ -79,7 +79,10 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
             raise ProviderError(f"{provider} did not start: {line}") from error
         raise BundleError(f"onnxruntime cannot open {path}: {line}") from error
     if provider not in session.get_providers():
-        raise ProviderError(f"{provider} did not start; onnxruntime fell back to {session.get_providers()}")
+        raise ProviderError(
+            f"{provider} did not start; onnxruntime offers {', '.join(session.get_providers())} instead. "
+            "Check that its libraries are installed, or use --provider cpu"
+        )
     return session
 
 

@@ -32,7 +32,7 @@ def switch_off() -> None:
     version = str(getattr(loaded, "__version__", "0.0")).split(".")[:2]
     if tuple(int(part) for part in version if part.isdigit()) >= _FIRST_WITH_TELEMETRY:
         warnings.warn(
-            "onnxruntime was imported before qprompt-edge, so its telemetry has begun and may reach for the "
+            "onnxruntime was imported before qprompt-edge, so its telemetry has begun and may use the "
             f"network; import qprompt_edge or qprompt_runtime first, or set {_SWITCH}=1",
             RuntimeWarning,
             stacklevel=2,
