@@ -42,7 +42,8 @@ class PromptReport:
         zero_shot: Of the hand-written prompt.
         mistakes: Photos that were wrong, the most confident first.
         skipped: Files that were left out.
-        accepted: Which photos do not look like "none of these": bool [n] in the order of the scores; None if that is off.
+        accepted: Which photos do not look like "none of these": bool [n] in the order of the scores; None if
+            that is off.
         same: Photos that are in several classes; each counts at each place, where at most one label is right.
     """
 
@@ -144,7 +145,10 @@ def _check_classes(classes: Sequence[str], known: Sequence[str]) -> None:
 def _mistakes(
     paths: Sequence[Path], truth: Labels, probabilities: Array, labels: Sequence[str]
 ) -> tuple[Mistake, ...]:
-    """The photos whose likeliest class, by probabilities [N, C], is not the true one; the most confident first."""
+    """The photos whose likeliest class, by probabilities [N, C], is not the true one.
+
+    The most confident come first.
+    """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     return tuple(
