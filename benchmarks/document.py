@@ -58,7 +58,7 @@ def _elsewhere(titles: list[str]) -> str:
 
 
 def _measured_on(section: str, machine: Figures | None) -> str:
-    """A section with the machine that it was measured on below its heading; None is one that nobody noted."""
+    """A section with its machine below its heading; None is a machine that was not noted."""
     heading, _, rest = section.partition("\n\n")
     where = "on a machine that was not noted" if machine is None else f"on: {_machine(machine)}"
     return f"{heading}\n\n{paragraph(f'Measured {where}.')}\n{rest}"

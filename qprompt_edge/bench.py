@@ -1,10 +1,10 @@
 """`bench`: time a bundle on this machine, and estimate the time of `adapt`.
 
-What is timed is what the other commands run: a step is one of `trainer.train` with the default settings of
-QCoOp, on image features that are drawn instead of encoded, since time does not depend on them. The photos are
-made in memory. Each kind of work runs a few times before it counts; then its median and its fastest run are
-kept. Files are read while the system holds them in memory: the very first load after a start of the machine
-also waits for the disk.
+It times what the other commands run. A step is one of `trainer.train` with the default settings of QCoOp, on
+image features that are drawn instead of encoded, because time does not depend on them. The photos are made in
+memory. Each kind of work runs a few times before it counts; then its median and its fastest run are kept. The
+system holds the files in memory by then: the very first load after a start of the machine also waits for the
+disk.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a prompt was tuned on, kept in the user's cache: which photos, by their content, had which label.
 
-The prompt file does not hold its photos. Where they were encoded on this machine, their features are still in
-the feature cache, and this record says which of them they were, so that `update` can tune on old and new
-photos together.
+The prompt file does not hold its photos. If they were encoded on this machine, their features are still in
+the feature cache. This record says which of them they were, so that `update` can tune on old and new photos
+together.
 """
 
 from __future__ import annotations

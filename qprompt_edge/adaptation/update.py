@@ -1,9 +1,9 @@
 """`update`: add classes and photos to a prompt file, or remove classes.
 
-The photos that the prompt was tuned on are not needed. Where the cache still has the features of those
-photos, and the record of which they were (`tunings`), the prompt is tuned anew on old and new photos
-together, as `adapt` would. Elsewhere only the rows of the classes that photos are given of are tuned
-(`tuning.incremental`), and all others stay as they are.
+The photos that the prompt was tuned on are not needed. If the cache still has the features of those photos,
+and the record of which they were (`tunings`), the prompt is tuned anew on old and new photos together, as
+`adapt` would. Otherwise only the rows of the classes with new photos are tuned (`tuning.incremental`), and
+all others stay as they are.
 """
 
 from __future__ import annotations

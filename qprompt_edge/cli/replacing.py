@@ -18,9 +18,8 @@ def check_replaceable(
     """Refuse to write over a file that is not this task's own; what a file is, its content decides.
 
     Args:
-        out: Where the prompt shall stand.
-        labels: Gives the labels of the prompt that shall stand there; called only if a prompt stands there
-            now.
+        out: The prompt file to write.
+        labels: Gives the labels of the new prompt; called only if there is a prompt now.
         read: Reads the prompt in a file.
 
     Raises:

@@ -230,7 +230,7 @@ def _class_names(classes: Mapping[str, str | None]) -> tuple[ClassName, ...]:
 
 
 def _named(prompt: PromptFile, additions: Additions) -> tuple[ClassName, ...]:
-    """The classes that the prompt shall have."""
+    """The classes that were asked for."""
     if additions.classes is None:
         return prompt.classes
     names = _class_names(additions.classes)

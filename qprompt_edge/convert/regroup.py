@@ -69,7 +69,7 @@ def changed(prompt: PromptFile, **changes: Any) -> PromptFile:
         changes: New values of its fields.
 
     Raises:
-        PromptFileError: The prompt has optional keys, of which nobody here knows whether they still hold.
+        PromptFileError: The prompt has optional keys, and this version does not know whether they still hold.
     """
     if prompt.extras:
         raise PromptFileError(

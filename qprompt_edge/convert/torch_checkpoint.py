@@ -80,7 +80,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """Content of a member, which shall be stored as it is and no longer than `limit` bytes."""
+    """Content of a member, if it is stored uncompressed and has at most `limit` bytes."""
     info = archive.NameToInfo.get(name)
     if info is None:
         raise CheckpointError(f"its member {printable(name)[:120]} is missing")

@@ -1,14 +1,14 @@
 """The paper's claims as data, and the test of each against the outcomes.
 
-A claim names two methods and a figure. It holds if the whole 95% interval of their difference lies on the
-claimed side of a threshold, is refuted if the whole interval lies on the other side, and is undecided else.
-Two kinds:
+A claim names two methods and a figure. It holds if the whole 95% interval of their difference is on the
+claimed side of a threshold. It is refuted if the whole interval is on the other side, and undecided
+otherwise. There are two kinds:
 
     greater      the better method is ahead by more than a margin (mostly 0)
     not worse    non-inferiority: the better method is at most a margin behind
 
-A claim about size has to hold too: bytes are counted, not estimated. Each interval is for its claim alone;
-nothing is corrected for their number, so among many claims some verdicts are chance.
+A claim about size has to hold too: bytes are counted, not estimated. Each interval is for its claim alone.
+Nothing is corrected for the number of claims, so among many claims some verdicts are due to chance.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The lists that published data sets come with: which photo is in which part, and of which class.
 
-The idea: a list is a stranger's file. It is read whole, at most once, only up to a size that a list can have,
-and every entry is checked before it is used: its form, that its photo lies in the image folder, and that
-labels and class names agree. Whatever is wrong gives one line that says where.
+A list comes from a stranger. It is read whole, at most once, and only up to a size that a list can have.
+Every entry is checked before it is used: its form, that its photo is in the image folder, and that labels and
+class names agree. Every fault gives one line that says where.
 """
 
 from __future__ import annotations

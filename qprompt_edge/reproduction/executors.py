@@ -166,7 +166,7 @@ def _open_worker(setup: WorkerSetup) -> None:
 
 
 def _leave_with_parent() -> None:
-    """End this worker when its parent was killed; nobody would take its outcomes."""
+    """End this worker when its parent was killed, because no process would take its outcomes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
@@ -232,7 +232,7 @@ def check_ray(address: str) -> None:
         address: As for `run_on_ray`.
 
     Raises:
-        ProviderError: Ray is not installed, or nobody answers.
+        ProviderError: Ray is not installed, or no cluster answers.
     """
     try:
         import ray  # noqa: F401

@@ -52,7 +52,7 @@ class Summary:
         protocol: As in `Job`.
         shots: Photos of each class.
         method: A name, mostly of `RECIPES`.
-        metrics: `base`, `new` and `H`, or `top1`; one that the method says nothing about is absent.
+        metrics: `base`, `new` and `H`, or `top1`; one that the method has no answers for is absent.
         payload_bytes: What was learned, as it is stored; mean over sources (contexts of each class's own grow
             with the classes).
         file_bytes: The prompt file, in the same way; None if a run has none.

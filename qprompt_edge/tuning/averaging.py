@@ -1,10 +1,8 @@
 """Weighted averaging of weights over time.
 
-This is PromptSRC's Gaussian aggregation (Khattak et al., ICCV 2023, eq. 7).
-
-Early weights know little yet, late ones have fitted the photos most closely; those in between generalise
-best. What is averaged are the latent weights; the average is quantized as the last step would have been, so
-it costs no byte.
+This is PromptSRC's Gaussian aggregation (Khattak et al., ICCV 2023, eq. 7). Early weights know little yet,
+and late ones have fitted the photos most closely; those in between generalise best. The latent weights are
+averaged, and the average is quantized as the last step would have been. So it costs no byte.
 """
 
 from __future__ import annotations

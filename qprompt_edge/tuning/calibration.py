@@ -1,8 +1,8 @@
 """Calibration by cross-validation within the training photos: probabilities, and "none of these".
 
-Residuals fit the photos they learned from, so their scores say too much about those. Here parts of the
-training photos are kept away in turn, residuals are tuned without them, and two things are read off the
-scores of what was kept away: the temperature at which "80%" is right four times in five (Guo et al., ICML
+Residuals fit the photos that they learned from, so their scores for those photos are too high. Here parts of
+the training photos are kept away in turn, and residuals are tuned without them. The scores of the photos that
+were kept away give two things: the temperature at which "80%" is right four times in five (Guo et al., ICML
 2017), and the scores that 80 to 99% of known photos reach. Photos that are nearly the same stay on one side.
 """
 

@@ -8,9 +8,9 @@ One step (QPrompt, section 3; schedule and optimizer as in CoOp):
     v         = momentum * v + backward(W, g) + decay * W
     W         = W - lr(step) * v
 
-The state is a value: the same state, data and configuration give the same next state, bit for bit, so a run
-that was interrupted and resumed ends like one that was not. What is tuned, and on what, is the objective's
-business: a state holds any number of named groups of weights.
+The state is a value: the same state, data and configuration give the same next state, bit for bit. So a run
+that was interrupted and resumed ends like one that was not. The objective decides what is tuned, and on what;
+a state holds any number of named groups of weights.
 """
 
 from __future__ import annotations

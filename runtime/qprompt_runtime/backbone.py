@@ -1,11 +1,12 @@
 """A loaded backbone: photos to features, classes to features, and the gradient that tuning needs.
 
-Classes run in chunks whose activations fit a budget; a training step whose classes fit in one chunk computes
-loss and gradient in a single run, and one that does not takes two passes: features of every chunk, then each
-chunk's gradient for the cotangent that the loss over all classes assigns to it. Both give the same result.
+Classes run in chunks whose activations fit a budget. If all classes of a training step fit in one chunk, loss
+and gradient are computed in a single run. Otherwise the step takes two passes: first the features of every
+chunk, then each chunk's gradient for the cotangent that the loss over all classes assigns to it. Both give
+the same result.
 
-Where nothing is tuned, features of classes are seldom asked for, so their graph's weights stay memory-mapped;
-tuning runs its graphs hundreds of times, so those pack them (see `providers.open_session`).
+Without tuning, features of classes are seldom needed, so the weights of their graph stay memory-mapped.
+Tuning runs its graphs hundreds of times, so it packs their weights (see `providers.open_session`).
 """
 
 from __future__ import annotations

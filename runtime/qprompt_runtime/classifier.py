@@ -136,7 +136,7 @@ class PromptClassifier:
             "files": {name: record.sha256 for name, record in manifest.files.items()},
             "provider": self.backbone.provider,
             "onnxruntime": onnxruntime.__version__,
-            "names": "checked",  # kept features let nobody pass the checks of names
+            "names": "checked",  # cached features do not replace the checks of names
         }
         return json.dumps(facts, sort_keys=True)
 

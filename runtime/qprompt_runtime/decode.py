@@ -1,20 +1,18 @@
 """Decode any photo to upright 8-bit RGB.
 
-The idea: what a file is, its first bytes decide, not its name; and everything that can be wrong with it ends
-as an `ImageError` of one line that names the file.
+The first bytes of a file decide what it is, not its name. Every fault ends as an `ImageError` of one line
+that names the file.
 
-- A folder of photos from the wild is hostile input: the size is read from the header, and what decoding would
-  take is compared with a cap and with the memory there is, before anything is decoded. Only formats of
-  photographs are tried (none that starts another program), and no limit or option of pillow is changed for
-  the rest of the process.
+- A folder of photos is hostile input. The size is read from the header. The memory for decoding is compared
+  with a cap and with the free memory, before anything is decoded. Only formats of photographs are tried (none
+  that starts another program), and no limit or option of pillow is changed for the rest of the process.
 - Cameras write many more pixels than a model reads. JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a
-  fraction of time and memory; this is done while three times the needed resolution remains, so the resampling
-  filter that the model knows still does the last step.
-- What a picture does not need must not cost it: a JPEG whose end marker is missing is read if all its rows
-  are there (`jpeg_scans`), and of a PNG only the chunks are shown to pillow that make the picture
-  (`png_chunks`).
-- Transparent pixels become white, as a viewer would show them. (open_clip drops the alpha channel, which
-  uncovers whatever colour the invisible pixels happen to hold.) Colour profiles are ignored, as in open_clip.
+  fraction of time and memory. This is done while three times the needed resolution remains, so the last step
+  is still done by the resampling filter that the model knows.
+- Faults outside of the picture do no harm. A JPEG without an end marker is read if all its rows are there
+  (`jpeg_scans`). Of a PNG, pillow sees only the chunks that make the picture (`png_chunks`).
+- Transparent pixels become white, as in a viewer. (open_clip drops the alpha channel, which uncovers the
+  colour that the invisible pixels happen to have.) Colour profiles are ignored, as in open_clip.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The peak memory of decoding a photo, and whether that much is free.
 
-Measured on photos of 40 megapixels in every format; of JPEG, PNG and TIFF the figures follow from how pillow
-works.
+Measured on photos of 40 megapixels in every format. For JPEG, PNG and TIFF, the figures follow from how
+pillow works.
 """
 
 from __future__ import annotations

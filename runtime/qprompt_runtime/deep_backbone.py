@@ -1,11 +1,11 @@
 """A backbone whose towers take prompts in their first blocks (MaPLe), with the gradients at them.
 
-A tuning step runs the text tower, then the image tower with its gradient, then the text tower with its own:
-the image graph answers with the gradient at the class features, which is the cotangent that the text graph
-needs. Both towers are fed in parts whose activations fit a budget.
+A tuning step runs the text tower, then the image tower with its gradient, then the text tower with its
+gradient. The image graph returns the gradient at the class features, which the text graph needs as its
+cotangent. Both towers are fed in parts whose activations fit a budget.
 
-No prompt stands before the image tower's first block. What a photo is there, its stem, is computed apart:
-once, and then tuning runs the blocks alone.
+There is no prompt before the image tower's first block. The tokens of a photo at that point are its stem. It
+is computed once and separately; tuning then runs only the blocks.
 """
 
 from __future__ import annotations

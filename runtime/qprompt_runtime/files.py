@@ -1,7 +1,7 @@
 """Writing files so that a reader never sees an incomplete one.
 
-Every file of this project is written to a temporary name beside its place, synced, and renamed: a process
-that dies, or a device that loses power, at any moment leaves the old file or the new one.
+Every file of this project is written under a temporary name beside its place, synced, and renamed. If the
+process dies or the device loses power, the old file or the new one is there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path`, all of it or nothing.
 
     Args:
-        path: Where the file shall stand; its folder is created if it is missing.
+        path: The file to write; its folder is created if it is missing.
         data: The whole content.
 
     Raises:

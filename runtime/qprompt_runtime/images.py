@@ -1,8 +1,8 @@
 """Preprocessing: from a photo to the image tower's input.
 
-The idea: a bundle's manifest says how its model wants images (`ImageTransform`); resizing, cropping and
-normalisation here then give the very pixels that open_clip gives the model it was trained with, from pillow
-and numpy alone. Decoding, with all that can be wrong with a file, is `decode`.
+A bundle's manifest says how its model wants images (`ImageTransform`). Resizing, cropping and normalisation
+here give exactly the pixels that open_clip gives the model it was trained with, with only pillow and numpy.
+`decode` decodes files, with everything that can be wrong with them.
 """
 
 from __future__ import annotations

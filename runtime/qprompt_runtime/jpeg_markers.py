@@ -1,9 +1,8 @@
 """The markers of a JPEG: what its header says, and whether the picture ends in an end marker.
 
-The idea: markers are found without decoding anything, in blocks, so this costs little beside the decoding.
-They say what memory a decoder will need, and whether the file is as it should be. Phones and cameras also
-write pictures without an end marker, with something else right behind (ITU-T T.81, annex B, names the
-markers).
+Markers are found without decoding, in blocks, so this costs little compared with decoding. They say how much
+memory a decoder will need, and whether the file is complete. Phones and cameras also write pictures without
+an end marker, with other data right after them. ITU-T T.81, annex B, names the markers.
 """
 
 from __future__ import annotations

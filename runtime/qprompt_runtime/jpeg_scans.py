@@ -1,13 +1,13 @@
 """Whether every row of a JPEG without an end marker is there, and where its picture ends.
 
-The idea: a decoder that is short of data goes on with zeros, or with whatever stands behind the picture, and
-says nothing. So the codes are walked here as a strict decoder would read them (ITU-T T.81, annexes F and G),
-every block of every scan, without making pixels. A picture is whole when all its coefficients were sent in
-full. What is walked by mistake (another file, filling zeros) soon breaks a rule: a code that does not exist,
-a block of more than 64 coefficients, a brightness out of range, a run of empty blocks beyond the last,
-padding that is not of ones.
+A decoder that runs out of data continues with zeros, or with whatever follows the picture, and reports
+nothing. So the codes are walked here as a strict decoder would read them (ITU-T T.81, annexes F and G), every
+block of every scan, without making pixels. A picture is whole when all its coefficients were sent in full. If
+something else is walked by mistake (another file, filling zeros), it soon breaks a rule: a code that does not
+exist, a block of more than 64 coefficients, a brightness out of range, a run of empty blocks beyond the last
+one, padding that is not of ones.
 
-This takes about a second for a megabyte, and is done only for pictures whose end is not as it should be.
+This takes about a second for a megabyte. It is done only for pictures that do not end as they should.
 """
 
 from __future__ import annotations

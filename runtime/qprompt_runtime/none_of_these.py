@@ -2,10 +2,10 @@
 
     score(x) = 1/k log sum_c exp(k z_c) - a/k log sum_g exp(k cos(x, g))
 
-z_c: the scores of the classes (`class_head`); g: text features of 1,000 common nouns but for the classes' own
-names; k = 50, a = 0.75. It is the energy of the classes beside that of what else there may be: NegLabel
-(Jiang et al., ICLR 2024), without its choice of words and with part of their weight; measured in
-`docs/defaults.md`. A photo is accepted if its score reaches the prompt's threshold.
+z_c: the scores of the classes (`class_head`); g: text features of 1,000 common nouns without the classes' own
+names; k = 50, a = 0.75. The score is the energy of the classes minus a part of the energy of everything else.
+This is NegLabel (Jiang et al., ICLR 2024), without its choice of words and with less weight on them; measured
+in `docs/defaults.md`. A photo is accepted if its score reaches the prompt's threshold.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def check_packed(data: bytes, count: int, bits: int) -> None:
 
     Args:
         data: The packed indices.
-        count: How many indices there shall be.
+        count: How many indices to read.
         bits: Bits per index, 1 to 8.
 
     Raises:

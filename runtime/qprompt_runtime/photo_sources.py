@@ -1,7 +1,7 @@
 """Sources of a photo: a path, the bytes of a file, an open file, or a picture in memory.
 
-The idea: whatever came, decoding sees one stream that can be rewound. `Spliced` shows parts of a file as if
-they were all of it, so a decoder can be kept from what it would stumble over, without a copy.
+Decoding always sees one stream that can be rewound. `Spliced` shows parts of a file as if they were all of
+it. So parts that a decoder cannot handle are hidden from it without a copy of the file.
 """
 
 from __future__ import annotations

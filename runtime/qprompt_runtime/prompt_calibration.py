@@ -1,8 +1,8 @@
 """What turns cosines into answers (key 6 of the file).
 
 That is the logit scale, and the scores by which "none of these" is decided. The accept scores are those that
-known photos reach: 80% of them the first, 99% the last. The share in between that a user asks for is
-interpolated by whoever applies it. `docs/prompt-file.md` defines the score.
+shares of the known photos reach: 80% the first, 99% the last. For a share in between, the score is
+interpolated where it is applied. `docs/prompt-file.md` defines the score.
 """
 
 from __future__ import annotations

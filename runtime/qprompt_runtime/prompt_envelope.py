@@ -49,14 +49,14 @@ def require(good: bool, what: str, got: object, expected: str) -> None:
 
 
 def typed(kind: type[T], value: object, what: str) -> T:
-    """Return `value`, which shall be of exactly this type; raises a `PromptFileError` if it is not."""
+    """Return `value` if it is of exactly this type; otherwise raise a `PromptFileError`."""
     if type(value) is not kind:  # not isinstance: True is an int to Python
         raise PromptFileError(f"{what} is of type {type(value).__name__}, expected {kind.__name__}")
     return value
 
 
 def parts(value: object, count: int, what: str) -> list[Any]:
-    """Return the parts of an array that shall have `count` of them; raises a `PromptFileError` if not."""
+    """Return the parts of an array if there are `count` of them; otherwise raise a `PromptFileError`."""
     entries = typed(list, value, what)
     require(len(entries) == count, f"{what}'s count of parts", len(entries), str(count))
     return entries

@@ -1,8 +1,8 @@
 """Turns off onnxruntime's telemetry.
 
-From 1.29 on onnxruntime keeps an identifier of the device in the user's cache and sends events to its maker,
-unless this variable is set when it is imported; any value that says yes will do. Importing one of our
-packages sets it first of all.
+From version 1.29 on, onnxruntime keeps an identifier of the device in the user's cache and sends events to
+its maker, unless this variable is set to a value for yes when it is imported. Importing one of our packages
+sets it before anything else.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def embed(texts: list[str], batch_size: int = 128) -> NDArray[np.float32]:
 
 
 def noun_targets(nouns: list[Noun], width: int) -> NDArray[np.float32]:
-    """Makes the vectors that the text tower shall give for the nouns.
+    """Makes the vectors that the text tower has to give for the nouns.
 
     Args:
         nouns: N nouns.

@@ -30,8 +30,7 @@ class Grids:
         grid: [N, 320, 7, 7] float16.
         pooled: [N, 1280] float16.
         wanted: [N, 1000] float16, each class's share as the true one.
-        labelled: [N] true for Tiny ImageNet's, whose classes compete among themselves: the other names are
-            left in peace.
+        labelled: [N] true for Tiny ImageNet's, whose classes compete only among themselves.
         held: [N] true for views that are measured on instead of learned from.
     """
 

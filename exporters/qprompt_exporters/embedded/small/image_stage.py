@@ -1,14 +1,16 @@
 """The trunk learns to see small, blurred and drawn photos as it sees sharp ones.
 
-EfficientNet-Lite0 knows 87% of sharp training photographs and 22% of the same ones through 32 pixels; cameras
-blur, and thumbnails are small. Two losses on a batch, both in the space of ImageNet's classifier, which
-stands still, so that class names keep their places:
-- sharp photographs (one of each of 940 classes): the trunk's answer to a worse view of a crop shall be the
-  original trunk's answer to the crop itself, logits (cross-entropy with soft targets) and pooled features
-  (cosine);
-- Tiny ImageNet: cross-entropy of the true class among its 200 classes alone, the other 800 logits are left in
-  peace.
-The first stages, edges and textures, stay as they were.
+EfficientNet-Lite0 recognises 87% of sharp training photographs and 22% of the same ones at 32 pixels; cameras
+blur, and thumbnails are small. A batch has two losses, both in the space of ImageNet's classifier. The
+classifier is frozen, so that class names keep their places:
+
+- sharp photographs (one of each of 940 classes): the trunk's answer to a worse view of a crop is trained
+  towards the original trunk's answer to the crop itself, logits (cross-entropy with soft targets) and pooled
+  features (cosine);
+- Tiny ImageNet: cross-entropy of the true class among its 200 classes alone; the other 800 logits are not
+  used.
+
+The first stages, which see edges and textures, stay as they were.
 """
 
 import math

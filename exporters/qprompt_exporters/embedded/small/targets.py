@@ -1,4 +1,4 @@
-"""Where the text tower shall point: a place in the image tower's space for every common noun.
+"""Where the text tower has to point: a place in the image tower's space for every common noun.
 
 No image is needed for it. ImageNet's classifier holds a weight vector for each of 1,000 names, and their
 means over WordNet's descendants stand for the kinds above them: prototypes of some 1,600 meanings. Kernel
