@@ -153,7 +153,7 @@ def bench(
         Times, memory, and what they were measured on.
 
     Raises:
-        QPromptError: The backbone or the provider is not as it should be, or the memory does not suffice.
+        QPromptError: The backbone or the provider cannot be used, or there is too little memory.
         ValueError: Too few classes or repeats.
     """
     if classes < LEAST_CLASSES or repeats < 1:

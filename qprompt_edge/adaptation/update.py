@@ -47,31 +47,31 @@ def update(
     max_memory: float | None = None,
     reporter: Reporter | None = None,
 ) -> UpdateResult:
-    """Add classes or photos to a prompt, or take classes out, without the photos that it was tuned on.
+    """Add classes or photos to a prompt, or remove classes, without the photos that it was tuned on.
 
         update("belt.qpt", "new", remove=["mud"]).save("belt.qpt")
 
-    Where the cache still has the features of those photos, the prompt is tuned anew on all, as `adapt` would.
-    Else the classes that get no photos keep their bits, and what the others cost them is an estimate.
+    If the cache still has the features of those photos, the prompt is tuned anew on all photos, as `adapt`
+    would. Otherwise classes that get no photos keep their bits, and what the others cost them is estimated.
 
     Args:
         prompt: A `qtaskres` prompt, which `adapt` makes by default, or its file.
         photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start. A
             class that the prompt has gets more photos, any other is added. None only removes.
-        remove: Labels of classes to take out.
+        remove: Labels of classes to remove.
         labels: A CSV file with the columns `path,label`, instead of sub-folders.
-        class_names: A CSV file with the columns `label,text`: words for labels that say nothing.
+        class_names: A CSV file with the columns `label,text`: texts for labels that are no plain words.
         backbone: Name or folder of the frozen model; by default the one that the prompt names.
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
         max_memory: Most resident memory of the process in MB of 10^6 bytes; None sets no limit.
-        reporter: Told how far it is.
+        reporter: Receives progress and messages.
 
     Returns:
-        The prompt, what changed, and what is known of the cost. Nothing is written but the cache.
+        The prompt, what changed, and what is known of the cost. Only the cache is written.
 
     Raises:
-        QPromptError: The prompt or the photos do not allow it; the message says why and what to do.
+        QPromptError: The prompt or the photos do not allow the update; the message says why and what to do.
         ValueError: There is neither a photo to add nor a class to remove.
     """
     begin = time.monotonic()

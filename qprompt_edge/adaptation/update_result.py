@@ -23,15 +23,15 @@ ANEW, JOINED, KEPT = "anew", "joined", "kept"
 
 @dataclass(frozen=True)
 class ClassEstimate:
-    """A class that photos were given of.
+    """A class for which photos were given.
 
     Attributes:
         label: Its label.
-        new: Whether the prompt did not have it.
-        photos: Photos that were given of it and not tuned on before.
+        new: Whether the prompt did not have the class before.
+        photos: Photos that were given for it and not tuned on before.
         right: How many of `judged` were right.
-        judged: Photos of it that were judged by rows tuned without them (cross-validation); 0 where there
-            were too few.
+        judged: Photos of it that were judged by rows tuned without them (cross-validation); 0 if there were
+            too few.
         taken_for: Labels that the others of `judged` were taken for, and how many, the most first.
     """
 
@@ -61,16 +61,16 @@ class OldClasses:
 
 @dataclass(frozen=True, repr=False)
 class UpdateResult:
-    """What `update` gives back.
+    """The result of `update`.
 
     Attributes:
         prompt: The updated prompt.
-        removed: Labels of classes that were taken out.
-        classes: The classes that photos were given of.
-        cost: What new classes cost the old ones; None if there are no new ones, or no photos of old ones to
-            tell by: class vectors alone do not (`docs/defaults.md`).
-        from_photos: True: tuned anew on old and new photos together, from the feature cache, as `adapt` does.
-            False: only the rows of `classes` were tuned, and all others are as they were.
+        removed: Labels of classes that were removed.
+        classes: The classes for which photos were given.
+        cost: What new classes cost the old ones. None if there are no new ones, or no photos of the old ones:
+            class vectors alone do not tell (`docs/defaults.md`).
+        from_photos: True: tuned anew on old and new photos together, from the feature cache, as by `adapt`.
+            False: only the rows of `classes` were tuned, and all others are unchanged.
         calibration: `anew`, `joined` or `kept`.
         repeated: Photos that were given twice, or were tuned on before; each counts once.
         skipped: Files that were left out.

@@ -48,7 +48,7 @@ class State:
 
     Attributes:
         names: Of all its tensors.
-        load: Reads the tensor of a name as float32; raises a `QPromptError` if it is not as it should be.
+        load: Reads the tensor of a name as float32; raises a `QPromptError` if it is damaged.
     """
 
     names: frozenset[str]

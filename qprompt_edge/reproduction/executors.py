@@ -59,7 +59,7 @@ class BackboneChoice:
         """Load it.
 
         Raises:
-            QPromptError: It is not as it should be, or does not fit the memory.
+            QPromptError: It cannot be used, or needs too much memory.
         """
         backbone = Backbone.load(self.backbone, self.provider, self.threads)
         if self.deep:

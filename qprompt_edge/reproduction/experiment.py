@@ -59,7 +59,7 @@ class Experiment:
             The results, those of earlier runs among them.
 
         Raises:
-            QPromptError: The data, the backbone or the folder is not as it should be.
+            QPromptError: The data, the backbone or the folder cannot be used.
         """
         reporter = reporter or Reporter()
         self._check_draws(self.sets)

@@ -121,7 +121,7 @@ class Backbone:
         """Load the graphs of a tuning step and touch all of their weights.
 
         Free memory can then be measured with the weights in it. With `spare_memory` set before, weights stay
-        memory-mapped: no packed copies are made, one for each direction, and a step takes up to a third
+        memory-mapped: the packed copies, one for each direction, are not made, and a step takes up to a third
         longer.
         """
         feed = self._class_feed(*self._empty_class()) | self._batch_feed(None, None, 1.0, 1)

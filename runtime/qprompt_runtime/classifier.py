@@ -51,8 +51,8 @@ class PromptClassifier:
             learned for them; others are classified by their text. Not for contexts per class.
         cache: Folder that keeps the features of classes from run to run; None keeps nothing.
         accept: Turns "none of these" on: the share of photos of the classes that keep their label, from 0.8
-            to 0.99. None: as the prompt file says, which is off if it says nothing. It is calibrated for the
-            prompt's own classes and not available for other names.
+            to 0.99. None: as the prompt file says; if it says nothing, it is off. It is calibrated for the
+            prompt's own classes and is not available for other names.
 
     Raises:
         BackboneMismatchError: The prompt was tuned for another backbone.
@@ -164,7 +164,7 @@ class PromptClassifier:
             accept: Share of known photos that "none of these" lets pass; None takes what the file says.
 
         Raises:
-            QPromptError: The file, the backbone or the provider is not as it should be.
+            QPromptError: The file is damaged, does not fit the backbone, or the backbone or provider is missing.
         """
         prompt = read_prompt_file(Path(path))
         found = Backbone.load(backbone or prompt.backbone_name, provider, threads)
@@ -195,7 +195,7 @@ class PromptClassifier:
     ) -> Generator[tuple[Photo, Prediction | ImageError], None, None]:
         """Classify photos one after another, while other threads decode the next two.
 
-        A photo that cannot be read does not end the run: its error comes in the place of its prediction.
+        A photo that cannot be read does not end the run: its error is yielded instead of a prediction.
 
             for path, answer in classifier.predict_many(paths):
                 print(path, answer if isinstance(answer, ImageError) else answer.label)
@@ -203,8 +203,8 @@ class PromptClassifier:
         Args:
             photos: Each as `predict` takes it; any number, as they are taken one by one.
             top_k: How many classes to name, at most as many as there are.
-            check: Called before a photo is decoded with the bytes of memory that this takes at most; an
-                `ImageError` that it raises comes in the place of the prediction. None checks nothing.
+            check: Called before a photo is decoded, with the most bytes of memory that decoding takes. If it
+                raises an `ImageError`, that is yielded instead of the prediction. None checks nothing.
 
         Yields:
             Each photo as it was given, in order, with its `Prediction`, or with the `ImageError` that says

@@ -89,7 +89,7 @@ class PromptFile:
         template: The text before and after the class's prompt text, for instance ("", ".").
         backbone_name: For people.
         fingerprint: 16 bytes that identify the backbone.
-        calibration: The logit scale, and the scores by which "none of these" is told.
+        calibration: The logit scale, and the scores by which "none of these" is decided.
         metadata: Free text by name, usually empty.
         photos: How many photos each class was tuned on, in the order of the classes; empty if that is not
             said.
@@ -149,7 +149,7 @@ class PromptFile:
 
     @property
     def about(self) -> str:
-        """Method, bits (of the class offsets always 16, and not said) and classes in a few words."""
+        """Method, bits and classes in a few words; the bits of class offsets, always 16, are left out."""
         tuned = self.groups[:1] if self.method == RESIDUAL else self.groups
         bits = "/".join(map(str, sorted({group.bits for group in tuned})))
         return f"{self.method}, {bits} bit, {counted(len(self.classes), 'class', 'classes')}"
@@ -184,8 +184,7 @@ class PromptFile:
         """Read a file's content, trusting none of it.
 
         Raises:
-            PromptFileError: The bytes are anything else than what `to_bytes` writes; the message says what
-                came.
+            PromptFileError: The bytes are not what `to_bytes` writes; the message says what came.
         """
         prompt = _decode(*decode_fields(data))
         if prompt.to_bytes() != data:
