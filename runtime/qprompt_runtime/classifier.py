@@ -164,7 +164,8 @@ class PromptClassifier:
             accept: Share of known photos that "none of these" lets pass; None takes what the file says.
 
         Raises:
-            QPromptError: The file is damaged, does not fit the backbone, or the backbone or provider is missing.
+            QPromptError: The file is damaged, does not fit the backbone, or the backbone or provider is
+                missing.
         """
         prompt = read_prompt_file(Path(path))
         found = Backbone.load(backbone or prompt.backbone_name, provider, threads)
