@@ -175,7 +175,7 @@ def test_a_class_that_the_share_says_nothing_about_is_not_left_out(
         f"{tmp_path / 'b'}: cannot be read: {reason}; it may be a class"
     )
     assert complaint(find_photos, tmp_path / "b").startswith(
-        f"{tmp_path / 'b'}: cannot be read: {reason}; is its drive"
+        f"{tmp_path / 'b'}: cannot be read: {reason}; check that its drive"
     )
     assert complaint(list_images, [tmp_path / "b"]) == f"{tmp_path / 'b'}: cannot be read: {reason}"
     files, problems = list_images([tmp_path])
