@@ -109,7 +109,7 @@ def test_another_task_needs_force(run, prompt, tmp_path):
 def test_what_is_no_prompt_file_needs_force(run, photos, tmp_path, content):
     out = tmp_path / "p.qpt"
     out.write_bytes(content)
-    assert_refused(run("adapt", photos, "--out", out, "--json"), "no prompt file", "--force")
+    assert_refused(run("adapt", photos, "--out", out, "--json"), "not a readable prompt file", "--force")
     assert out.read_bytes() == content
     assert run("adapt", photos, "--out", out, "--epochs", 1, "--force").code == 0
 
@@ -124,7 +124,7 @@ def test_convert_replaces_by_the_same_rule(run, prompt, tmp_path):
     assert out.read_bytes() == before
     assert run("convert", prompt, "-o", out, "--classes", "cat,dog", "--force").code == 0
     out.write_text("notes")
-    assert_refused(run("convert", prompt, "-o", out, "--json"), "no prompt file", "--force")
+    assert_refused(run("convert", prompt, "-o", out, "--json"), "not a readable prompt file", "--force")
 
 
 # ---------------------------------------------------------------------- inspect
