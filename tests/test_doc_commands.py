@@ -1,7 +1,8 @@
-"""Every shell command of README, tutorial and short guides runs as it stands there, page by page, in one folder.
+"""Every shell command of README, tutorial and short guides runs as it stands there.
 
-Stand-ins take the place of what needs a network, root or another machine: pip (whose arguments are checked), nox,
-sudo and scp. `export` needs torch, so only its options are checked.
+The commands of a page run in order, in one folder. Stand-ins take the place of what needs a network, root or
+another machine: pip (whose arguments are checked), nox, sudo and scp. `export` needs torch, so only its
+options are checked.
 """
 
 import os

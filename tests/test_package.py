@@ -1,4 +1,7 @@
-"""The installed wheel: all that a device needs, and nothing else. Skipped where the checkout itself is installed."""
+"""The installed wheel has all that a device needs, and nothing else.
+
+Skipped where the checkout itself is installed.
+"""
 
 import json
 from importlib.metadata import Distribution, distribution
