@@ -24,6 +24,7 @@ import PIL
 from numpy.typing import NDArray
 
 from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache
+from qprompt_edge.data.photo_quality import Quality, QualityCache
 from qprompt_edge.data.splits import difference_hash
 from qprompt_edge.memory import check_photo
 from qprompt_runtime.arrays import Array
@@ -109,6 +110,7 @@ def encode_photos(
     seed: int = 1,
     cache: FeatureCache | None = None,
     encode: Callable[[Array], Array] | None = None,
+    quality: QualityCache | None = None,
     max_memory: float | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> EncodedPhotos:
@@ -123,6 +125,7 @@ def encode_photos(
         seed: Of the augmentations; with a photo's content it fixes its views.
         cache: Where features are looked up and kept; they depend on `encode` too.
         encode: From pixels [B,3,H,W] to unit features [B,E]; by default the image tower without prompts.
+        quality: Is given the quality of every photo that it does not know yet; None measures nothing.
         max_memory: Most resident memory in MB of 10^6 bytes; photos that would take more are not read.
         progress: Called with photos done and N.
 
@@ -137,7 +140,7 @@ def encode_photos(
     keys = np.zeros((len(paths), KEY_BYTES), np.uint8)
     saved = time.monotonic()
     decoder = _Decoder(backbone.manifest.image_transform, views, seed, max_memory, Lock())
-    read = functools.partial(_read, cache, decoder)
+    read = functools.partial(_read, cache, quality, decoder)
     with closing(read_ahead(read, paths)) as photos:
         try:
             for index, photo in enumerate(photos):
@@ -148,30 +151,40 @@ def encode_photos(
                     if entry is None:
                         entry = Entry(encode(photo.pixels), photo.hash)
                         cache.put(photo.key, entry)
+                    if quality is not None and photo.quality is not None:
+                        quality.put(photo.key, photo.quality)
                     keys[index] = np.frombuffer(photo.key, np.uint8)
                     features[index], hashes[index] = entry.features, entry.hash
                 progress(index + 1, len(paths))
                 if time.monotonic() - saved > _SAVE_SECONDS:
-                    cache.save()
+                    _save(cache, quality)
                     saved = time.monotonic()
         except KeyboardInterrupt:
-            cache.save()
+            _save(cache, quality)
             raise
-    cache.save()
+    _save(cache, quality)
     return EncodedPhotos(features, hashes, failures, keys)
+
+
+def _save(cache: FeatureCache, quality: QualityCache | None) -> None:
+    cache.save()
+    if quality is not None:
+        quality.save()
 
 
 @dataclass(frozen=True)
 class _Photo:
     """A photo that was read.
 
-    It was found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash.
+    It was found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash. `quality` is
+    what was measured now.
     """
 
     key: bytes
     entry: Entry | None
     pixels: Array
     hash: int
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True)
@@ -187,8 +200,10 @@ class _Decoder:
     max_memory: float | None
     large: Lock
 
-    def __call__(self, file: BinaryIO, key: bytes) -> _Photo:
-        """Decode an open file of this content.
+    def __call__(
+        self, file: BinaryIO, key: bytes, entry: Entry | None, quality: QualityCache | None
+    ) -> _Photo:
+        """Decode an open file of this content; `quality` measures it, `entry` spares its pixels.
 
         Raises:
             ImageError: It cannot be read, or takes too much memory.
@@ -196,24 +211,35 @@ class _Decoder:
         needed = reading_bytes(file, self.transform)
         with self.large if needed > LARGE_BYTES else nullcontext():
             check_photo(self.max_memory, needed)
-            return self._decoded(file, key)  # which leaves nothing behind when the next one's turn comes
+            # it leaves nothing behind when the next one's turn comes
+            return self._decoded(file, key, entry, quality)
 
-    def _decoded(self, file: BinaryIO, key: bytes) -> _Photo:
+    def _decoded(
+        self, file: BinaryIO, key: bytes, entry: Entry | None, quality: QualityCache | None
+    ) -> _Photo:
         image = read_image(file, self.transform)
+        measured = None if quality is None else quality.measure(image)
+        if entry is not None:
+            return _Photo(key, entry, _NO_PIXELS, entry.hash, measured)
         rng = np.random.default_rng([self.seed, *key])
         views = (augment(image, self.transform, rng) for _ in range(self.views))
-        return _Photo(key, None, np.stack([to_pixels(image, self.transform), *views]), difference_hash(image))
+        pixels = np.stack([to_pixels(image, self.transform), *views])
+        return _Photo(key, None, pixels, difference_hash(image), measured)
 
 
-def _read(cache: FeatureCache, decoder: _Decoder, path: Path) -> _Photo | str:
-    """Read a photo with its views, or say why that fails."""
+def _read(cache: FeatureCache, quality: QualityCache | None, decoder: _Decoder, path: Path) -> _Photo | str:
+    """Read a photo with its views and, where it is wanted and not known, its quality, or say why that fails."""
     try:
         with opened(path) as file:
             formats_of(file)  # what is no photo is not read further
             before = os.fstat(file.fileno())
             key = _content_hash(file)
             entry = cache.get(key)
-            photo = _Photo(key, entry, _NO_PIXELS, entry.hash) if entry else decoder(file, key)
+            unmeasured = quality if quality is not None and quality.get(key) is None else None
+            if entry is not None and unmeasured is None:
+                photo = _Photo(key, entry, _NO_PIXELS, entry.hash)
+            else:
+                photo = decoder(file, key, entry, unmeasured)
             after = os.fstat(file.fileno())
     except OSError as error:
         return error.strerror or str(error)

@@ -8,7 +8,7 @@ that of their paths.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -64,29 +64,44 @@ def near_duplicate_groups(hashes: NDArray[np.uint64], labels: NDArray[np.int64])
         group.
     """
     groups = np.arange(len(hashes), dtype=np.int64)
-    bits = np.unpackbits(np.asarray(hashes, dtype=">u8").view(np.uint8).reshape(-1, 8), axis=1)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        groups[members] = members[_chains(bits[members])]
+        groups[members] = members[chains(near_rows(hashes[members]), len(members))]
     return groups
 
 
-def _chains(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """[n, 64] bits of one class to [n] positions of the first photo of each one's group."""
+def near_rows(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.bool_]]:
+    """For each photo, which photos are near-identical to it by their hashes alone: N rows of bool [N].
+
+    Rows are computed in blocks, so that memory does not grow with N squared.
+
+    Args:
+        hashes: [N] uint64, from `difference_hash`.
+    """
+    bits = np.unpackbits(np.asarray(hashes, dtype=">u8").view(np.uint8).reshape(-1, 8), axis=1)
     ones = bits.astype(np.float32)
     count = ones.sum(axis=1)
-    first = np.arange(len(bits), dtype=np.int64)
     for start in range(0, len(bits), _CHUNK):
         rows = slice(start, start + _CHUNK)
         both = ones[rows] @ ones.T  # exact: small whole numbers
         total = count[rows, None] + count[None, :]
-        near = total - 2 * both <= np.minimum(MAX_DISTANCE, MAX_SHARE * (total - both))
-        for index, is_near in enumerate(near, start):
-            met = np.unique(first[:index][is_near[:index]])
-            if len(met) > 0:
-                first[index] = met[0]
-            if len(met) > 1:  # this photo links groups that were apart
-                first[np.isin(first, met)] = met[0]
+        yield from total - 2 * both <= np.minimum(MAX_DISTANCE, MAX_SHARE * (total - both))
+
+
+def chains(near: Iterable[NDArray[np.bool_]], count: int) -> NDArray[np.int64]:
+    """Join what is near: [N] int64, the position of the first photo of each one's chain.
+
+    Args:
+        near: N rows of bool [N], as `near_rows` has them.
+        count: N.
+    """
+    first = np.arange(count, dtype=np.int64)
+    for index, row in enumerate(near):
+        met = np.unique(first[:index][row[:index]])
+        if len(met) > 0:
+            first[index] = met[0]
+        if len(met) > 1:  # this photo links chains that were apart
+            first[np.isin(first, met)] = met[0]
     return first
 
 
