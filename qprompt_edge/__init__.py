@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from qprompt_edge.adaptation.result import AdaptResult, Holdout
     from qprompt_edge.adaptation.update import update
     from qprompt_edge.adaptation.update_result import ClassEstimate, OldClasses, UpdateResult
+    from qprompt_edge.checking.check import check
+    from qprompt_edge.checking.result import CheckResult
     from qprompt_edge.data.photos import SkippedPhoto
     from qprompt_edge.evaluation.metrics import Scores
     from qprompt_edge.evaluation.paired import Comparison
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "adapt": "qprompt_edge.adaptation.adapt",
     "update": "qprompt_edge.adaptation.update",
+    "check": "qprompt_edge.checking.check",
+    "CheckResult": "qprompt_edge.checking.result",
     "AdaptResult": "qprompt_edge.adaptation.result",
     "Holdout": "qprompt_edge.adaptation.result",
     "UpdateResult": "qprompt_edge.adaptation.update_result",
@@ -41,6 +45,7 @@ _MODULES = {
 __all__ = [
     "AdaptResult",
     "Backbone",
+    "CheckResult",
     "ClassEstimate",
     "Comparison",
     "Holdout",
@@ -55,6 +60,7 @@ __all__ = [
     "SkippedPhoto",
     "UpdateResult",
     "adapt",
+    "check",
     "update",
 ]
 

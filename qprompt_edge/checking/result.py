@@ -14,7 +14,7 @@ from qprompt_edge.checking.findings import (
     ShortClass,
     Unreadable,
 )
-from qprompt_runtime.text import counted, printable
+from qprompt_runtime.text import counted
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,6 +13,7 @@ from qprompt_edge.cli.output import show
 from qprompt_edge.cli.parameters import GroupedCommand
 
 _MODULES = {
+    "check": "check",
     "adapt": "adapt",
     "update": "update",
     "predict": "predict",

@@ -1,0 +1,179 @@
+"""What `check` found in words: for each kind of finding what it is, what to do about it, and the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qprompt_edge.checking.findings import Duplicates, LearningCurve, PoorPhoto
+from qprompt_edge.checking.result import CheckResult
+from qprompt_runtime.text import counted, first_few, percent
+
+_SHOWN_PATHS = 4
+
+
+@dataclass(frozen=True)
+class Section:
+    """One kind of finding.
+
+    Attributes:
+        kind: Its name in JSON, and in `CheckResult`.
+        title: What was found, with the number.
+        advice: What to do about it.
+        columns: Headings of the table.
+        rows: Cells as plain text, one row a finding, the most telling first.
+    """
+
+    kind: str
+    title: str
+    advice: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def sections(result: CheckResult) -> tuple[Section, ...]:
+    """The kinds of findings that there are, those that harm most first.
+
+    Args:
+        result: What was found.
+    """
+    made = (_unreadable(result), *_labels(result), *_duplicates(result), *_classes(result), *_poor(result))
+    return tuple(section for section in made if section.rows)
+
+
+def _unreadable(result: CheckResult) -> Section:
+    rows = tuple((str(it.path), it.reason) for it in result.unreadable)
+    return Section(
+        "unreadable",
+        f"{counted(len(rows), 'file')} cannot be used",
+        "They are left out of training. Replace or remove them.",
+        ("file", "reason"),
+        rows,
+    )
+
+
+def _labels(result: CheckResult) -> tuple[Section, ...]:
+    rows = tuple((str(it.path), it.label, it.looks_like, percent(it.doubt)) for it in result.mislabelled)
+    pairs = tuple(
+        (
+            " / ".join(it.labels),
+            f"{it.wrong} of {it.photos}",
+            "no better than a coin" if it.chance else f"{percent(it.share)} wrong",
+            _paths(it.paths),
+        )
+        for it in result.mixed_up
+    )
+    return (
+        Section(
+            "mislabelled",
+            f"{counted(len(rows), 'photo')} may have the wrong label",
+            "Look at each: move it to the class that it shows, or leave it where it is if the label is right.",
+            ("photo", "is in", "looks like", "doubt"),
+            rows,
+        ),
+        Section(
+            "mixed_up",
+            f"{counted(len(pairs), 'pair')} of classes cannot be told apart",
+            "Join the two if you need no difference; else take photos that show it: nearer, from the side where it is seen. "
+            "A larger --backbone may see it too.",
+            ("classes", "like the other", "as a classifier", "such as"),
+            pairs,
+        ),
+    )
+
+
+def _duplicates(result: CheckResult) -> tuple[Section, ...]:
+    across = [it for it in result.duplicates if it.across_classes]
+    within = [it for it in result.duplicates if not it.across_classes]
+    spare = sum(len(it.paths) - 1 for it in within)
+
+    def rows(groups: Iterable[Duplicates]) -> tuple[tuple[str, ...], ...]:
+        return tuple(
+            (
+                ", ".join(dict.fromkeys(it.labels)),
+                str(len(it.paths)),
+                "the same" if it.identical else "nearly the same",
+                _paths(it.paths),
+            )
+            for it in groups
+        )
+
+    columns = ("class", "photos", "are", "which")
+    return (
+        Section(
+            "duplicates",
+            f"{counted(len(across), 'photo')} in several classes, as the same or nearly the same picture",
+            "At most one label is right. Remove the others.",
+            columns,
+            rows(across),
+        ),
+        Section(
+            "duplicates",
+            f"{counted(spare, 'photo')} too like others of the class to teach anything new",
+            "They do no harm, but count once. Take photos from other sides, in other light, before other backgrounds.",
+            columns,
+            rows(within),
+        ),
+    )
+
+
+def _classes(result: CheckResult) -> tuple[Section, ...]:
+    rows = tuple((it.label, str(it.photos), str(it.distinct), str(it.wanted)) for it in result.short_classes)
+    return (
+        Section(
+            "short_classes",
+            f"{counted(len(rows), 'class', 'classes')} short of photos",
+            "Take more photos of them, until each has as many distinct ones as the last column says.",
+            ("class", "photos", "distinct", "wanted"),
+            rows,
+        ),
+    )
+
+
+def _poor(result: CheckResult) -> tuple[Section, ...]:
+    def rows(photos: Sequence[PoorPhoto]) -> tuple[tuple[str, ...], ...]:
+        return tuple((str(it.path), it.label, f"{it.value:.3g}", f"{it.limit:.3g}") for it in photos)
+
+    advice = (
+        "Remove those that you could not name yourself. Keep them if the camera will send such photos, too."
+    )
+    kinds = (
+        ("blurred", result.blurred, "far less sharp than the others", "sharpness"),
+        ("dark", result.dark, "dark throughout", "brightest parts"),
+        ("blown_out", result.blown_out, "blown out", "darkest parts"),
+    )
+    return tuple(
+        Section(
+            kind,
+            f"{counted(len(photos), 'photo')} {'is' if len(photos) == 1 else 'are'} {words}",
+            advice,
+            ("photo", "class", figure, "limit"),
+            rows(photos),
+        )
+        for kind, photos, words, figure in kinds
+    )
+
+
+def _paths(paths: Sequence[Path]) -> str:
+    return first_few([str(path) for path in paths], _SHOWN_PATHS)
+
+
+def curve_lines(curve: LearningCurve | None) -> list[str]:
+    """Whether there are enough photos: accuracy by number of photos, and what twice as many would likely bring."""
+    if curve is None:
+        return ["Too few photos to tell whether there are enough."]
+    learned = ", ".join(f"{percent(it.top1)} from {it.photos:.0f}" for it in curve.points)
+    low, high = (100 * bound for bound in curve.interval)
+    gain = f"twice the photos would likely add {100 * curve.gain:.1f} points ({low:+.1f} to {high:+.1f}) to the accuracy"
+    verdict = {
+        True: f"Enough photos: {gain}.",
+        False: f"More photos would help: {gain}.",
+        None: f"More photos may help, these are too few to tell: {gain}.",
+    }[curve.enough]
+    return [f"Accuracy by photos of a class: {learned}.", verdict]
+
+
+def first_line(result: CheckResult) -> str:
+    """What was looked at."""
+    return f"{counted(result.photos, 'photo')} of {counted(len(result.classes), 'class', 'classes')}"
