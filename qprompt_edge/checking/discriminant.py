@@ -16,7 +16,7 @@ from qprompt_runtime.arrays import Array
 PENALTY = 2.0
 """Spread that is added in every direction, in mean variances within the classes; `docs/check.md` says how it was chosen."""
 _LEAST = 1e-6
-_NEVER = np.float32(-1e9)
+_NEVER = -1e9
 
 
 def discriminant(
@@ -41,9 +41,9 @@ def discriminant(
     amount = np.float32(penalty * max(float((apart * apart).sum()) / features.shape[1], _LEAST))
     if len(apart) < apart.shape[1]:  # the same by Woodbury's identity, with the smaller system
         inner = apart @ apart.T + amount * np.eye(len(apart), dtype=np.float32)
-        weight: Array = (means.T - apart.T @ np.linalg.solve(inner, apart @ means.T)) / amount
+        weight = (means.T - apart.T @ np.linalg.solve(inner, apart @ means.T)) / amount
     else:
         spread = apart.T @ apart + amount * np.eye(apart.shape[1], dtype=np.float32)
         weight = np.linalg.solve(spread, means.T)
-    bias: Array = np.where(counts > 0, np.float32(-0.5) * (means * weight.T).sum(axis=1), _NEVER)
-    return weight, bias
+    bias: Array = np.where(counts > 0, -0.5 * (means * weight.T).sum(axis=1), _NEVER).astype(np.float32)
+    return weight.astype(np.float32, copy=False), bias
