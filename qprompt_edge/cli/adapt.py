@@ -25,12 +25,14 @@ from qprompt_edge.cli.parameters import (
     LabelsOption,
     MaxMemoryOption,
     ProviderOption,
+    ReportOption,
     ThreadsOption,
     argument,
     number,
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
+from qprompt_edge.cli.reports import check_report, write_report
 from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.data.photos import find_labelled
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
@@ -107,6 +109,7 @@ def command(
         "prompt.qpt"
     ),
     force: ForceOption = False,
+    report: ReportOption = None,
     as_json: JsonOption = False,
     work_dir: Annotated[
         Path | None,
@@ -136,6 +139,8 @@ def command(
             "--accept is for --method qtaskres; the others do not calibrate their scores"
         )
     check_writable(out)
+    if report is not None:
+        check_report(report, out)
     if not force:
         check_replaceable(out, lambda: find_labelled(folder, labels).classes, read_prompt_file)
     try:
@@ -173,10 +178,18 @@ def command(
     except OutputError as error:
         kept = "The training is kept: run again with --resume and another --out"
         raise OutputError(f"{error}. {kept}" if result.work.holds_checkpoint else str(error)) from error
+    if report is not None:
+        from qprompt_edge.reporting.reports import adapt_report
+
+        try:
+            with progress_reporter() as reporter:
+                write_report(report, adapt_report(result, out.name, reporter=reporter))
+        except OutputError as error:
+            raise OutputError(f"{error}; the prompt is written to {out}") from error
     try:
-        _show(result, out, aside=beside_a_file(as_json))
+        _show(result, out, report, aside=beside_a_file(as_json))
         if as_json:
-            emit(as_dict(result, out))
+            emit(as_dict(result, out, report))
     except OutputError as error:
         raise OutputError(f"{error}; the prompt is written to {out}") from error
 
@@ -191,7 +204,7 @@ def _folder(photos: Path | None, images: Path | None) -> Path:
     return folder
 
 
-def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
+def as_dict(result: AdaptResult, out: Path, report: Path | None) -> dict[str, Any]:
     """The result as `--json` prints it."""
     judged = result.holdout
     return {
@@ -219,6 +232,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
                 ("probe", judged.probe),
             )
         },
+        "mistakes": [mistake.to_json() for mistake in judged.mistakes] if judged else [],
         "helped": judged.change.helped if judged else None,
         "difference": judged.change.difference if judged else None,
         "interval": judged.change.interval if judged else None,
@@ -228,13 +242,16 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
         "peak_rss_mb": round(result.peak_rss_mb, 1),
         "backbone": {"name": result.backbone_name, "fingerprint": result.prompt.fingerprint.hex()},
         "provider": result.provider,
+        "report": None if report is None else str(report),
     }
 
 
-def _show(result: AdaptResult, out: Path, *, aside: bool) -> None:
+def _show(result: AdaptResult, out: Path, report: Path | None, *, aside: bool) -> None:
     """The result as people read it: what `AdaptResult.summary` says, with messages apart from results."""
     for line in notes(result):
         say(line)
     for line in (*score_lines(result.holdout), verdict(result)):
         show(line, aside=aside)
     say(f"wrote {out}: {facts(result)}")
+    if report is not None:
+        say(f"wrote {report}: the report, to be opened in a browser")

@@ -1,0 +1,95 @@
+"""The mistakes as pictures, with what they were taken for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qprompt_edge.data.thumbnails import data_uri, thumbnail
+from qprompt_edge.evaluation.mistakes import Mistake
+from qprompt_edge.reporter import Reporter
+from qprompt_edge.reporting import words
+from qprompt_edge.reporting.markup import element, shown
+from qprompt_runtime.errors import ImageError
+from qprompt_runtime.read_ahead import read_ahead
+from qprompt_runtime.text import counted, percent
+
+MOST_PICTURES = 36
+"""Pictures of mistakes on a page: at 160 pixels about 7 KB each."""
+
+_SIDE = 160
+_NAME_LETTERS = 60
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photo to show.
+
+    Attributes:
+        name: How people find it: its path.
+        address: What the browser loads: a data URI, or an address on the page's own server; None shows `problem` instead.
+        problem: Why there is no picture.
+    """
+
+    name: str | os.PathLike[str]
+    address: str | None
+    problem: str = ""
+
+
+def picture_of(path: str | os.PathLike[str]) -> Picture:
+    """A photo as a picture that is a part of the page itself."""
+    try:
+        return Picture(path, data_uri(thumbnail(path, _SIDE)))
+    except ImageError as error:
+        return Picture(path, None, error.reason)
+
+
+def pictures_of(found: Sequence[Mistake], folder: Path, reporter: Reporter) -> list[Picture]:
+    """Pictures of the first `MOST_PICTURES` mistakes, in their order.
+
+    Args:
+        found: The mistakes.
+        folder: Where the photos are; names of those in it are their paths from there.
+        reporter: Told how far it is.
+    """
+    chosen = [mistake.path for mistake in found[:MOST_PICTURES]]
+    pictures = []
+    for path, picture in zip(chosen, read_ahead(picture_of, chosen), strict=True):
+        pictures.append(
+            replace(picture, name=path.relative_to(folder) if path.is_relative_to(folder) else path)
+        )
+        reporter.stage("reducing photos for the report", len(pictures), len(chosen))
+    return pictures
+
+
+def mistakes(found: Sequence[Mistake], pictures: Sequence[Picture]) -> str:
+    """Mistakes, each with its picture.
+
+    Args:
+        found: All mistakes, in the order in which they are shown.
+        pictures: Of the first ones.
+    """
+    if not found:
+        return element("p", words.NO_MISTAKES)
+    said = words.MISTAKES_COUNTED.format(mistakes=counted(len(found), "photo"))
+    left = len(found) - len(pictures)
+    said += " " + words.MISTAKES_LEFT_OUT.format(shown=len(pictures), left=left) if left else ""
+    items = []
+    for mistake, picture in zip(found, pictures, strict=False):
+        taken = words.TAKEN_FOR.format(
+            predicted=element("b", shown(mistake.predicted)), probability=percent(mistake.probability)
+        )
+        name = element("small", shown(picture.name, _NAME_LETTERS))
+        caption = element("figcaption", f"{element('b', shown(mistake.label))} {taken}{name}")
+        alt = words.PICTURE_ALT.format(label=shown(mistake.label), predicted=shown(mistake.predicted))
+        items.append(element("li", element("figure", _image(picture, alt) + caption)))
+    return element("p", said) + element("ul", "".join(items), class_="r-gallery")
+
+
+def _image(picture: Picture, alt: str) -> str:
+    """The picture itself; `alt` is HTML already."""
+    if picture.address is None:
+        return element("div", words.LOST_PICTURE.format(reason=shown(picture.problem)), class_="r-lost")
+    return f'<img src="{shown(picture.address, len(picture.address) + 3)}" alt="{alt}"/>'

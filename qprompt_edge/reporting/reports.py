@@ -1,0 +1,179 @@
+"""The reports of `adapt` and `eval`: their results, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from qprompt_edge.adaptation.result import AdaptResult, Holdout
+from qprompt_edge.evaluation.evaluate import PromptReport
+from qprompt_edge.evaluation.metrics import Scores, confidence_bins
+from qprompt_edge.evaluation.mistakes import Mistake
+from qprompt_edge.reporter import Reporter
+from qprompt_edge.reporting import words
+from qprompt_edge.reporting.classes import confusion, needing_photos, per_class
+from qprompt_edge.reporting.files import left_out, sizes
+from qprompt_edge.reporting.gallery import mistakes, pictures_of
+from qprompt_edge.reporting.markup import element, shown
+from qprompt_edge.reporting.measured import Measured, accuracies, no_verdict, verdict
+from qprompt_edge.reporting.page import Section, report_page
+from qprompt_edge.reporting.reliability import reliability
+from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.prompt_file import PromptFile
+from qprompt_runtime.text import counted, percent
+
+_MINUTES = "%Y-%m-%d %H:%M"
+
+
+def adapt_report(
+    result: AdaptResult, name: str, *, made: datetime | None = None, reporter: Reporter | None = None
+) -> str:
+    """The report of an adaptation as an HTML page.
+
+    Args:
+        result: What `adapt` returned; its photos must still be there for pictures of the mistakes.
+        name: What the prompt is called: its file's name.
+        made: When; None takes now.
+        reporter: Told how far it is.
+    """
+    prompt, judged = result.prompt, result.holdout
+    labels = [name.label for name in prompt.classes]
+    measured = _measured(judged) if judged else []
+    folder = result.options.test_images or result.options.photos
+    opening = no_verdict()
+    if judged:
+        photos = words.HELD_OUT.format(photos=counted(judged.adapted.n, "photo"))
+        opening = verdict(judged.change, measured[0], _named(measured, words.ADAPTED[0]), photos)
+    lead = words.ADAPT_LEAD.format(
+        classes=counted(len(labels), "class", "classes"),
+        trained=counted(result.train_photos, "photo"),
+        made=(made or datetime.now()).strftime(_MINUTES),
+    )
+    sections = [
+        Section("accuracy", words.ACCURACY, accuracies(measured) if measured else ""),
+        *(_answers(labels, judged.adapted, _pictured(judged.mistakes, folder, reporter)) if judged else []),
+        Section(
+            "photos",
+            words.NEEDS,
+            needing_photos(labels, result.class_photos, judged.adapted.confusion if judged else None),
+        ),
+        Section("left-out", words.LEFT_OUT, left_out(result.skipped, result.same, judged=False)),
+        Section("size", words.SIZE, sizes(len(prompt.to_bytes()), len(labels), result.manifest)),
+    ]
+    return report_page(words.ADAPT_KIND, shown(name), lead, opening, sections, _adapt_settings(result))
+
+
+def eval_report(
+    report: PromptReport,
+    name: str,
+    images: Path,
+    *,
+    made: datetime | None = None,
+    reporter: Reporter | None = None,
+) -> str:
+    """The report of an evaluation as an HTML page.
+
+    Args:
+        report: What `judge_prompt` returned; its photos must still be there for pictures of the mistakes.
+        name: What the prompt is called: its file's name.
+        images: Where the photos are.
+        made: When; None takes now.
+        reporter: Told how far it is.
+    """
+    prompt, labels = report.prompt, report.labels
+    before = Measured.of(report.zero_shot, *words.ZERO_SHOT)
+    after = Measured.of(report.scores, *words.ADAPTED)
+    judged = counted(report.scores.n, "photo")
+    opening = verdict(report.change, before, after, judged)
+    opening += element("p", words.MAY_BE_TRAINED, class_="r-muted")
+    lead = words.EVAL_LEAD.format(
+        classes=counted(len(labels), "class", "classes"),
+        judged=judged,
+        made=(made or datetime.now()).strftime(_MINUTES),
+    )
+    sections = [
+        Section("accuracy", words.ACCURACY, accuracies([before, after])),
+        *_answers(labels, report.scores, _pictured(report.mistakes, images, reporter)),
+        Section("photos", words.NEEDS, needing_photos(labels, prompt.photos, report.scores.confusion)),
+        Section("left-out", words.LEFT_OUT, left_out(report.skipped, report.same, judged=True)),
+        Section("size", words.SIZE, sizes(len(prompt.to_bytes()), len(labels), report.manifest)),
+    ]
+    settings = [("Photos", shown(images)), *_prompt_settings(prompt), *_backbone_settings(report.manifest)]
+    return report_page(words.EVAL_KIND, shown(name), lead, opening, sections, settings)
+
+
+def _measured(judged: Holdout) -> list[Measured]:
+    """Each classifier once: where the prompt is all context, that is the prompt itself."""
+    rows = [(judged.zero_shot, words.ZERO_SHOT)]
+    rows += [(judged.context, words.CONTEXT)] if judged.context is not judged.adapted else []
+    rows += [(judged.adapted, words.ADAPTED), (judged.probe, words.PROBE)]
+    return [Measured.of(scores, *texts) for scores, texts in rows]
+
+
+def _named(rows: Sequence[Measured], name: str) -> Measured:
+    return next(row for row in rows if row.name == name)
+
+
+def _pictured(wrong: Sequence[Mistake], folder: Path, reporter: Reporter | None) -> str:
+    return mistakes(wrong, pictures_of(wrong, folder, reporter or Reporter()))
+
+
+def _answers(labels: Sequence[str], scores: Scores, pictures: str) -> list[Section]:
+    """What the prompt answered, and how far that was right."""
+    return [
+        Section("classes", words.PER_CLASS, per_class(labels, scores.confusion)),
+        Section("confusion", words.CONFUSION, confusion(labels, scores.confusion)),
+        Section("mistakes", words.MISTAKES, pictures),
+        Section(
+            "confidence",
+            words.RELIABILITY,
+            reliability(confidence_bins(scores.confidence, scores.right), scores.ece),
+        ),
+    ]
+
+
+def _adapt_settings(result: AdaptResult) -> list[tuple[str, str]]:
+    options, training = result.options, result.options.training
+    seconds = {name: f"{value:.1f} s" for name, value in result.seconds.items()}
+    pairs: list[tuple[str, object]] = [
+        ("Photos", options.photos),
+        ("List of labels", options.labels),
+        ("Test photos", options.test_images),
+        ("Class names", options.class_names),
+        ("Held out", percent(options.holdout) if options.test_images is None else None),
+        ("Photos a class", options.shots),
+        ("Augmented views", options.views or None),
+        ("Contexts", options.contexts),
+        ("Epochs", training.epochs),
+        ("Steps", result.steps),
+        ("Photos a step", training.batch_size),
+        ("Learning rate", training.lr),
+        ("Seed", training.seed),
+        ("Time", f"{seconds['total']} (photos {seconds['encode']}, tuning {seconds['train']})"),
+        ("Memory at most", f"{result.peak_rss_mb:.0f} MB"),
+        ("Execution provider", result.provider),
+    ]
+    own = [(name, shown(str(value))) for name, value in pairs if value is not None]
+    return [*own, *_prompt_settings(result.prompt), *_backbone_settings(result.manifest)]
+
+
+def _prompt_settings(prompt: PromptFile) -> list[tuple[str, str]]:
+    before, after = prompt.template
+    accept = prompt.calibration.accept
+    return [
+        ("Method", shown(prompt.method)),
+        ("Bits a weight", str(prompt.groups[0].bits)),
+        ("Words", shown(f"{before} … {after}")),
+        ("None of these", "off" if accept is None else percent(accept)),
+    ]
+
+
+def _backbone_settings(manifest: Manifest) -> list[tuple[str, str]]:
+    return [
+        ("Backbone", shown(manifest.name)),
+        ("Fingerprint", shown(manifest.fingerprint)),
+        ("Licence of the backbone", shown(manifest.licence)),
+        ("Made by", f"qprompt-edge {shown(version('qprompt-edge'))}"),
+    ]
