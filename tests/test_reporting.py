@@ -45,7 +45,7 @@ def whole(piece: str) -> str:
     [(0, 10, (0.0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1.0)), (45, 48, (0.8316, 0.9785))],
 )
 def test_wilson_as_tables_have_it(right, count, expected):
-    assert wilson(right, count) == pytest.approx(expected, abs=5e-5)
+    assert wilson(right / count, count) == pytest.approx(expected, abs=5e-5)
 
 
 def test_bins_hold_each_photo_once_and_give_the_calibration_error():

@@ -41,9 +41,10 @@ def per_class(labels: Sequence[str], counts: Counts) -> str:
     listed = [i for i in ranked if len(labels) <= _SHORT_LIST or right[i] < photos[i]]
     rows = []
     for i in listed[:_MOST_ROWS]:
-        share = bar(right[i] / photos[i], wilson(int(right[i]), int(photos[i])))
+        share = right[i] / photos[i]
+        line = bar(share, wilson(share, photos[i]))
         of = words.OF.format(part=right[i], all=photos[i])
-        rows.append((f"{shown(labels[i])}{share}", of, _taken_for(labels, counts[i], i)))
+        rows.append((f"{shown(labels[i])}{line}", of, _taken_for(labels, counts[i], i)))
     parts = []
     if rows:
         kinds = ("", "r-number", "")

@@ -97,7 +97,8 @@ def accuracies(rows: Sequence[Measured]) -> str:
     """Classifiers on the same photos, each with its Wilson interval, as a table with bars."""
     cells = []
     for it in rows:
-        share, interval = it.right / it.photos, wilson(it.right, it.photos)
+        share = it.right / it.photos
+        interval = wilson(share, it.photos)
         cells.append(
             (
                 f"{shown(it.name)}<small>{shown(it.about)}</small>{bar(share, interval)}",

@@ -11,7 +11,7 @@ from qprompt_edge.reporting.markup import element
 from qprompt_runtime.text import counted, percent
 
 _LEFT, _TOP, _SIDE = 58, 12, 280  # the square of the diagram, in its own units
-_WIDTH, _HEIGHT = _LEFT + _SIDE + 14, _TOP + _SIDE + 44
+_WIDTH, _HEIGHT = _LEFT + _SIDE + 24, _TOP + _SIDE + 44
 _TICKS = (0, 25, 50, 75, 100)
 _RADII = (3.5, 11.0)
 
@@ -26,7 +26,7 @@ def reliability(bins: Sequence[ConfidenceBin], ece: float) -> str:
     photos = sum(it.photos for it in bins)
     sure = sum(it.confidence * it.photos for it in bins) / photos
     right = sum(it.accuracy * it.photos for it in bins) / photos
-    low, high = wilson(round(right * photos), photos)
+    low, high = wilson(right, photos)
     meaning = words.FITTING.format(photos=counted(photos, "photo"))
     if not low <= sure <= high:
         meaning = words.TOO_SURE if sure > right else words.TOO_MODEST
