@@ -21,7 +21,7 @@ from qprompt_edge.reporter import Reporter
 from qprompt_edge.reporting import words
 from qprompt_edge.reporting.classes import MATRIX_CLASSES, confusion, needing_photos, per_class
 from qprompt_edge.reporting.files import left_out, neighbours, sizes
-from qprompt_edge.reporting.gallery import MOST_PICTURES, Picture, mistakes, pictures_of
+from qprompt_edge.reporting.gallery import MOST_MISTAKES, Picture, mistakes, pictures_of
 from qprompt_edge.reporting.markup import shown
 from qprompt_edge.reporting.measured import Measured, accuracies, verdict
 from qprompt_edge.reporting.page import Section, report_page
@@ -227,24 +227,23 @@ def test_a_thumbnail_of_what_is_no_photo_is_refused(tmp_path):
 
 def test_mistakes_have_pictures_and_say_how_many_are_left_out(tmp_path):
     found = []
-    for number in range(MOST_PICTURES + 5):
+    for number in range(MOST_MISTAKES + 5):
         write_photo(tmp_path / f"{number}.png", (40, 80, 220), number)
         found.append(Mistake(tmp_path / f"{number}.png", "cat", "dog", 0.75))
     (tmp_path / "1.png").unlink()
     stages = []
-    pictures = pictures_of(
-        found, tmp_path, Reporter(stage=lambda _name, done, total: stages.append((done, total)))
-    )
+    reporter = Reporter(stage=lambda _name, done, total: stages.append((done, total)))
+    pictures = pictures_of([it.path for it in found[:MOST_MISTAKES]], tmp_path, reporter)
     piece = mistakes(found, pictures)
-    assert stages[-1] == (MOST_PICTURES, MOST_PICTURES)
-    assert len(list(loaded(whole(piece)))) == MOST_PICTURES - 1
+    assert stages[-1] == (MOST_MISTAKES, MOST_MISTAKES)
+    assert len(list(loaded(whole(piece)))) == MOST_MISTAKES - 1
     text = text_of(whole(piece))
-    assert f"{MOST_PICTURES + 5} photos taken for another class" in text
-    assert f"The first {MOST_PICTURES} are shown, 5 are left out here." in text
+    assert f"{MOST_MISTAKES + 5} photos taken for another class" in text
+    assert f"The first {MOST_MISTAKES} are shown, 5 are left out here." in text
     assert "No picture: no such file" in text
     assert str(tmp_path) not in text
     assert " 2.png " in text
-    assert text.count("cat taken for dog , 75.0%") == MOST_PICTURES
+    assert text.count("cat taken for dog , 75.0%") == MOST_MISTAKES
     assert 'alt="A photo of cat, taken for dog"' in piece
 
 
@@ -299,7 +298,7 @@ def test_no_piece_lets_names_become_markup(tmp_path, tiny):
         per_class(many, counts_of(30, 5)),
         per_class(many, counts_of(30)),
         needing_photos(labels, [1, 1, 1], counts),
-        mistakes(found, pictures_of(found, tmp_path, Reporter())),
+        mistakes(found, pictures_of([path], tmp_path, Reporter())),
         left_out([SkippedPhoto(path, HOSTILE)], [SamePhoto((path, path), ("a", "b"))], judged=True),
         accuracies([Measured(HOSTILE, HOSTILE, 1, 2, 0.5)]),
         judged(1, 2, 3)[2],

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from qprompt_edge.adaptation.result import AdaptResult, Holdout
+from qprompt_edge.checking.result import CheckResult
 from qprompt_edge.evaluation.evaluate import PromptReport
 from qprompt_edge.evaluation.metrics import Scores, confidence_bins
 from qprompt_edge.evaluation.mistakes import Mistake
@@ -15,7 +16,8 @@ from qprompt_edge.reporter import Reporter
 from qprompt_edge.reporting import words
 from qprompt_edge.reporting.classes import confusion, needing_photos, per_class
 from qprompt_edge.reporting.files import left_out, sizes
-from qprompt_edge.reporting.gallery import mistakes, pictures_of
+from qprompt_edge.reporting.findings import findings, photos_to_show
+from qprompt_edge.reporting.gallery import MOST_MISTAKES, mistakes, pictures_of
 from qprompt_edge.reporting.markup import element, shown
 from qprompt_edge.reporting.measured import Measured, accuracies, no_verdict, verdict
 from qprompt_edge.reporting.page import Section, report_page
@@ -28,13 +30,19 @@ _MINUTES = "%Y-%m-%d %H:%M"
 
 
 def adapt_report(
-    result: AdaptResult, name: str, *, made: datetime | None = None, reporter: Reporter | None = None
+    result: AdaptResult,
+    name: str,
+    *,
+    checked: CheckResult | None = None,
+    made: datetime | None = None,
+    reporter: Reporter | None = None,
 ) -> str:
     """The report of an adaptation as an HTML page.
 
     Args:
         result: What `adapt` returned; its photos must still be there for pictures of the mistakes.
         name: What the prompt is called: its file's name.
+        checked: What `check` found in the photos, to stand on the page too.
         made: When; None takes now.
         reporter: Told how far it is.
     """
@@ -59,6 +67,8 @@ def adapt_report(
             words.NEEDS,
             needing_photos(labels, result.class_photos, judged.adapted.confusion if judged else None),
         ),
+        _checked(checked, result.options.photos, reporter),
+        *([_confidence(judged.adapted)] if judged else []),
         Section("left-out", words.LEFT_OUT, left_out(result.skipped, result.same, judged=False)),
         Section("size", words.SIZE, sizes(len(prompt.to_bytes()), len(labels), result.manifest)),
     ]
@@ -70,6 +80,7 @@ def eval_report(
     name: str,
     images: Path,
     *,
+    checked: CheckResult | None = None,
     made: datetime | None = None,
     reporter: Reporter | None = None,
 ) -> str:
@@ -79,6 +90,7 @@ def eval_report(
         report: What `judge_prompt` returned; its photos must still be there for pictures of the mistakes.
         name: What the prompt is called: its file's name.
         images: Where the photos are.
+        checked: What `check` found in them, to stand on the page too.
         made: When; None takes now.
         reporter: Told how far it is.
     """
@@ -97,6 +109,8 @@ def eval_report(
         Section("accuracy", words.ACCURACY, accuracies([before, after])),
         *_answers(labels, report.scores, _pictured(report.mistakes, images, reporter)),
         Section("photos", words.NEEDS, needing_photos(labels, prompt.photos, report.scores.confusion)),
+        _checked(checked, images, reporter),
+        _confidence(report.scores),
         Section("left-out", words.LEFT_OUT, left_out(report.skipped, report.same, judged=True)),
         Section("size", words.SIZE, sizes(len(prompt.to_bytes()), len(labels), report.manifest)),
     ]
@@ -117,21 +131,31 @@ def _named(rows: Sequence[Measured], name: str) -> Measured:
 
 
 def _pictured(wrong: Sequence[Mistake], folder: Path, reporter: Reporter | None) -> str:
-    return mistakes(wrong, pictures_of(wrong, folder, reporter or Reporter()))
+    paths = [mistake.path for mistake in wrong[:MOST_MISTAKES]]
+    return mistakes(wrong, pictures_of(paths, folder, reporter or Reporter()))
+
+
+def _checked(result: CheckResult | None, folder: Path, reporter: Reporter | None) -> Section:
+    body = ""
+    if result is not None:
+        paths = photos_to_show(result)
+        pictures = dict(zip(paths, pictures_of(paths, folder, reporter or Reporter()), strict=True))
+        body = findings(result, pictures, folder)
+    return Section("check", words.CHECKED, body)
 
 
 def _answers(labels: Sequence[str], scores: Scores, pictures: str) -> list[Section]:
-    """What the prompt answered, and how far that was right."""
+    """What the prompt answered."""
     return [
         Section("classes", words.PER_CLASS, per_class(labels, scores.confusion)),
         Section("confusion", words.CONFUSION, confusion(labels, scores.confusion)),
         Section("mistakes", words.MISTAKES, pictures),
-        Section(
-            "confidence",
-            words.RELIABILITY,
-            reliability(confidence_bins(scores.confidence, scores.right), scores.ece),
-        ),
     ]
+
+
+def _confidence(scores: Scores) -> Section:
+    bins = confidence_bins(scores.confidence, scores.right)
+    return Section("confidence", words.RELIABILITY, reliability(bins, scores.ece))
 
 
 def _adapt_settings(result: AdaptResult) -> list[tuple[str, str]]:

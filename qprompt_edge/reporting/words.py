@@ -79,7 +79,7 @@ MISTAKES = "The mistakes"
 MISTAKES_COUNTED = "{mistakes} taken for another class, the surest first."
 MISTAKES_LEFT_OUT = "The first {shown} are shown, {left} are left out here."
 NO_MISTAKES = "None: every photo was right."
-TAKEN_FOR = "taken for {predicted}, {probability}"
+TAKEN_FOR = "{label} taken for {predicted}, {probability}"
 PICTURE_ALT = "A photo of {label}, taken for {predicted}"
 LOST_PICTURE = "No picture: {reason}"
 
@@ -88,6 +88,21 @@ FEW = "Fewer than 10 photos to learn from, where 10 to 30 are a good start: {nam
 OFTEN_WRONG = "Right in less than three of four photos: {names}."
 UNJUDGED = "No photo to judge by: {names}."
 NEEDS_NOTHING = "None stands out."
+
+CHECKED = "What a check of the photos found"
+NOTHING_FOUND = "Nothing wrong was found in {photos} of {classes}."
+FINDINGS_CAPTION = "The most telling first."
+LOOKS_LIKE = "{label} looks like {other}, doubt {doubt}"
+FINDING_ALT = "A photo of {label}"
+FINDINGS_LEFT_OUT = "The first {shown} are shown, {left} are left out here."
+ENOUGH = "Are there enough photos?"
+CURVE_CAPTION = (
+    "Accuracy of a plain classifier by how many photos of a class it learned from, judged on other photos; the lines are "
+    "95% intervals."
+)
+CURVE_ALT = "Learning curve: {points}."
+CURVE_POINT = "{accuracy} from {photos} photos"
+PHOTOS_AXIS = "photos of a class"
 
 LEFT_OUT = "Photos that were left out"
 LEFT_OUT_CAPTION = "Files that were skipped: {shown} of {all}."
