@@ -159,14 +159,14 @@ def test_classes_from_the_lowest_accuracy_on():
     counts = counts_of(3)
     counts[2] = [6, 2, 2]
     text = text_of(whole(per_class(["a", "b", "c"], counts)))
-    assert "right taken for c 2 of 10 a 6, b 2 a 10 of 10 b 10 of 10" in text
+    assert "right c 2 of 10 others: a 6, b 2 a 10 of 10 b 10 of 10" in text
 
 
 def test_of_many_classes_those_without_a_mistake_are_named_in_a_line():
     labels, counts = [f"c{number}" for number in range(30)], counts_of(30)
     counts[3, 4], counts[3, 3], counts[7] = 1, 9, 0
     text = text_of(whole(per_class(labels, counts)))
-    assert "c3 9 of 10 c4 1" in text
+    assert "c3 9 of 10 others: c4 1" in text
     assert "Without a mistake: c0, c1, c2, c4" in text
     assert "Without a photo to judge by: c7." in text
     assert len(per_class([f"c{number}" for number in range(5000)], counts_of(5000, 1))) < 40_000
@@ -243,7 +243,7 @@ def test_mistakes_have_pictures_and_say_how_many_are_left_out(tmp_path):
     assert "No picture: no such file" in text
     assert str(tmp_path) not in text
     assert " 2.png " in text
-    assert text.count("cat taken for dog , 75.0%") == MOST_MISTAKES
+    assert text.count("cat taken for dog, 75.0%") == MOST_MISTAKES
     assert 'alt="A photo of cat, taken for dog"' in piece
 
 
@@ -263,11 +263,11 @@ def test_no_mistakes():
 def test_files_that_were_left_out(tmp_path):
     skipped = [SkippedPhoto(tmp_path / f"{number}.jpg", "is empty (0 bytes)") for number in range(25)]
     same = [SamePhoto((tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg"), ("a", "b"))]
-    text = text_of(whole(left_out(skipped, same, judged=False)))
+    text = text_of(whole(left_out(skipped, same, tmp_path, judged=False)))
     assert "20 of 25" in text
     assert "is empty (0 bytes)" in text
     assert words.SAME in text
-    assert left_out([], [], judged=True) == ""
+    assert left_out([], [], tmp_path, judged=True) == ""
 
 
 def test_sizes_are_the_arithmetic_that_they_state(tiny):
@@ -299,7 +299,7 @@ def test_no_piece_lets_names_become_markup(tmp_path, tiny):
         per_class(many, counts_of(30)),
         needing_photos(labels, [1, 1, 1], counts),
         mistakes(found, pictures_of([path], tmp_path, Reporter())),
-        left_out([SkippedPhoto(path, HOSTILE)], [SamePhoto((path, path), ("a", "b"))], judged=True),
+        left_out([SkippedPhoto(path, HOSTILE)], [SamePhoto((path, path), ("a", "b"))], tmp_path, judged=True),
         accuracies([Measured(HOSTILE, HOSTILE, 1, 2, 0.5)]),
         judged(1, 2, 3)[2],
     ]
@@ -309,7 +309,7 @@ def test_no_piece_lets_names_become_markup(tmp_path, tiny):
         assert not {"img", "script", "iframe", "object", "form", "base"} & {tag for tag, _ in tags}
         assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
         assert not [name for _, attributes in tags for name in attributes if name == "style"]
-    assert sum("&lt;img src=x onerror=alert(1)" in piece for piece in pieces) == len(pieces) - 1
+    assert sum("&lt;img src=x" in piece for piece in pieces) == len(pieces) - 1
 
 
 def test_a_page_loads_and_runs_nothing():

@@ -75,7 +75,7 @@ def test_each_kind_of_finding_has_its_words(tmp_path):
     for section in kinds:
         assert section.title in text
         assert section.advice in text
-    assert "cat looks like dog , doubt 75.0%" in text
+    assert "cat looks like dog, doubt 75.0%" in text
     assert len(list(loaded(page))) == 4
     assert str(tmp_path) not in page
     assert "cat/0.png" in text

@@ -15,7 +15,7 @@ from qprompt_edge.reporting import words
 from qprompt_edge.reporting.charts import chart, dot, figure, line
 from qprompt_edge.reporting.gallery import Picture, gallery
 from qprompt_edge.reporting.gallery import figure as pictured
-from qprompt_edge.reporting.markup import element, shown, table
+from qprompt_edge.reporting.markup import element, named, shown, table
 from qprompt_runtime.text import counted, percent
 
 _MOST_PICTURES = 8  # of each kind
@@ -74,9 +74,9 @@ def _section(section: Section, result: CheckResult, pictures: Mapping[Path, Pict
 
 
 def _photo(finding: Mislabelled | PoorPhoto, picture: Picture) -> str:
-    label = element("b", shown(finding.label))
+    label = element("b", named(finding.label))
     if isinstance(finding, Mislabelled):
-        other = element("b", shown(finding.looks_like))
+        other = element("b", named(finding.looks_like))
         label = words.LOOKS_LIKE.format(label=label, other=other, doubt=percent(finding.doubt))
     return pictured(picture, words.FINDING_ALT.format(label=shown(finding.label)), label)
 

@@ -11,7 +11,7 @@ from qprompt_edge.data.thumbnails import data_uri, thumbnail
 from qprompt_edge.evaluation.mistakes import Mistake
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reporting import words
-from qprompt_edge.reporting.markup import element, shown
+from qprompt_edge.reporting.markup import element, named, path_within, shown
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.read_ahead import read_ahead
 from qprompt_runtime.text import counted, percent
@@ -56,9 +56,7 @@ def pictures_of(paths: Sequence[Path], folder: Path, reporter: Reporter) -> list
     """
     pictures = []
     for path, picture in zip(paths, read_ahead(picture_of, paths), strict=True):
-        pictures.append(
-            replace(picture, name=path.relative_to(folder) if path.is_relative_to(folder) else path)
-        )
+        pictures.append(replace(picture, name=path_within(path, folder)))
         reporter.stage("reducing photos for the report", len(pictures), len(paths))
     return pictures
 
@@ -80,8 +78,8 @@ def mistakes(found: Sequence[Mistake], pictures: Sequence[Picture]) -> str:
         label, predicted = shown(mistake.label), shown(mistake.predicted)
         alt = words.PICTURE_ALT.format(label=label, predicted=predicted)
         taken = words.TAKEN_FOR.format(
-            label=element("b", label),
-            predicted=element("b", predicted),
+            label=element("b", named(mistake.label)),
+            predicted=element("b", named(mistake.predicted)),
             probability=percent(mistake.probability),
         )
         figures.append(figure(picture, alt, taken))

@@ -69,7 +69,7 @@ def adapt_report(
         ),
         _checked(checked, result.options.photos, reporter),
         *([_confidence(judged.adapted)] if judged else []),
-        Section("left-out", words.LEFT_OUT, left_out(result.skipped, result.same, judged=False)),
+        Section("left-out", words.LEFT_OUT, left_out(result.skipped, result.same, folder, judged=False)),
         Section("size", words.SIZE, sizes(len(prompt.to_bytes()), len(labels), result.manifest)),
     ]
     return report_page(words.ADAPT_KIND, shown(name), lead, opening, sections, _adapt_settings(result))
@@ -111,7 +111,7 @@ def eval_report(
         Section("photos", words.NEEDS, needing_photos(labels, prompt.photos, report.scores.confusion)),
         _checked(checked, images, reporter),
         _confidence(report.scores),
-        Section("left-out", words.LEFT_OUT, left_out(report.skipped, report.same, judged=True)),
+        Section("left-out", words.LEFT_OUT, left_out(report.skipped, report.same, images, judged=True)),
         Section("size", words.SIZE, sizes(len(prompt.to_bytes()), len(labels), report.manifest)),
     ]
     settings = [("Photos", shown(images)), *_prompt_settings(prompt), *_backbone_settings(report.manifest)]

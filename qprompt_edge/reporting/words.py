@@ -48,7 +48,8 @@ PROBE = ("linear probe", "a plain classifier on the same features: a yardstick")
 
 PER_CLASS = "Class by class"
 PER_CLASS_CAPTION = "The classes with the lowest accuracy first; the bars are 95% intervals of Wilson."
-PER_CLASS_COLUMNS = ("class", "right", "taken for")
+PER_CLASS_COLUMNS = ("class", "right")
+OTHERS = "others: {names}"
 ALL_RIGHT = "Without a mistake: {names}."
 NO_PHOTOS = "Without a photo to judge by: {names}."
 
@@ -111,7 +112,6 @@ SAME = "The same photo is in several classes, where at most one label is right; 
 SAME_COUNTED = (
     "The same photo is in several classes, where at most one label is right; it counts at each place:"
 )
-SAME_MORE = "and {count} more"
 
 SIZE = "Size of the file"
 SIZE_CAPTION = (
@@ -129,4 +129,5 @@ TIMES = "{times} times as large"
 
 SETTINGS = "Settings"
 YES, NO = "yes", "no"
+AND_MORE = "and {count} more"
 MORE_ROWS = "{count} more are not shown."
