@@ -55,7 +55,7 @@ def findings(result: CheckResult, pictures: Mapping[Path, Picture], folder: Path
     if not parts:
         photos, classes = counted(result.photos, "photo"), counted(len(result.classes), "class", "classes")
         parts.append(element("p", words.NOTHING_FOUND.format(photos=photos, classes=classes)))
-    return "".join(parts) + enough(result.curve)
+    return "".join(parts) + enough(result)
 
 
 def _section(section: Section, result: CheckResult, pictures: Mapping[Path, Picture], folder: Path) -> str:
@@ -86,10 +86,10 @@ def _within(cell: str, folder: Path) -> str:
     return cell.replace(f"{folder}{os.sep}", "")
 
 
-def enough(curve: LearningCurve | None) -> str:
+def enough(result: CheckResult) -> str:
     """Whether more photos would help, in words and as a curve."""
-    said = "".join(element("p", shown(text, 400)) for text in curve_lines(curve))
-    drawn = figure(curve_svg(curve), words.CURVE_CAPTION) if curve is not None else ""
+    said = "".join(element("p", shown(text, 400)) for text in curve_lines(result))
+    drawn = figure(curve_svg(result.curve), words.CURVE_CAPTION) if result.curve is not None else ""
     return element("h3", words.ENOUGH) + said + drawn
 
 
