@@ -34,7 +34,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'&\n\u202e\udcff"
 
 def whole(piece: str) -> str:
     """A piece within a page."""
-    return report_page("kind", "title", "lead", "", [Section("piece", "Piece", piece)], [("a", "b")])
+    return report_page("kind", "title", "lead", "", [Section("piece", "Piece", piece)], [("seed", "1")])
 
 
 # ---------------------------------------------------------------------- numbers
@@ -217,6 +217,15 @@ def test_a_thumbnail_is_upright_and_small(tmp_path):
     with Image.open(io.BytesIO(thumbnail(tmp_path / "tiny.png", 160))) as small:
         assert small.size == (20, 10)
     assert data_uri(made) == "data:image/jpeg;base64," + base64.b64encode(made).decode()
+
+
+def test_a_photo_that_takes_more_memory_than_is_allowed_has_no_picture(tmp_path):
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "large.png")
+    (lost,) = pictures_of([tmp_path / "large.png"], tmp_path, Reporter(), max_memory=1)
+    assert lost.address is None
+    assert "memory" in lost.problem
+    (kept,) = pictures_of([tmp_path / "large.png"], tmp_path, Reporter())
+    assert kept.address is not None
 
 
 def test_a_thumbnail_of_what_is_no_photo_is_refused(tmp_path):

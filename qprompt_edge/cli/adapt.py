@@ -179,17 +179,14 @@ def command(
     except OutputError as error:
         kept = "The training is kept: run again with --resume and another --out"
         raise OutputError(f"{error}. {kept}" if result.work.holds_checkpoint else str(error)) from error
-    if report is not None:
-        try:
+    try:
+        _show(result, out, aside=beside_a_file(as_json))
+        if report is not None:
             with progress_reporter() as reporter:
                 _report(result, out, report, reporter)
-        except QPromptError as error:
-            raise OutputError(f"no report: {error}; the prompt is written to {out}") from error
-    try:
-        _show(result, out, report, aside=beside_a_file(as_json))
         if as_json:
             emit(as_dict(result, out, report))
-    except OutputError as error:
+    except QPromptError as error:
         raise OutputError(f"{error}; the prompt is written to {out}") from error
 
 
@@ -260,15 +257,13 @@ def _report(result: AdaptResult, out: Path, report: Path, reporter: Reporter) ->
         max_memory=options.max_memory,
         reporter=reporter,
     )
-    write_report(report, adapt_report(result, out.name, checked=checked, reporter=reporter))
+    write_report(report, adapt_report(result, out.name, checked=checked, reporter=reporter), reporter)
 
 
-def _show(result: AdaptResult, out: Path, report: Path | None, *, aside: bool) -> None:
+def _show(result: AdaptResult, out: Path, *, aside: bool) -> None:
     """The result as people read it: what `AdaptResult.summary` says, with messages apart from results."""
     for line in notes(result):
         say(line)
     for line in (*score_lines(result.holdout), verdict(result)):
         show(line, aside=aside)
     say(f"wrote {out}: {facts(result)}")
-    if report is not None:
-        say(f"wrote {report}: the report, to be opened in a browser")

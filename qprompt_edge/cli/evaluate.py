@@ -72,11 +72,11 @@ def command(
                 max_memory=max_memory,
                 reporter=reporter,
             )
-            page = eval_report(judged, prompt.name, images, checked=checked, reporter=reporter)
-            write_report(report, page)
+            page = eval_report(
+                judged, prompt.name, images, checked=checked, max_memory=max_memory, reporter=reporter
+            )
+            write_report(report, page, reporter)
     _show(judged, aside=as_json)
-    if report is not None:
-        say(f"wrote {report}: the report, to be opened in a browser")
     if as_json:
         emit(as_dict(judged, report))
 

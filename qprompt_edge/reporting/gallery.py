@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from qprompt_edge.data.thumbnails import data_uri, thumbnail
@@ -13,7 +13,6 @@ from qprompt_edge.reporter import Reporter
 from qprompt_edge.reporting import words
 from qprompt_edge.reporting.markup import element, named, path_within, shown
 from qprompt_runtime.errors import ImageError
-from qprompt_runtime.read_ahead import read_ahead
 from qprompt_runtime.text import counted, percent
 
 MOST_MISTAKES = 36
@@ -38,25 +37,24 @@ class Picture:
     problem: str = ""
 
 
-def picture_of(path: str | os.PathLike[str]) -> Picture:
-    """A photo as a picture that is a part of the page itself."""
-    try:
-        return Picture(path, data_uri(thumbnail(path, _SIDE)))
-    except ImageError as error:
-        return Picture(path, None, error.reason)
-
-
-def pictures_of(paths: Sequence[Path], folder: Path, reporter: Reporter) -> list[Picture]:
+def pictures_of(
+    paths: Sequence[Path], folder: Path, reporter: Reporter, max_memory: float | None = None
+) -> list[Picture]:
     """Photos as pictures that are parts of the page, in their order.
 
     Args:
         paths: The photos.
         folder: Where they are; names of those in it are their paths from there.
         reporter: Told how far it is.
+        max_memory: Most resident memory in MB of 10^6 bytes; of a photo that would take more there is no picture.
     """
     pictures = []
-    for path, picture in zip(paths, read_ahead(picture_of, paths), strict=True):
-        pictures.append(replace(picture, name=path_within(path, folder)))
+    for path in paths:
+        name = path_within(path, folder)
+        try:
+            pictures.append(Picture(name, data_uri(thumbnail(path, _SIDE, max_memory))))
+        except ImageError as error:
+            pictures.append(Picture(name, None, error.reason))
         reporter.stage("reducing photos for the report", len(pictures), len(paths))
     return pictures
 

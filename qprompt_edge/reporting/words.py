@@ -46,6 +46,9 @@ CONTEXT = ("context alone", "the words of the prompt, without what was learned f
 ADAPTED = ("with the prompt", "the file that this report is about")
 PROBE = ("linear probe", "a plain classifier on the same features: a yardstick")
 
+REFUSED = "None of these: {refused} of {photos}."
+OF_THE_OTHERS = "Of the others, {top1} are recognised."
+
 PER_CLASS = "Class by class"
 PER_CLASS_CAPTION = "The classes with the lowest accuracy first; the bars are 95% intervals of Wilson."
 PER_CLASS_COLUMNS = ("class", "right")
@@ -128,6 +131,34 @@ SIZES = (
 TIMES = "{times} times as large"
 
 SETTINGS = "Settings"
-YES, NO = "yes", "no"
+OFF = "off"
+TIMES_TAKEN = "{total} (photos {encode}, tuning {train})"
+NAMES = {
+    "photos": "Photos",
+    "labels": "List of labels",
+    "test_images": "Test photos",
+    "class_names": "Class names",
+    "holdout": "Held out",
+    "shots": "Photos a class",
+    "views": "Augmented views",
+    "contexts": "Contexts",
+    "epochs": "Epochs",
+    "steps": "Steps",
+    "batch_size": "Photos a step",
+    "lr": "Learning rate",
+    "seed": "Seed",
+    "time": "Time",
+    "memory": "Memory at most",
+    "provider": "Execution provider",
+    "method": "Method",
+    "bits": "Bits a weight",
+    "template": "Words",
+    "accept": "None of these",
+    "backbone": "Backbone",
+    "fingerprint": "Fingerprint",
+    "licence": "Licence of the backbone",
+    "tool": "Made by",
+}
+"""Settings by their names in `reports`."""
 AND_MORE = "and {count} more"
 MORE_ROWS = "{count} more are not shown."
