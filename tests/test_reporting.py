@@ -1,4 +1,4 @@
-"""The pieces of a report: what they say, that they are well-formed and harmless, and that they can be read."""
+"""The pieces of a report say what the results say, are well-formed and harmless, and can be read."""
 
 import base64
 import io
