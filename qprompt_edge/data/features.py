@@ -192,8 +192,8 @@ def _save(cache: FeatureCache, quality: QualityCache | None) -> None:
 class _Photo:
     """A photo that was read.
 
-    It was found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash.
-    `quality` is what was measured now.
+    It was found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash. `quality`
+    is what was measured now.
     """
 
     key: bytes
@@ -227,9 +227,8 @@ class _Decoder:
         needed = reading_bytes(file, self.transform)
         with self.large if needed > LARGE_BYTES else nullcontext():
             check_photo(self.max_memory, needed)
-            return self._decoded(
-                file, key, entry, quality
-            )  # which leaves nothing behind when the next one's turn comes
+            # it leaves nothing behind when the next one's turn comes
+            return self._decoded(file, key, entry, quality)
 
     def _decoded(
         self, file: BinaryIO, key: bytes, entry: Entry | None, quality: QualityCache | None
@@ -245,7 +244,7 @@ class _Decoder:
 
 
 def _read(cache: FeatureCache, quality: QualityCache | None, decoder: _Decoder, path: Path) -> _Photo | str:
-    """Read a photo with its views and, where it is wanted and not known, its quality, or say why that fails."""
+    """Read a photo with its views, and measure it if its quality is wanted; or say why that fails."""
     try:
         with opened(path) as file:
             formats_of(file)  # what is no photo is not read further
