@@ -179,14 +179,8 @@ def test_the_default_backbone_is_measured(figures: dict[str, Any]) -> None:
         "many_classes": {"by_classes": {}, "growth_mb": 1.0},
     }
     page = document.write(figures)
-    assert (
-        "| `predict` of one photo, `small`, from process start | **0.40 s** |"
-        in page
-    )
-    assert (
-        "| memory: `small` adapt with 12-megapixel photos | **150 MB** |"
-        in page
-    )
+    assert "| `predict` of one photo, `small`, from process start | **0.40 s** |" in page
+    assert "| memory: `small` adapt with 12-megapixel photos | **150 MB** |" in page
     assert "| `qprompt-edge adapt` of 240 photos (`qtaskres`, all defaults), whole | 9.00 s |" in page
     assert "`adapt` is `--method qtaskres` here. PyTorch CoOp's process," in page
 
