@@ -39,6 +39,7 @@ OLDEST = (
     "ftfy==6.2.*",
     "typer==0.26.0",
     "rich==13.8.*",
+    "paho-mqtt==2.0.*",
     "starlette==0.40.*",
     "uvicorn==0.30.*",
     "segno==1.6.*",
@@ -121,8 +122,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies, plots included."""
-    _test_without_torch(session, ".[plots,serve]")
+    """The device side, newest dependencies, plots, cameras, MQTT and the page included."""
+    _test_without_torch(session, ".[plots,camera,mqtt,serve]")
 
 
 @nox.session(python=PYTHON_3_10)
@@ -132,7 +133,7 @@ def device_oldest(session: nox.Session) -> None:
         if sys.version_info >= (3, 13):
             session.skip("the oldest dependencies need Python 3.10 to 3.12, and there is no python3.10 here")
         session.warn("there is no python3.10 here; using the Python that runs nox")
-    _test_without_torch(session, ".[serve]", *OLDEST, left_out=ANY_VERSION)
+    _test_without_torch(session, ".[mqtt,serve]", *OLDEST, left_out=ANY_VERSION)
 
 
 @nox.session
@@ -157,7 +158,7 @@ def coverage(session: nox.Session) -> None:
     """The device side again, counting what runs; fails below the floor."""
     session.env["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"  # sysmon is quicker
     options = ("--cov", "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
-    _test_without_torch(session, ".[plots,serve]", "pytest-cov", options=options)
+    _test_without_torch(session, ".[plots,camera,mqtt,serve]", "pytest-cov", options=options)
 
 
 @nox.session
