@@ -92,12 +92,12 @@ def test_versions_are_kept_compared_restored_sent_and_fetched(browser: Any, serv
         with page.expect_download() as download:
             page.get_by_role("link", name="Download version 1 (.qpt)").click()
         assert Path(download.value.path()).read_bytes() == first
+        page.get_by_role("button", name="Compare on the same photos").click()
+        page.get_by_text("Right on the same 3 photos").wait_for()
         page.get_by_label("Upload a .qpt").set_input_files(
             {"name": "other.qpt", "mimeType": "application/octet-stream", "buffer": first}
         )
         says(page, "Uploaded as version 1.")  # the same bytes are the same version
-        page.get_by_role("button", name="Compare on the same photos").click()
-        page.locator(".compared").wait_for()
         with page.context.expect_page() as report:
             page.get_by_role("link", name="Report of version 1").click()
         report.value.get_by_role("heading", level=1).wait_for()

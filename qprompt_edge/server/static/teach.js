@@ -80,15 +80,19 @@ export async function mountTeach(root, task, signal) {
   const result = el("div.stack");
   const list = el("div");
   put(root, el("div.teach", {}, top, result, list));
+  const comparison = el("div", { "aria-live": "polite" });
   let resumable = false;
+  let known = 0;
 
   const show = async (wanted) => {
     const all = await get(at`tasks/${task.name}/versions`);
     const n = wanted ?? all.find((it) => it.published)?.n ?? all[all.length - 1]?.n ?? null;
     const version = n === null ? null : await get(at`tasks/${task.name}/versions/${n}`);
     if (signal.aborted) return;
+    if (all.length !== known) put(comparison);
+    known = all.length;
     put(result, version && shownVersion(task, version, again));
-    put(list, (all.length > 0 || !missing(task.detail)) && versionList(task, all, n, again));
+    put(list, (all.length > 0 || !missing(task.detail)) && versionList(task, all, n, again, comparison));
   };
   const again = guarded(async (n) => {
     await show(n);
