@@ -5,6 +5,7 @@
     nox -s docs           the documentation site, strictly: links, anchors, nothing from other hosts
     nox -s device         the device side without torch, newest dependencies
     nox -s device_oldest  the same with the oldest dependencies, on Python 3.10 where there is one
+    nox -s interface      requests that schemathesis makes of `serve`
     nox -s tests          what needs the exporters, and what is slow (installs torch)
     nox -s coverage       not with the others: `device` again, and how much of the device side it runs
     nox -s package        not with the others: wheel and sdist, checked and installed
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "docs", "device", "device_oldest", "tests"]
+nox.options.sessions = ["lint", "docs", "device", "device_oldest", "interface", "tests"]
 
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "scikit-learn")
 SIDE_BY_SIDE = ("-n", "auto")
@@ -38,6 +39,9 @@ OLDEST = (
     "ftfy==6.2.*",
     "typer==0.26.0",
     "rich==13.8.*",
+    "starlette==0.40.*",
+    "uvicorn==0.30.*",
+    "segno==1.6.*",
 )
 """The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
 ANY_VERSION = ("doc_commands", "docs", "experiment", "experiment_store", "homes", "interruption", "offline")
@@ -89,7 +93,7 @@ def _test_without_torch(
 @nox.session
 def lint(session: nox.Session) -> None:
     """Linter, formatter, strict types, and the packages' one-way dependencies; torch is not needed."""
-    _install(session, ".[dev]")
+    _install(session, ".[dev,serve]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -109,7 +113,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def device(session: nox.Session) -> None:
     """The device side, newest dependencies, plots included."""
-    _test_without_torch(session, ".[plots]")
+    _test_without_torch(session, ".[plots,serve]")
 
 
 @nox.session(python=PYTHON_3_10)
@@ -119,13 +123,20 @@ def device_oldest(session: nox.Session) -> None:
         if sys.version_info >= (3, 13):
             session.skip("the oldest dependencies need Python 3.10 to 3.12, and there is no python3.10 here")
         session.warn("there is no python3.10 here; using the Python that runs nox")
-    _test_without_torch(session, ".", *OLDEST, left_out=ANY_VERSION)
+    _test_without_torch(session, ".[serve]", *OLDEST, left_out=ANY_VERSION)
+
+
+@nox.session
+def interface(session: nox.Session) -> None:
+    """Requests that schemathesis makes of the interface's document: no 500, no answer that is not in it."""
+    _install(session, ".[serve]", "pytest", "scikit-learn", "schemathesis>=4")
+    session.run("pytest", "tests/test_schemathesis.py", *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """The exporters, and slow tests. Editable: the embedded backbones' training weights are not in the wheel."""
-    _install(session, "-e", ".[dev,export,cluster]")
+    _install(session, "-e", ".[dev,export,cluster,serve]")
     session.run("pytest", *SIDE_BY_SIDE, "-m", "export or slow", *session.posargs)
 
 
@@ -134,7 +145,7 @@ def coverage(session: nox.Session) -> None:
     """The device side again, counting what runs; fails below the floor."""
     session.env["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"  # sysmon is quicker
     options = ("--cov", "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
-    _test_without_torch(session, ".[plots]", "pytest-cov", options=options)
+    _test_without_torch(session, ".[plots,serve]", "pytest-cov", options=options)
 
 
 @nox.session

@@ -55,4 +55,14 @@ def text_of(page: str) -> str:
         for child in list(parent):
             if child.tag == "style":
                 parent.remove(child)
-    return " ".join(" ".join(root.itertext()).split())
+    return " ".join("".join(_texts(root)).split())
+
+
+def _texts(element: ElementTree.Element) -> Iterator[str]:
+    """Texts in their order; what is no part of a line has a space around it."""
+    space = "" if element.tag in ("b", "bdi") else " "
+    yield space + (element.text or "")
+    for child in element:
+        yield from _texts(child)
+        yield child.tail or ""
+    yield space

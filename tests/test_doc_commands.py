@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TINY_FOLDER
+from safetensors.numpy import save_file
 from torch_files import checkpoint, coop_arrays
 
 from qprompt_runtime.bundle import read_manifest
@@ -116,6 +118,8 @@ def test_the_commands_of_a_page_run(name: str, checkout: Path) -> None:
         arrays = coop_arrays((4, read_manifest(TINY_FOLDER).text.width))
         (checkout / "model.pth.tar-50").write_bytes(checkpoint(arrays))
         (checkout / "pets.csv").write_text("label,text\ncat,cat\ndog,dog\nbird,bird\n")
+        head = np.eye(3, read_manifest(TINY_FOLDER).embed_dim, dtype=np.float32)
+        save_file({"weight": head}, checkout / "head.safetensors")
     result = run(commands, checkout)
     assert result.returncode == 0, result.stderr[-3000:]
 

@@ -20,7 +20,7 @@ from qprompt_runtime import files
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.prompt_file import read_prompt_file
 
-KILLS = 30
+KILLS = 12
 OPTIONS: dict[str, Any] = {"epochs": 3, "threads": 1, "backbone": TINY_FOLDER, "holdout": 0}
 
 

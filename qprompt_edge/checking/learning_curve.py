@@ -1,13 +1,14 @@
 """Are there enough photos? What fewer of them would give says what more are likely to bring.
 
 The idea: a quick classifier learns from nearly all photos, from half of them, from a quarter and so on, and is judged by photos
-that it never saw. What the last doubling brought, photo by photo, is known with an interval. The next doubling brings less than
-that, by a factor that was measured on other sets.
+that it never saw. What the last doubling brought, photo by photo, is known with an interval. The next one brings about half of
+that: so it was on the sets that were measured.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,13 @@ from numpy.typing import NDArray
 from qprompt_edge.checking.cross_validation import deal
 from qprompt_edge.checking.discriminant import discriminant
 from qprompt_edge.checking.findings import CurvePoint, Interval, LearningCurve
-from qprompt_edge.checking.intervals import QUANTILE, wilson
+from qprompt_edge.evaluation.intervals import QUANTILE, wilson
 from qprompt_runtime.arrays import Array
 
 WORTH_IT = 0.01
 """A doubling that adds less than this to the accuracy is not worth the work."""
-SHRINKS = 0.65
-"""What the next doubling brings, as a share of what the last one did."""
+NEXT = (0.45, 0.57, 0.7)
+"""What the next doubling brings as a share of what the last one did: hardly less, likely, hardly more (`docs/check.md`)."""
 _FOLDS = 5
 _JUDGED = 2000  # times that a photo is judged, all photos together, roughly
 _MOST_REPEATS = 10
@@ -51,7 +52,8 @@ def learning_curve(
     if (counts > 0).sum() < 2 or halvings < 1:
         return None
     shares = [0.5**halving for halving in range(halvings, -1, -1)]
-    right, learned = _judged(features, labels, groups, classes, shares, seed)
+    repeats = max(1, min(_MOST_REPEATS, round(_JUDGED / len(labels))))
+    right, learned = accuracies(features, labels, groups, classes, shares, repeats, seed)
     units = _group_means(right, groups)
     points = tuple(
         CurvePoint(float(photos), float(hits.mean()), wilson(float(units[place].mean()), units.shape[1]))
@@ -62,17 +64,30 @@ def learning_curve(
     return LearningCurve(points, gain, interval, enough)
 
 
-def _judged(
+def accuracies(
     features: Array,
     labels: NDArray[np.int64],
     groups: NDArray[np.int64],
     classes: int,
-    shares: list[float],
-    seed: int,
+    shares: Sequence[float],
+    repeats: int,
+    seed: int = 1,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How often each photo was right [S,N], and how many photos of a class were learned from [S], for each share."""
+    """Learn from shares of four fifths of the photos, judge by the last fifth, and so on in turn.
+
+    Args:
+        features: float32 [N,E].
+        labels: int64 [N].
+        groups: int64 [N]; photos of a group stay on one side.
+        classes: Number of classes.
+        shares: S shares, more than 0 to 1.
+        repeats: How many times all is done, each with other parts.
+        seed: Of the parts.
+
+    Returns:
+        How often each photo was right [S,N], and how many photos of a class were learned from [S].
+    """
     rng = np.random.default_rng([seed, 5])
-    repeats = max(1, min(_MOST_REPEATS, round(_JUDGED / len(labels))))
     right = np.zeros((len(shares), len(labels)))
     learned = np.zeros(len(shares))
     for _ in range(repeats):
@@ -113,4 +128,6 @@ def _next_gain(differences: NDArray[np.float64]) -> tuple[float, Interval]:
     count, last = len(differences), float(differences.mean())
     spread = float(((differences - last) ** 2).sum()) + _ADDED
     half = QUANTILE * math.sqrt(spread) / (count + 2 * _ADDED)
-    return SHRINKS * max(last, 0.0), (SHRINKS * min(last - half, 0.0), SHRINKS * (last + half))
+    least, likely, most = NEXT
+    low, high = last - half, last + half
+    return likely * max(last, 0.0), (low * (least if low > 0 else most), max(high, 0.0) * most)

@@ -35,9 +35,10 @@ from qprompt_edge.cli.replacing import check_replaceable
 from qprompt_edge.cli.reports import check_report, write_report
 from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.data.photos import find_labelled
+from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
-from qprompt_runtime.errors import OutputError
+from qprompt_runtime.errors import OutputError, QPromptError
 from qprompt_runtime.files import check_writable
 from qprompt_runtime.prompt_file import read_prompt_file
 
@@ -178,19 +179,14 @@ def command(
     except OutputError as error:
         kept = "The training is kept: run again with --resume and another --out"
         raise OutputError(f"{error}. {kept}" if result.work.holds_checkpoint else str(error)) from error
-    if report is not None:
-        from qprompt_edge.reporting.reports import adapt_report
-
-        try:
-            with progress_reporter() as reporter:
-                write_report(report, adapt_report(result, out.name, reporter=reporter))
-        except OutputError as error:
-            raise OutputError(f"{error}; the prompt is written to {out}") from error
     try:
-        _show(result, out, report, aside=beside_a_file(as_json))
+        _show(result, out, aside=beside_a_file(as_json))
+        if report is not None:
+            with progress_reporter() as reporter:
+                _report(result, out, report, reporter)
         if as_json:
             emit(as_dict(result, out, report))
-    except OutputError as error:
+    except QPromptError as error:
         raise OutputError(f"{error}; the prompt is written to {out}") from error
 
 
@@ -246,12 +242,28 @@ def as_dict(result: AdaptResult, out: Path, report: Path | None) -> dict[str, An
     }
 
 
-def _show(result: AdaptResult, out: Path, report: Path | None, *, aside: bool) -> None:
+def _report(result: AdaptResult, out: Path, report: Path, reporter: Reporter) -> None:
+    """Look at the photos, and write the report."""
+    from qprompt_edge.checking.check import check  # only a report needs them
+    from qprompt_edge.reporting.reports import adapt_report
+
+    options = result.options
+    checked = check(
+        options.photos,
+        labels=options.labels,
+        backbone=options.backbone,
+        provider=options.provider,
+        threads=options.threads,
+        max_memory=options.max_memory,
+        reporter=reporter,
+    )
+    write_report(report, adapt_report(result, out.name, checked=checked, reporter=reporter), reporter)
+
+
+def _show(result: AdaptResult, out: Path, *, aside: bool) -> None:
     """The result as people read it: what `AdaptResult.summary` says, with messages apart from results."""
     for line in notes(result):
         say(line)
     for line in (*score_lines(result.holdout), verdict(result)):
         show(line, aside=aside)
     say(f"wrote {out}: {facts(result)}")
-    if report is not None:
-        say(f"wrote {report}: the report, to be opened in a browser")

@@ -60,12 +60,23 @@ def command(
             reporter=reporter,
         )
         if report is not None:
+            from qprompt_edge.checking.check import check  # only a report needs them
             from qprompt_edge.reporting.reports import eval_report
 
-            write_report(report, eval_report(judged, prompt.name, images, reporter=reporter))
+            checked = check(
+                images,
+                labels=labels,
+                backbone=backbone or judged.prompt.backbone_name,
+                provider=provider,
+                threads=threads,
+                max_memory=max_memory,
+                reporter=reporter,
+            )
+            page = eval_report(
+                judged, prompt.name, images, checked=checked, max_memory=max_memory, reporter=reporter
+            )
+            write_report(report, page, reporter)
     _show(judged, aside=as_json)
-    if report is not None:
-        say(f"wrote {report}: the report, to be opened in a browser")
     if as_json:
         emit(as_dict(judged, report))
 

@@ -1,4 +1,4 @@
-"""Prompts from other files: checkpoints of CoOp and MaPLe, prompt files, safetensors.
+"""Prompts from other files: checkpoints of CoOp and MaPLe, linear heads, prompt files, safetensors.
 
 What a file is, its first bytes say, not its name. A checkpoint holds full-precision weights and is quantized after
 training (PTQ). That costs accuracy against quantizing while training: H 74.73 against 76.31 at 1 bit (QPrompt, ECCV
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from qprompt_edge.convert.coop_maple import is_maple, read_coop, read_maple
+from qprompt_edge.convert.linear_head import HEAD_BITS, import_head, is_head
 from qprompt_edge.convert.regroup import OFFSETS, bits_for, changed, regrouped
 from qprompt_edge.convert.safetensors import read_safetensors
 from qprompt_edge.convert.torch_checkpoint import ZIP_START, State, read_checkpoint
 from qprompt_edge.tuning import qcoop, qmaple
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
+from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.errors import BackboneMismatchError, BundleError, CheckpointError, PromptFileError
 from qprompt_runtime.foreign import START_BYTES, foreign
@@ -47,10 +49,11 @@ class Additions:
     """What a conversion is told beside its source.
 
     Attributes:
-        backbone: Name or folder of the bundle; needed for a checkpoint, compared with a prompt's own.
+        backbone: Name or folder of the bundle; needed for a checkpoint or a head, compared with a prompt's own.
         classes: Label to prompt text (None: the label, `_` as spaces) in the order of the classes; needed for a
-            checkpoint, instead of a prompt's own.
-        bits: Bits a weight, 1 to 8 or 32; None keeps a prompt's own, and takes 1 for CoOp, 4 for MaPLe.
+            checkpoint or a head, instead of a prompt's own.
+        bits: Bits a weight, 1 to 8 or 32; None keeps a prompt's own, and takes 1 for CoOp, 4 for
+            MaPLe, 8 for a linear head.
     """
 
     backbone: str | Path | None = None
@@ -62,8 +65,8 @@ def convert(source: Path, additions: Additions) -> PromptFile:
     """Read a prompt from whatever file holds one.
 
     Args:
-        source: A prompt file, a checkpoint of CoOp or MaPLe (torch's, or its tensors as safetensors), or what
-            `to_safetensors` wrote. Nobody needs to vouch for it.
+        source: A prompt file, a checkpoint of CoOp or MaPLe (torch's, or its tensors as safetensors), a linear head's
+            tensors, or what `to_safetensors` wrote. Nobody needs to vouch for it.
         additions: What the file does not say.
 
     Raises:
@@ -113,14 +116,15 @@ def kind_of(path: Path) -> str:
 
 
 def import_state(state: State, additions: Additions) -> PromptFile:
-    """Quantize the prompt of a CoOp or MaPLe checkpoint.
+    """Quantize the prompt of a CoOp or MaPLe checkpoint, or a linear head.
 
     Raises:
-        CheckpointError: The state holds neither's prompt, or what must be added is missing or does not fit.
+        CheckpointError: The state holds none of them, or what must be added is missing or does not fit.
         BundleError: There is no such backbone.
         TextError: A class name does not fit the text tower, or two that share a context are the same words.
     """
-    maple = is_maple(state)
+    head = is_head(state)
+    maple = not head and is_maple(state)
     if additions.backbone is None:
         raise CheckpointError(
             "a checkpoint does not say what it was tuned on: give the bundle of that CLIP as --backbone"
@@ -128,6 +132,13 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     if additions.classes is None:
         raise CheckpointError(
             "a checkpoint does not name its classes: give --classes a,b,c or --class-names FILE"
+        )
+    if head:
+        return import_head(
+            state,
+            _class_names(additions.classes),
+            Backbone.load(additions.backbone),
+            additions.bits or HEAD_BITS,
         )
     folder = find_bundle(additions.backbone)
     manifest = read_manifest(folder)
@@ -204,14 +215,19 @@ def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
     return changed(prompt, **changes) if changes else prompt
 
 
+def _class_names(classes: Mapping[str, str | None]) -> tuple[ClassName, ...]:
+    """Labels and texts; without a text, the label's words."""
+    return tuple(
+        ClassName.from_label(label) if text is None else ClassName(label, text)
+        for label, text in classes.items()
+    )
+
+
 def _named(prompt: PromptFile, additions: Additions) -> tuple[ClassName, ...]:
     """The classes that the prompt shall have."""
     if additions.classes is None:
         return prompt.classes
-    names = tuple(
-        ClassName.from_label(label) if text is None else ClassName(label, text)
-        for label, text in additions.classes.items()
-    )
+    names = _class_names(additions.classes)
     if names != prompt.classes:
         if prompt.method == RESIDUAL:
             raise CheckpointError("a prompt with residuals of its classes works with its own classes only")

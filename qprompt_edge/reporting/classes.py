@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qprompt_edge.evaluation.intervals import wilson
 from qprompt_edge.reporting import words
-from qprompt_edge.reporting.markup import bullets, element, shown, table
+from qprompt_edge.reporting.markup import bullets, element, named, shown, table
 from qprompt_edge.reporting.measured import bar
 
 MATRIX_CLASSES = 20
@@ -22,7 +22,8 @@ _MOST_ROWS = 30
 _MOST_NAMES = 100
 _SHORT_LIST = 12  # with at most so many classes, those without a mistake stand in the table too
 _TAKEN_FOR = 3
-_COLUMN_LETTERS = 22
+_COLUMN_LETTERS = 24  # of a name at the edge of a matrix
+_NAME_LETTERS = 60
 _LEVELS = 3
 
 Counts = NDArray[np.int64]
@@ -44,13 +45,11 @@ def per_class(labels: Sequence[str], counts: Counts) -> str:
         share = right[i] / photos[i]
         line = bar(share, wilson(share, photos[i]))
         of = words.OF.format(part=right[i], all=photos[i])
-        rows.append((f"{shown(labels[i])}{line}", of, _taken_for(labels, counts[i], i)))
+        rows.append((f"{named(labels[i])}{line}", of + _taken_for(labels, counts[i], i)))
     parts = []
     if rows:
-        kinds = ("", "r-number", "")
-        parts.append(
-            table(words.PER_CLASS_CAPTION, list(zip(words.PER_CLASS_COLUMNS, kinds, strict=True)), rows)
-        )
+        columns = [(name, "") for name in words.PER_CLASS_COLUMNS]
+        parts.append(table(words.PER_CLASS_CAPTION, columns, rows))
         parts += _more(len(listed) - len(rows))
     perfect = [labels[i] for i in judged.tolist() if right[i] == photos[i]]
     if perfect and len(labels) > _SHORT_LIST:
@@ -81,7 +80,7 @@ def matrix(labels: Sequence[str], counts: Counts) -> str:
             f'<td class="{_shade(int(count), total, i == k)}">{count}</td>'
             for k, count in enumerate(counts[i])
         )
-        rows.append(f'<tr><th scope="row">{shown(label, 60)}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{shown(label, _COLUMN_LETTERS)}</th>{cells}</tr>')
     head = f'<thead><tr><th scope="col">{words.MATRIX_CORNER}</th>{heads}</tr></thead>'
     inside = f"<caption>{words.MATRIX_CAPTION}</caption>{head}<tbody>{''.join(rows)}</tbody>"
     whole = element("table", inside, class_="r-table r-matrix")
@@ -98,7 +97,7 @@ def confused_pairs(labels: Sequence[str], counts: Counts) -> str:
     order = np.argsort(-wrong[true, predicted], kind="stable")[:_MOST_ROWS]
     photos = counts.sum(axis=1)
     rows = [
-        (shown(labels[i]), shown(labels[k]), words.OF.format(part=wrong[i, k], all=photos[i]))
+        (named(labels[i]), named(labels[k]), words.OF.format(part=wrong[i, k], all=photos[i]))
         for i, k in zip(true[order], predicted[order], strict=True)
     ]
     caption = words.PAIRS_CAPTION.format(shown=len(rows), all=len(true))
@@ -114,18 +113,20 @@ def needing_photos(labels: Sequence[str], trained: Sequence[int], counts: Counts
         counts: Their confusion matrix, int64 [C,C]; None if nothing was judged.
     """
     few = sorted((count, i) for i, count in enumerate(trained) if count < FEW_PHOTOS)
-    lines = [(words.FEW, [f"{labels[i]} ({count})" for count, i in few])]
+    found = []
+    if few:
+        names = _names([labels[i] for _, i in few], [str(count) for count, _ in few])
+        found.append(words.FEW.format(names=names))
     if counts is not None:
         photos, right = counts.sum(axis=1).tolist(), counts.diagonal().tolist()
-        low = sorted(
-            (right[i] / photos[i], i)
-            for i in range(len(labels))
-            if photos[i] and right[i] < OFTEN_RIGHT * photos[i]
-        )
-        of = [f"{labels[i]} ({words.OF.format(part=right[i], all=photos[i])})" for _, i in low]
-        unjudged = [label for label, count in zip(labels, photos, strict=True) if count == 0]
-        lines += [(words.OFTEN_WRONG, of), (words.UNJUDGED, unjudged)]
-    found = [line.format(names=_names(names)) for line, names in lines if names]
+        judged = [i for i in range(len(labels)) if photos[i]]
+        low = sorted((right[i] / photos[i], i) for i in judged if right[i] < OFTEN_RIGHT * photos[i])
+        if low:
+            of = [words.OF.format(part=right[i], all=photos[i]) for _, i in low]
+            found.append(words.OFTEN_WRONG.format(names=_names([labels[i] for _, i in low], of)))
+        if len(judged) < len(labels):
+            unjudged = [label for label, count in zip(labels, photos, strict=True) if count == 0]
+            found.append(words.UNJUDGED.format(names=_names(unjudged)))
     return bullets(found) if found else element("p", words.NEEDS_NOTHING)
 
 
@@ -135,13 +136,17 @@ def _more(count: int) -> list[str]:
 
 def _taken_for(labels: Sequence[str], row: Counts, own: int) -> str:
     others = [k for k in np.argsort(-row, kind="stable")[: _TAKEN_FOR + 1] if k != own and row[k]]
-    return ", ".join(f"{shown(labels[k], 60)} {row[k]}" for k in others[:_TAKEN_FOR])
+    names = ", ".join(f"{named(labels[k], _NAME_LETTERS)} {row[k]}" for k in others[:_TAKEN_FOR])
+    return element("small", words.OTHERS.format(names=names)) if names else ""
 
 
-def _names(labels: Sequence[str]) -> str:
-    names = ", ".join(shown(label, 60) for label in labels[:_MOST_NAMES])
+def _names(labels: Sequence[str], details: Sequence[str] = ()) -> str:
+    """Names in a line, each with its detail in brackets if there are any."""
+    names = [named(label, _NAME_LETTERS) for label in labels[:_MOST_NAMES]]
+    if details:
+        names = [f"{name} ({detail})" for name, detail in zip(names, details, strict=False)]
     left = len(labels) - _MOST_NAMES
-    return names + (f", {words.SAME_MORE.format(count=left)}" if left > 0 else "")
+    return ", ".join([*names, words.AND_MORE.format(count=left)] if left > 0 else names)
 
 
 def _shade(count: int, total: int, right: bool) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from qprompt_edge.data.photos import SkippedPhoto
 from qprompt_edge.data.same_photos import SamePhoto
 from qprompt_edge.reporting import words
-from qprompt_edge.reporting.markup import bullets, element, shown, table
+from qprompt_edge.reporting.markup import bullets, element, path_within, shown, table
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.text import counted
 
@@ -20,31 +20,34 @@ _LEAST_BYTES = 10.0  # where the logarithmic bars begin
 _BAR = 200
 
 
-def left_out(skipped: Sequence[SkippedPhoto], same: Sequence[SamePhoto], *, judged: bool) -> str:
+def left_out(
+    skipped: Sequence[SkippedPhoto], same: Sequence[SamePhoto], folder: Path, *, judged: bool
+) -> str:
     """Files that were skipped, and photos that are in several classes; nothing where there are none.
 
     Args:
         skipped: All of them; the first few are shown.
         same: All of them; the first few are shown.
+        folder: Where the photos are; names of those in it are their paths from there.
         judged: Whether the photos in several classes count in the accuracies.
     """
     parts = []
     if skipped:
-        rows = [(shown(it.path), shown(it.reason, 200)) for it in skipped[:_MOST_FILES]]
+        rows = [(shown(path_within(it.path, folder)), shown(it.reason, 200)) for it in skipped[:_MOST_FILES]]
         caption = words.LEFT_OUT_CAPTION.format(shown=len(rows), all=len(skipped))
-        parts.append(table(caption, [(name, "") for name in words.LEFT_OUT_COLUMNS], rows))
+        parts.append(table(caption, [(name, "") for name in words.LEFT_OUT_COLUMNS], rows, "r-plain"))
     if same:
         parts.append(element("p", words.SAME_COUNTED if judged else words.SAME))
-        items = [_places(it.paths) for it in same[:_MOST_FILES]]
+        items = [_places(it.paths, folder) for it in same[:_MOST_FILES]]
         more = len(same) - len(items)
-        parts.append(bullets([*items, words.SAME_MORE.format(count=more)] if more > 0 else items))
+        parts.append(bullets([*items, words.AND_MORE.format(count=more)] if more > 0 else items))
     return "".join(parts)
 
 
-def _places(paths: Sequence[Path]) -> str:
-    places = " = ".join(shown(path) for path in paths[:_MOST_PLACES])
+def _places(paths: Sequence[Path], folder: Path) -> str:
+    places = " = ".join(shown(path_within(path, folder)) for path in paths[:_MOST_PLACES])
     more = len(paths) - _MOST_PLACES
-    return places + (f" {words.SAME_MORE.format(count=more)}" if more > 0 else "")
+    return places + (f" {words.AND_MORE.format(count=more)}" if more > 0 else "")
 
 
 def neighbours(prompt_bytes: int, classes: int, manifest: Manifest) -> list[int]:

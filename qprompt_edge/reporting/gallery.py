@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from qprompt_edge.data.thumbnails import data_uri, thumbnail
 from qprompt_edge.evaluation.mistakes import Mistake
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reporting import words
-from qprompt_edge.reporting.markup import element, shown
+from qprompt_edge.reporting.markup import element, named, path_within, shown
 from qprompt_runtime.errors import ImageError
-from qprompt_runtime.read_ahead import read_ahead
 from qprompt_runtime.text import counted, percent
 
-MOST_PICTURES = 36
-"""Pictures of mistakes on a page: at 160 pixels about 7 KB each."""
+MOST_MISTAKES = 36
+"""Pictures of mistakes on a page: at 160 pixels, each is about 7 KB, and 16 KB at most."""
 
 _SIDE = 160
 _NAME_LETTERS = 60
@@ -38,29 +37,25 @@ class Picture:
     problem: str = ""
 
 
-def picture_of(path: str | os.PathLike[str]) -> Picture:
-    """A photo as a picture that is a part of the page itself."""
-    try:
-        return Picture(path, data_uri(thumbnail(path, _SIDE)))
-    except ImageError as error:
-        return Picture(path, None, error.reason)
-
-
-def pictures_of(found: Sequence[Mistake], folder: Path, reporter: Reporter) -> list[Picture]:
-    """Pictures of the first `MOST_PICTURES` mistakes, in their order.
+def pictures_of(
+    paths: Sequence[Path], folder: Path, reporter: Reporter, max_memory: float | None = None
+) -> list[Picture]:
+    """Photos as pictures that are parts of the page, in their order.
 
     Args:
-        found: The mistakes.
-        folder: Where the photos are; names of those in it are their paths from there.
+        paths: The photos.
+        folder: Where they are; names of those in it are their paths from there.
         reporter: Told how far it is.
+        max_memory: Most resident memory in MB of 10^6 bytes; of a photo that would take more there is no picture.
     """
-    chosen = [mistake.path for mistake in found[:MOST_PICTURES]]
     pictures = []
-    for path, picture in zip(chosen, read_ahead(picture_of, chosen), strict=True):
-        pictures.append(
-            replace(picture, name=path.relative_to(folder) if path.is_relative_to(folder) else path)
-        )
-        reporter.stage("reducing photos for the report", len(pictures), len(chosen))
+    for path in paths:
+        name = path_within(path, folder)
+        try:
+            pictures.append(Picture(name, data_uri(thumbnail(path, _SIDE, max_memory))))
+        except ImageError as error:
+            pictures.append(Picture(name, None, error.reason))
+        reporter.stage("reducing photos for the report", len(pictures), len(paths))
     return pictures
 
 
@@ -76,20 +71,29 @@ def mistakes(found: Sequence[Mistake], pictures: Sequence[Picture]) -> str:
     said = words.MISTAKES_COUNTED.format(mistakes=counted(len(found), "photo"))
     left = len(found) - len(pictures)
     said += " " + words.MISTAKES_LEFT_OUT.format(shown=len(pictures), left=left) if left else ""
-    items = []
+    figures = []
     for mistake, picture in zip(found, pictures, strict=False):
+        label, predicted = shown(mistake.label), shown(mistake.predicted)
+        alt = words.PICTURE_ALT.format(label=label, predicted=predicted)
         taken = words.TAKEN_FOR.format(
-            predicted=element("b", shown(mistake.predicted)), probability=percent(mistake.probability)
+            label=element("b", named(mistake.label)),
+            predicted=element("b", named(mistake.predicted)),
+            probability=percent(mistake.probability),
         )
-        name = element("small", shown(picture.name, _NAME_LETTERS))
-        caption = element("figcaption", f"{element('b', shown(mistake.label))} {taken}{name}")
-        alt = words.PICTURE_ALT.format(label=shown(mistake.label), predicted=shown(mistake.predicted))
-        items.append(element("li", element("figure", _image(picture, alt) + caption)))
-    return element("p", said) + element("ul", "".join(items), class_="r-gallery")
+        figures.append(figure(picture, alt, taken))
+    return element("p", said) + gallery(figures)
 
 
-def _image(picture: Picture, alt: str) -> str:
-    """The picture itself; `alt` is HTML already."""
+def figure(picture: Picture, alt: str, caption: str) -> str:
+    """One picture with a caption and its name; all texts are HTML already."""
     if picture.address is None:
-        return element("div", words.LOST_PICTURE.format(reason=shown(picture.problem)), class_="r-lost")
-    return f'<img src="{shown(picture.address, len(picture.address) + 3)}" alt="{alt}"/>'
+        image = element("div", words.LOST_PICTURE.format(reason=shown(picture.problem)), class_="r-lost")
+    else:
+        image = f'<img src="{shown(picture.address, len(picture.address) + 3)}" alt="{alt}"/>'
+    name = element("small", shown(picture.name, _NAME_LETTERS))
+    return element("figure", image + element("figcaption", caption + name))
+
+
+def gallery(figures: Sequence[str]) -> str:
+    """Figures side by side, as many as the page is wide."""
+    return element("ul", "".join(element("li", it) for it in figures), class_="r-gallery")

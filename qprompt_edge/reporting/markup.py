@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from qprompt_runtime.text import printable
 
@@ -23,6 +24,16 @@ def shown(text: str | os.PathLike[str], most: int = LONGEST) -> str:
         end = (most - 1) // 2
         line = f"{line[: most - 1 - end]}…{line[-end:]}"
     return html.escape(line)
+
+
+def path_within(path: Path, folder: Path) -> Path:
+    """A path from a folder on, if it is in it."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
+
+
+def named(label: str, most: int = LONGEST) -> str:
+    """A class's name within a line of other text, which may run in another direction; as `shown`."""
+    return f"<bdi>{shown(label, most)}</bdi>"
 
 
 def element(tag: str, content: str, **attributes: str) -> str:

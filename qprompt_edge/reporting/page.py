@@ -43,7 +43,7 @@ def report_page(
         lead: A sentence below the title, as HTML.
         opening: What stands first: the verdict, as HTML.
         sections: What follows, each with a heading.
-        settings: Names and values of the footer, as HTML.
+        settings: Keys of `words.NAMES`, and values as HTML, for the footer.
 
     Returns:
         HTML that is well-formed XML too. It refuses by its own policy to load anything.
@@ -55,7 +55,8 @@ def report_page(
         f'<h2 id="{it.anchor}-heading">{it.heading}</h2>{it.body}</section>'
         for it in kept
     )
-    footer = f"<div><h2>{words.SETTINGS}</h2>{facts(settings)}</div>"
+    named = [(words.NAMES[name], value) for name, value in settings]
+    footer = f"<div><h2>{words.SETTINGS}</h2>{facts(named)}</div>"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
         f'<meta http-equiv="Content-Security-Policy" content="{shown(_POLICY)}"/>'

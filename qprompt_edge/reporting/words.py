@@ -46,9 +46,13 @@ CONTEXT = ("context alone", "the words of the prompt, without what was learned f
 ADAPTED = ("with the prompt", "the file that this report is about")
 PROBE = ("linear probe", "a plain classifier on the same features: a yardstick")
 
+REFUSED = "None of these: {refused} of {photos}."
+OF_THE_OTHERS = "Of the others, {top1} are recognised."
+
 PER_CLASS = "Class by class"
 PER_CLASS_CAPTION = "The classes with the lowest accuracy first; the bars are 95% intervals of Wilson."
-PER_CLASS_COLUMNS = ("class", "right", "taken for")
+PER_CLASS_COLUMNS = ("class", "right")
+OTHERS = "others: {names}"
 ALL_RIGHT = "Without a mistake: {names}."
 NO_PHOTOS = "Without a photo to judge by: {names}."
 
@@ -79,7 +83,7 @@ MISTAKES = "The mistakes"
 MISTAKES_COUNTED = "{mistakes} taken for another class, the surest first."
 MISTAKES_LEFT_OUT = "The first {shown} are shown, {left} are left out here."
 NO_MISTAKES = "None: every photo was right."
-TAKEN_FOR = "taken for {predicted}, {probability}"
+TAKEN_FOR = "{label} taken for {predicted}, {probability}"
 PICTURE_ALT = "A photo of {label}, taken for {predicted}"
 LOST_PICTURE = "No picture: {reason}"
 
@@ -89,6 +93,21 @@ OFTEN_WRONG = "Right in less than three of four photos: {names}."
 UNJUDGED = "No photo to judge by: {names}."
 NEEDS_NOTHING = "None stands out."
 
+CHECKED = "What a check of the photos found"
+NOTHING_FOUND = "Nothing wrong was found in {photos} of {classes}."
+FINDINGS_CAPTION = "The most telling first."
+LOOKS_LIKE = "{label} looks like {other}, doubt {doubt}"
+FINDING_ALT = "A photo of {label}"
+FINDINGS_LEFT_OUT = "The first {shown} are shown, {left} are left out here."
+ENOUGH = "Are there enough photos?"
+CURVE_CAPTION = (
+    "Accuracy of a plain classifier by how many photos of a class it learned from, judged on other photos; the lines are "
+    "95% intervals."
+)
+CURVE_ALT = "Learning curve: {points}."
+CURVE_POINT = "{accuracy} from {photos} photos"
+PHOTOS_AXIS = "photos of a class"
+
 LEFT_OUT = "Photos that were left out"
 LEFT_OUT_CAPTION = "Files that were skipped: {shown} of {all}."
 LEFT_OUT_COLUMNS = ("file", "why")
@@ -96,7 +115,6 @@ SAME = "The same photo is in several classes, where at most one label is right; 
 SAME_COUNTED = (
     "The same photo is in several classes, where at most one label is right; it counts at each place:"
 )
-SAME_MORE = "and {count} more"
 
 SIZE = "Size of the file"
 SIZE_CAPTION = (
@@ -113,5 +131,34 @@ SIZES = (
 TIMES = "{times} times as large"
 
 SETTINGS = "Settings"
-YES, NO = "yes", "no"
+OFF = "off"
+TIMES_TAKEN = "{total} (photos {encode}, tuning {train})"
+NAMES = {
+    "photos": "Photos",
+    "labels": "List of labels",
+    "test_images": "Test photos",
+    "class_names": "Class names",
+    "holdout": "Held out",
+    "shots": "Photos a class",
+    "views": "Augmented views",
+    "contexts": "Contexts",
+    "epochs": "Epochs",
+    "steps": "Steps",
+    "batch_size": "Photos a step",
+    "lr": "Learning rate",
+    "seed": "Seed",
+    "time": "Time",
+    "memory": "Memory at most",
+    "provider": "Execution provider",
+    "method": "Method",
+    "bits": "Bits a weight",
+    "template": "Words",
+    "accept": "None of these",
+    "backbone": "Backbone",
+    "fingerprint": "Fingerprint",
+    "licence": "Licence of the backbone",
+    "tool": "Made by",
+}
+"""Settings by their names in `reports`."""
+AND_MORE = "and {count} more"
 MORE_ROWS = "{count} more are not shown."

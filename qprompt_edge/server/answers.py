@@ -17,6 +17,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.decode import Source
 from qprompt_runtime.errors import PhotosError, PromptFileError
+from qprompt_runtime.memory_left import give_back
 from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file
 
 _SHOWN = 5
@@ -52,6 +53,11 @@ class Answers:
                 self._queue = self._queue or QueueOrder(self._own_backbone())
                 return self._queue.listed(order)
             return self.predict(Path(order["prompt"]), order["photo"], order["accept"])
+
+    def forget(self) -> None:
+        """Close what is open; the next order opens it again."""
+        with self._lock:
+            self._backbone, self._queue, self._classifiers = None, None, {}
 
     def predict(self, prompt: Path, photo: Source, accept: float | None) -> Order:
         """What a photo shows, as the interface gives it.
@@ -137,7 +143,9 @@ class Answers:
             )
             while len(self._classifiers) >= _KEPT:
                 del self._classifiers[next(iter(self._classifiers))]
+            _ = made.class_features
             self._classifiers[key] = made
+            give_back()  # what the text tower took
         return self._classifiers[key]
 
 

@@ -13,6 +13,7 @@ from qprompt_edge.server.photos import photos_of
 from qprompt_edge.server.refusal import Refusal
 from qprompt_edge.server.versions import findings_file, look, marked
 from qprompt_runtime.files import write_atomic
+from qprompt_runtime.prompt_file import RESIDUAL
 
 _REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
@@ -21,7 +22,14 @@ _REPORT_POLICY = (
 
 def adapt(call: Call) -> dict[str, Any]:
     """Adapt to a task's photos, or go on with what was stopped."""
-    return _tuning(call, "adapt", {"options": call.body.get("options", {})})
+    options = call.body.get("options", {})
+    method = options.get("method", RESIDUAL)
+    if "accept" in options and method != RESIDUAL:
+        raise Refusal(
+            422,
+            f"accept is for the method {RESIDUAL}, got {method}; the others do not calibrate their scores",
+        )
+    return _tuning(call, "adapt", {"options": options})
 
 
 def update(call: Call) -> dict[str, Any]:

@@ -22,6 +22,10 @@ from qprompt_edge.server.refusal import Refusal
 
 _IDLE_SECONDS = 600.0
 _STOP_SECONDS = 5.0
+_START = (
+    "import sys; sys.path[:] = sys.argv[2:]; from qprompt_edge.server.worker import start; start(sys.argv[1])"
+)
+"""The child looks for modules where this process does: not, as with `-m`, in the current folder first."""
 
 Message = dict[str, Any]
 
@@ -79,7 +83,7 @@ class Engine:
     """The child, started when it is first needed.
 
     Args:
-        settings: Backbone, provider and threads, as the child's `worker.main` takes them.
+        settings: Backbone, provider and threads, as the child's `worker.start` takes them.
         idle: Seconds without an order after which it ends.
     """
 
@@ -166,7 +170,7 @@ class Engine:
     def _ready(self) -> subprocess.Popen[bytes]:
         """The child; the lock is held."""
         if self._child is None or self._child.poll() is not None:
-            command = [sys.executable, "-m", "qprompt_edge.server.worker", json.dumps(self._settings)]
+            command = [sys.executable, "-c", _START, json.dumps(self._settings), *sys.path]
             self._child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
             )

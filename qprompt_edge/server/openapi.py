@@ -52,7 +52,9 @@ def _operation(route: Route, parts: dict[str, Schema]) -> dict[str, Any]:
     if route.path == "/api/login":
         statuses.add(429)
     found: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()} {route.path.removeprefix('/api')}").strip(
+            "_"
+        ),
         "summary": route.summary,
         "parameters": parameters,
         "responses": {

@@ -67,7 +67,7 @@ class Store:
         Raises:
             Refusal: There is no such task.
         """
-        name = task_name(task)
+        name = self.task(task).name
         with self._lock:
             lock = self._locks.setdefault(name, RLock())
         with lock:
@@ -79,9 +79,13 @@ class Store:
         Raises:
             Refusal: There is no such task.
         """
-        folder = self.folder / task_name(name)
+        missing = Refusal(404, f"there is no task {printable(name)[:80]!r}")
+        try:
+            folder = self.folder / task_name(name)
+        except Refusal:
+            raise missing from None
         if folder.is_symlink() or not folder.is_dir():
-            raise Refusal(404, f"there is no task {printable(name)[:80]!r}")
+            raise missing
         return folder
 
     def tasks(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The child process that holds the models, as `engine` starts it: `python -m qprompt_edge.server.worker SETTINGS`.
+"""The child process that holds the models, as `engine` starts it.
 
 Orders are lines of JSON on stdin, answers lines of JSON on stdout. Long work (`adapt`) is done by the main thread, one order at a
 time; photos are answered by another, meanwhile. The end of stdin ends the process.
@@ -6,6 +6,7 @@ time; photos are answered by another, meanwhile. The end of stdin ends the proce
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
@@ -27,6 +28,8 @@ Message = dict[str, Any]
 
 _STAGE_SECONDS = 0.1
 _END_SECONDS = 5.0
+_FORGET_SECONDS = 60.0
+"""Without a photo to answer for so long, the model of the answers is closed."""
 
 
 class Worker:
@@ -53,7 +56,7 @@ class Worker:
         while (order := self._long.get()) is not None and not self._end.is_set():
             work = LONG[order["do"]]
             self._do(order, lambda it, reporter, work=work: work(self._settings | it, reporter))  # type: ignore[misc]
-            give_back()
+            _give_back()
 
     def _listen(self) -> None:
         for line in sys.stdin.buffer:
@@ -73,7 +76,13 @@ class Worker:
 
     def _answer(self) -> None:
         while True:
-            self._do(self._quick.get(), lambda it, _reporter: self._answers.do(it["do"], it))
+            try:
+                order = self._quick.get(timeout=_FORGET_SECONDS)
+            except queue.Empty:
+                self._answers.forget()
+                _give_back()
+                order = self._quick.get()
+            self._do(order, lambda it, _reporter: self._answers.do(it["do"], it))
 
     def _live(self, order: Message) -> None:
         number = int(order["id"])
@@ -128,16 +137,22 @@ class Worker:
                 data = data[os.write(self._out, data) :]
 
 
-def main(settings: Message) -> None:
-    """Take orders until stdin ends; what libraries print goes to stderr, not between the answers."""
+def _give_back() -> None:
+    """Return what is no longer used to the system."""
+    gc.collect()
+    give_back()
+
+
+def start(settings: str) -> None:
+    """Take orders until stdin ends; what libraries print goes to stderr, not between the answers.
+
+    Args:
+        settings: `backbone`, `provider` and `threads` as JSON.
+    """
     out = os.dup(1)
     os.dup2(2, 1)
     try:
-        Worker(settings, out).run()
+        Worker(json.loads(settings), out).run()
     except BrokenPipeError:  # the server is gone
         os._exit(1)
     os._exit(0)  # threads of libraries are not waited for
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
