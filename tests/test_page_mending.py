@@ -1,6 +1,7 @@
 """What the page mends and keeps: findings of a check, versions, and the review queue."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_versions_are_kept_compared_restored_sent_and_fetched(browser: Any, serv
             page.get_by_role("link", name="Download version 1 (.qpt)").click()
         assert Path(download.value.path()).read_bytes() == first
         page.get_by_role("button", name="Compare on the same photos").click()
-        page.get_by_text("Right on the same 3 photos").wait_for()
+        page.get_by_role("heading", name=re.compile(r"Right on the same \d+ photos")).wait_for()
         page.get_by_label("Upload a .qpt").set_input_files(
             {"name": "other.qpt", "mimeType": "application/octet-stream", "buffer": first}
         )
