@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -364,6 +365,22 @@ def test_two_writers_lose_nothing(server):
         undone += 1
     assert undone == 48
     assert classes(server, "shared") == {}
+
+
+def test_what_the_system_refuses_is_one_line(server):
+    write_photos(server.data / "odd", count=4)
+    hidden = server.data / "odd" / ".qprompt"
+    hidden.mkdir()
+    (hidden / "undo.json").mkdir()  # cannot be written
+    (hidden / "versions").write_text("no folder")
+    assert server.get("/api/tasks/odd").json["versions"] == 0
+    answer = server.post("/api/tasks/odd/classes", {"label": "cup"})
+    assert answer.status == 503
+    assert "cannot write" in answer.error
+    last = server.follow(server.post("/api/tasks/odd/adapt").json["job"])[-1]
+    assert last["state"] == "failed"
+    assert "the system refuses" in last["error"]
+    shutil.rmtree(server.data / "odd")
 
 
 # ---------------------------------------------------------------------- how it ends

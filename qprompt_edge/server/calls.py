@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -151,6 +152,12 @@ class Endpoint:
             response = refused(Refusal(status, printable(str(error))))
         except ClientDisconnect:
             return
+        except FileNotFoundError:  # deleted by somebody else, meanwhile
+            response = refused(Refusal(404, "it is no longer there"))
+        except OSError as error:  # a full or failing disk, a folder that is not ours
+            reason = printable(error.strerror or str(error))
+            print(f"error: {printable(_request_line(scope))}: {reason}", file=sys.stderr)  # noqa: T201 -- the log
+            response = refused(Refusal(503, f"the system refuses: {reason}"))
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -188,6 +195,11 @@ class Endpoint:
             return from_text(given, self._parts[name], name)
         except Refusal as refusal:
             raise Refusal(404, str(refusal)) from None
+
+
+def _request_line(scope: Scope) -> str:
+    """Method and path of a request, for the log."""
+    return f"{scope['method']} {scope['path']}"[:200]
 
 
 def _query(given: QueryParams, schemas: Mapping[str, Schema]) -> dict[str, Any]:

@@ -15,13 +15,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from threading import Lock, Thread, Timer
+from threading import BoundedSemaphore, Lock, Thread, Timer
 from typing import Any
 
 from qprompt_edge.server.refusal import Refusal
 
 _IDLE_SECONDS = 600.0
 _STOP_SECONDS = 5.0
+_WAITING = 8
+"""Requests that may wait for an answer; each holds a thread."""
 _START = (
     "import sys; sys.path[:] = sys.argv[2:]; from qprompt_edge.server.worker import start; start(sys.argv[1])"
 )
@@ -93,6 +95,7 @@ class Engine:
         self._child: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
         self._open: dict[int, Order] = {}
+        self._turns = BoundedSemaphore(_WAITING)
         self._used, self._closed = time.monotonic(), False
 
     def warm(self) -> None:
@@ -123,12 +126,16 @@ class Engine:
         """Give an order and wait for its result.
 
         Raises:
-            Refusal: It failed, or the child ended.
+            Refusal: It failed, the child ended, or many wait already.
         """
+        if not self._turns.acquire(blocking=False):
+            raise Refusal(503, "the models have enough to do; try again", retry=1)
         try:
             return self.order(what, arguments).result()
         except Lost as error:
             raise Refusal(503, str(error)) from error
+        finally:
+            self._turns.release()
 
     def cancel(self, order: Order) -> None:
         """Cancel an order; see `Order.cancel`."""

@@ -173,6 +173,8 @@ class Jobs:
                 state = CANCELLED
             except (Lost, QPromptError) as failure:
                 error = printable(str(failure))
+            except OSError as failure:
+                error = f"the system refuses: {printable(failure.strerror or str(failure))}"
             except Exception:  # a defect of ours: its trace is for the log
                 with contextlib.suppress(OSError):
                     traceback.print_exc(file=sys.stderr)

@@ -19,7 +19,7 @@ from pathlib import Path
 from qprompt_edge.server.limits import TRASH_BYTES, TRASH_FILES, UNDO_STEPS
 from qprompt_edge.server.refusal import Refusal
 from qprompt_runtime.errors import OutputError
-from qprompt_runtime.files import write_atomic
+from qprompt_runtime.files import sync_folder, write_atomic
 from qprompt_runtime.text import printable
 
 _BESIDE = "//"
@@ -96,6 +96,7 @@ class Journal:
             raise OutputError(
                 f"cannot change {printable(self.folder.name)}: {error.strerror or error}"
             ) from error
+        self._sync(change)
         if any(target.startswith(_TRASH) for _, target in change.moves):
             self._bound_trash()
         return change
@@ -122,8 +123,15 @@ class Journal:
         for folder in reversed(change.made):
             with contextlib.suppress(OSError):  # not empty: something was added since
                 self._path(folder).rmdir()
+        self._sync(change)
         self._write(changes[:-1])
         return change.what
+
+    def _sync(self, change: Change) -> None:
+        """Make moves durable: a power cut a moment later takes nothing back."""
+        touched = {self._path(place).parent for move in change.moves for place in move}
+        for folder in {*touched, *(self._path(folder).parent for folder in change.made)}:
+            sync_folder(folder)
 
     def _is(self, relative: str) -> bool:
         return os.path.lexists(self._path(relative))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qprompt_edge.data.csv_files import composed
-from qprompt_edge.data.folders import is_sidecar, is_systems
+from qprompt_edge.data.folders import SIDECARS, is_sidecar, is_systems
 from qprompt_edge.server.journal import Journal, Move, stamp
 from qprompt_edge.server.limits import CLASSES, PHOTOS
 from qprompt_edge.server.names import inside, label_name
@@ -72,12 +72,13 @@ def photos_of(folder: Path, label: str | None = None) -> list[Photo]:
     folders = class_folders(folder)
     if label is not None:
         folders = {label: _class(folders, label)}
-    found = []
+    found, skip = [], len(os.fspath(folder)) + 1
     for name, place in folders.items():
-        mine = [
-            Photo(Path(entry.path).relative_to(folder).as_posix(), name, status.st_size, status.st_mtime)
-            for entry, status in _files(place, 0)
-        ]
+        mine = []
+        for entry in _files(place, 0):
+            with contextlib.suppress(OSError):  # gone since
+                status = entry.stat(follow_symlinks=False)
+                mine.append(Photo(entry.path[skip:], name, status.st_size, status.st_mtime))
         found += sorted(mine, key=lambda photo: (-photo.modified, photo.id))
     return found
 
@@ -260,7 +261,7 @@ def _class(folders: dict[str, Path], label: str) -> Path:
     return place
 
 
-def _files(folder: Path, depth: int) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+def _files(folder: str | Path, depth: int) -> Iterator[os.DirEntry[str]]:
     """Files below a class's folder that `adapt` would read; links are passed over."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -268,10 +269,14 @@ def _files(folder: Path, depth: int) -> Iterator[tuple[os.DirEntry[str], os.stat
                 continue
             if entry.is_dir(follow_symlinks=False):
                 if depth < _DEEPEST:
-                    yield from _files(Path(entry.path), depth + 1)
-            elif entry.is_file(follow_symlinks=False) and not is_sidecar(Path(entry.path)):
-                with contextlib.suppress(OSError):  # gone since
-                    yield entry, entry.stat(follow_symlinks=False)
+                    yield from _files(entry.path, depth + 1)
+            elif entry.is_file(follow_symlinks=False) and not _is_sidecar(entry):
+                yield entry
+
+
+def _is_sidecar(entry: os.DirEntry[str]) -> bool:
+    _, dot, ending = entry.name.rpartition(".")
+    return f"{dot}{ending}".lower() in SIDECARS and is_sidecar(Path(entry.path))
 
 
 def _is_text(name: str) -> bool:

@@ -33,7 +33,7 @@ from qprompt_edge.server.thumbnails import Thumbnails
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.text import printable
 
-_THREADS = 16
+_THREADS = 32
 _FILES = 4 * CONNECTIONS
 _ANYWHERE = ("0.0.0.0", "::")
 
