@@ -41,6 +41,8 @@ class Job:
         result: What came of it.
         notes: Lines for people.
         changes: Counts up with every change.
+        order: What the child does for it.
+        unwanted: Whether it was cancelled, perhaps before there was an order.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
     changes: int = 0
     order: Order | None = None
+    unwanted: bool = False
     began: float = 0.0
     first: int = 0
 
@@ -76,6 +79,17 @@ class Job:
         )
         return {name: getattr(self, name) for name in names}
 
+    def wait(self, order: Order) -> Any:
+        """The result of an order, which is cancelled with the job.
+
+        Raises:
+            Refusal, Cancelled, Lost: As `Order.result` does.
+        """
+        self.order = order
+        if self.unwanted:
+            order.cancel()
+        return order.result(self.tell)
+
     def tell(self, message: dict[str, Any]) -> None:
         """Take a message of the child's: a stage or a note."""
         if "note" in message:
@@ -91,7 +105,7 @@ class Job:
 
 
 Work = Callable[[Job], Any]
-"""What a job does, in a thread of ours; it may set `job.order` and gives back the result."""
+"""What a job does, in a thread of ours: it may have one order carried out by `job.wait`, and gives back the result."""
 
 
 class Jobs:
@@ -150,6 +164,7 @@ class Jobs:
             if job.state == QUEUED:
                 job.state = CANCELLED
                 job.changes += 1
+            job.unwanted = True
             order = job.order
         if order is not None and job.state == RUNNING:
             order.cancel()
