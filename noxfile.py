@@ -44,7 +44,20 @@ OLDEST = (
     "segno==1.6.*",
 )
 """The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
-ANY_VERSION = ("doc_commands", "docs", "experiment", "experiment_store", "homes", "interruption", "offline")
+ANY_VERSION = (
+    "doc_commands",
+    "docs",
+    "experiment",
+    "experiment_store",
+    "homes",
+    "interruption",
+    "offline",
+    "page",
+    "page_access",
+    "page_cameras",
+    "page_files",
+    "page_mending",
+)
 """Modules below `tests/` that run with the newest dependencies only: what they promise of documents, files, processes and
 networks does not go through numpy, onnxruntime, pillow or typer, and what of those it needs, other modules test."""
 
@@ -112,8 +125,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies, plots included."""
-    _test_without_torch(session, ".[plots,serve]")
+    """The device side, newest dependencies, plots included; the page of `serve` in Chromium, where that is installed."""
+    _test_without_torch(session, ".[plots,serve]", "playwright>=1.45")
 
 
 @nox.session(python=PYTHON_3_10)

@@ -210,6 +210,24 @@ def test_what_is_left_out_is_said_with_its_reason(browser: Any, server: Served, 
         page.locator(".tile").nth(1).wait_for()
 
 
+def test_a_photo_that_is_broken_on_the_disk_is_shown_as_such_and_asked_for_once(
+    browser: Any, server: Served
+) -> None:
+    folder = lay_task(server.data, "Broken", ("bolt",), 3)
+    (folder / "bolt" / "broken.jpg").write_bytes(b"no photo")
+    with watched(browser, server.url, REFUSED, **DESKTOP) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        open_task(page, "Broken")
+        broken = page.locator(".tile.broken")
+        broken.wait_for()
+        for _ in range(5):
+            page.evaluate("() => window.dispatchEvent(new Event('scroll'))")
+            page.wait_for_timeout(150)
+        assert broken.locator("svg").count() == 1
+        assert sum("broken.jpg/thumb" in url for url in asked) == 1
+
+
 def test_a_zip_brings_its_classes(browser: Any, server: Served, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "belt.zip", "w") as archive:
         for label in LABELS:

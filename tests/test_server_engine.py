@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -99,3 +101,11 @@ def test_nothing_is_ordered_after_the_end(engine):
         engine.order("adapt", {})
     engine.warm()
     assert engine.pid is None
+
+
+def test_the_server_itself_loads_no_model_library(tmp_path):
+    code = "import sys, qprompt_edge.server.serve; print(sorted({'onnxruntime', 'regex', 'ftfy'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -108,6 +108,10 @@ def test_an_update_does_not_train_on_what_it_is_judged_by(server):
     assert compared["photos"] == kept  # the photos that none was tuned on
     assert {it["n"] for it in compared["versions"]} >= {1, facts["n"]}
     assert all(0 <= it["top1"] <= 1 for it in compared["versions"])
+    assert server.post(f"/api/tasks/belt/versions/{facts['n']}/publish").status == 200
+    nothing = server.follow(server.post("/api/tasks/belt/update").json["job"])[-1]
+    assert nothing["state"] == "failed"
+    assert "nothing is new" in nothing["error"]
     shutil.rmtree(folder / "tomato")  # a class that is gone is taken out
     again = server.follow(server.post("/api/tasks/belt/update").json["job"])[-1]
     assert again["state"] == "done", again

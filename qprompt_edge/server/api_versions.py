@@ -53,7 +53,7 @@ def _tuning(call: Call, kind: str, order: dict[str, Any]) -> dict[str, Any]:
             out = versions_of(call, task).next_path()
             seen = look(photos_of(folder))
         given = {"photos": str(folder), "out": str(out), "name": f"{task} {out.stem}", **order}
-        facts = job.wait(state.engine.order(kind, given))
+        facts = job.carry_out(state.engine.order(kind, given))
         marks = {photo.id: marked(photo) for photo in photos_of(folder)}
         sides = {
             side: sorted(marks[photo] for photo in facts.pop(side) if photo in marks)
@@ -73,7 +73,7 @@ def check(call: Call) -> dict[str, Any]:
     def work(job: Job) -> dict[str, Any]:
         folder = state.store.task(task)
         seen = look(photos_of(folder))
-        found = job.wait(state.engine.order("check", {"photos": str(folder)}))
+        found = job.carry_out(state.engine.order("check", {"photos": str(folder)}))
         write_atomic(findings_file(folder), json.dumps({"seen": seen, "found": found}).encode())
         return {}
 

@@ -21,7 +21,7 @@ from typing import Any
 from qprompt_edge.server.refusal import Refusal
 
 _IDLE_SECONDS = 600.0
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 15.0
 _WAITING = 8
 """Requests that may wait for an answer; each holds a thread."""
 _START = (
@@ -52,6 +52,7 @@ class Order:
     def __init__(self, number: int, engine: Engine, child: subprocess.Popen[bytes]) -> None:
         self.number, self._engine, self.child = number, engine, child
         self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.begun = False
 
     def result(self, tell: Callable[[Message], None] = lambda _message: None) -> Any:
         """Wait for its result.
@@ -144,7 +145,7 @@ class Engine:
                 _write(order.child, {"cancel": order.number})
 
                 def end() -> None:
-                    if order.number in self._open:
+                    if order.begun and order.number in self._open:
                         order.child.kill()
 
                 timer = Timer(_STOP_SECONDS, end)
@@ -197,6 +198,7 @@ class Engine:
                     self._open.pop(number, None)
                     self._used = time.monotonic()
             if order is not None:
+                order.begun = True
                 order.messages.put(message)
         code = child.wait()
         with self._lock:

@@ -41,8 +41,6 @@ class Job:
         result: What came of it.
         notes: Lines for people.
         changes: Counts up with every change.
-        order: What the child does for it.
-        unwanted: Whether it was cancelled, perhaps before there was an order.
     """
 
     id: str
@@ -58,7 +56,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
     changes: int = 0
     order: Order | None = None
-    unwanted: bool = False
+    cancelled: bool = False
     began: float = 0.0
     first: int = 0
 
@@ -79,14 +77,16 @@ class Job:
         )
         return {name: getattr(self, name) for name in names}
 
-    def wait(self, order: Order) -> Any:
-        """The result of an order, which is cancelled with the job.
+    def carry_out(self, order: Order) -> Any:
+        """Wait for what the child does for this job; its result.
 
         Raises:
-            Refusal, Cancelled, Lost: As `Order.result` does.
+            Refusal: It failed.
+            Cancelled: The job was cancelled.
+            Lost: The child ended.
         """
         self.order = order
-        if self.unwanted:
+        if self.cancelled:  # before there was an order to cancel
             order.cancel()
         return order.result(self.tell)
 
@@ -105,7 +105,7 @@ class Job:
 
 
 Work = Callable[[Job], Any]
-"""What a job does, in a thread of ours: it may have one order carried out by `job.wait`, and gives back the result."""
+"""What a job does, in a thread of ours; it gives back the result."""
 
 
 class Jobs:
@@ -164,10 +164,9 @@ class Jobs:
             if job.state == QUEUED:
                 job.state = CANCELLED
                 job.changes += 1
-            job.unwanted = True
-            order = job.order
-        if order is not None and job.state == RUNNING:
-            order.cancel()
+            job.cancelled = True
+        if job.order is not None:
+            job.order.cancel()
 
     def _of(self, task: str) -> Job | None:
         return next((job for job in self._jobs.values() if job.task == task and job.state not in ENDED), None)

@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 
-from PIL import Image
-
+from qprompt_edge.data.thumbnails import thumbnail
 from qprompt_edge.server.limits import THUMBNAIL_BYTES
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import write_atomic
-from qprompt_runtime.images import ImageTransform, read_image
 from qprompt_runtime.memory_left import give_back
 
 SIZES = (160, 320)
 LARGE = 1600
 """Pixels of the longer side."""
-_QUALITY = 80
 _DECODERS = 2
 _CHECK_EVERY = 1_000
-_LEFT_BIG = 2_000_000  # pixels; freed memory is handed back after such
+_LARGE_FILE = 2_000_000  # bytes; what decoding such a photo took is handed back
 
 
 class Thumbnails:
@@ -66,15 +62,10 @@ class Thumbnails:
             ImageError: The photo cannot be read.
         """
         with self._turn:
-            image = read_image(photo, ImageTransform(size=(size, size), resize_mode="longest"))
-            big = image.width * image.height > _LEFT_BIG
-            image.thumbnail((size, size), Image.Resampling.BICUBIC)
-            out = io.BytesIO()
-            image.save(out, "JPEG", quality=_QUALITY, optimize=True)
-        if big:
-            del image
+            data = thumbnail(photo, size)
+        if photo.stat().st_size > _LARGE_FILE:
             give_back()
-        return out.getvalue()
+        return data
 
     def prove(self, photo: Path) -> None:
         """Decode a file that has just come, and keep its thumbnail.

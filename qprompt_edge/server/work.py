@@ -25,6 +25,7 @@ from qprompt_edge.evaluation.paired import Comparison
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reporting.reports import adapt_report, eval_report
 from qprompt_edge.server.photos import photos_of
+from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.files import write_atomic
 from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
 from qprompt_runtime.text import printable
@@ -90,6 +91,10 @@ def updated(order: Order, reporter: Reporter) -> Facts:
         listed.flush()
         result = update(
             before, folder, labels=listed.name, remove=gone, **_settings(order), reporter=reporter
+        )
+    if not result.classes and not gone:
+        raise PhotosError(
+            "nothing is new since that version; add photos, or adapt to learn labels that changed"
         )
     result.save(out)
     kept = [(photo.id, photo.label) for photo in photos if photo.id in held]

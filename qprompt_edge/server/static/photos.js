@@ -96,7 +96,7 @@ function photoGrid(task, label, signal) {
     put(tile, label === null && el("span.tag", {}, photo.class), tick);
   };
   const show = (tile) => {
-    if (tile.querySelector("img")) return;
+    if (tile.querySelector("img") || tile.classList.contains("broken")) return;
     const source = at`tasks/${task.name}/photos/${tile.photo}/thumb` + "?size=320";
     const image = el("img", { src: source, alt: "", decoding: "async", draggable: "false" });
     image.addEventListener("error", () => {
