@@ -143,3 +143,22 @@ def test_frames_are_labelled_with_a_thumb(browser: Any, server: Served) -> None:
         page.get_by_role("heading", name="Nothing to review").wait_for()
         assert len(list((folder / "tomato").iterdir())) == 3
         assert not list((server.data / "Thumb.review").glob("*.jpg"))
+
+
+def test_two_browsers_see_what_the_other_does(browser: Any, server: Served) -> None:
+    folder = lay_task(server.data, "Both", LABELS, 6)
+    with (
+        watched(browser, server.url, **DESKTOP) as one,
+        watched(browser, server.url, **PHONE) as other,
+    ):
+        open_task(one, "Both", "photos/bolt")
+        one.locator(".tile img").first.wait_for()
+        open_task(other, "Both", "teach")
+        one.locator(".tile").first.click()
+        one.keyboard.press("Delete")
+        says(one, "1 photo deleted.")
+        other.get_by_text("Learns 3 classes from 17 photos").wait_for()
+        teach(other, 1)
+        open_task(one, "Both", "teach")
+        one.get_by_role("heading", name="Version 1").wait_for()
+        assert len(list((folder / "bolt").iterdir())) == 5
