@@ -45,7 +45,22 @@ OLDEST = (
     "segno==1.6.*",
 )
 """The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
-ANY_VERSION = ("doc_commands", "docs", "experiment", "experiment_store", "homes", "interruption", "offline")
+ANY_VERSION = (
+    "deploy",
+    "doc_commands",
+    "docs",
+    "experiment",
+    "experiment_store",
+    "homes",
+    "interruption",
+    "offline",
+    "page",
+    "page_access",
+    "page_cameras",
+    "page_files",
+    "page_mending",
+    "watch_receivers",
+)
 """Modules below `tests/` that run with the newest dependencies only.
 
 What they promise of documents, files, processes and networks does not depend on numpy, onnxruntime, pillow or
@@ -122,8 +137,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies, plots, cameras, MQTT and the page included."""
-    _test_without_torch(session, ".[plots,camera,mqtt,serve]")
+    """The device side, newest dependencies and all extras; the page of `serve` in Chromium, where that is installed."""
+    _test_without_torch(session, ".[plots,camera,mqtt,serve]", "playwright>=1.45")
 
 
 @nox.session(python=PYTHON_3_10)

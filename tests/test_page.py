@@ -1,5 +1,6 @@
 """The page of `serve` as a person uses it, in a real browser before a real server."""
 
+import base64
 import re
 import zipfile
 from collections.abc import Iterator
@@ -209,6 +210,24 @@ def test_what_is_left_out_is_said_with_its_reason(browser: Any, server: Served, 
         page.locator(".tile").nth(1).wait_for()
 
 
+def test_a_photo_that_is_broken_on_the_disk_is_shown_as_such_and_asked_for_once(
+    browser: Any, server: Served
+) -> None:
+    folder = lay_task(server.data, "Broken", ("bolt",), 3)
+    (folder / "bolt" / "broken.jpg").write_bytes(b"no photo")
+    with watched(browser, server.url, REFUSED, **DESKTOP) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        open_task(page, "Broken")
+        broken = page.locator(".tile.broken")
+        broken.wait_for()
+        for _ in range(5):
+            page.evaluate("() => window.dispatchEvent(new Event('scroll'))")
+            page.wait_for_timeout(150)
+        assert broken.locator("svg").count() == 1
+        assert sum("broken.jpg/thumb" in url for url in asked) == 1
+
+
 def test_a_zip_brings_its_classes(browser: Any, server: Served, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "belt.zip", "w") as archive:
         for label in LABELS:
@@ -219,3 +238,49 @@ def test_a_zip_brings_its_classes(browser: Any, server: Served, tmp_path: Path) 
         page.get_by_label("Add files").set_input_files(tmp_path / "belt.zip")
         page.get_by_role("heading", level=2, name="All photos 9").wait_for()
         assert page.locator(".class .label").all_inner_texts() == list(LABELS)
+
+
+def test_a_folder_brings_its_classes(browser: Any, server: Served, tmp_path: Path) -> None:
+    photos = lay_task(tmp_path, "photos", LABELS, 2)
+    (photos / ".hidden").mkdir()
+    (photos / ".hidden" / "x.jpg").write_bytes(b"nothing")
+    with watched(browser, server.url, **DESKTOP) as page:
+        new_task(page, "Folder")
+        page.get_by_label("Add a folder").set_input_files(photos)
+        page.get_by_role("heading", level=2, name="All photos 6").wait_for()
+        assert page.locator(".class .label").all_inner_texts() == list(LABELS)
+
+
+def test_dropped_photos_go_to_the_class_that_is_shown(browser: Any, server: Served) -> None:
+    folder = lay_task(server.data, "Drop", LABELS, 1)
+    data = base64.b64encode(Path(photos_of("leaf", 3, 4)[0]).read_bytes()).decode()
+    with watched(browser, server.url, **DESKTOP) as page:
+        open_task(page, "Drop", "photos/leaf")
+        page.get_by_role("heading", level=2, name="leaf").wait_for()
+        drop = """async data => {
+            const bytes = Uint8Array.from(atob(data), it => it.charCodeAt(0));
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([bytes], 'dropped.jpg', {type: 'image/jpeg'}));
+            for (const kind of ['dragover', 'drop']) document.body.dispatchEvent(new DragEvent(kind, {dataTransfer, bubbles: true, cancelable: true}));
+        }"""
+        page.evaluate(drop, data)
+        page.get_by_role("heading", level=2, name="leaf 2").wait_for()
+        assert len(list((folder / "leaf").iterdir())) == 2
+
+
+def test_teaching_is_stopped_and_goes_on(browser: Any, server: Served) -> None:
+    folder = lay_task(server.data, "Stopped", LABELS[:2], 1)
+    for label in LABELS[:2]:
+        photo = Path(photos_of(label, 0, 1)[0]).read_bytes()
+        for i in range(600):  # each is another file to the cache
+            (folder / label / f"{i}.jpg").write_bytes(photo + str(i).encode())
+    with watched(browser, server.url, **PHONE) as page:
+        open_task(page, "Stopped", "teach")
+        page.get_by_role("button", name="Teach it", exact=True).click()
+        page.get_by_role("button", name="Cancel").click()
+        says(page, "Stopped. What was learned so far is kept.")
+        assert page.locator(".version").count() == 0
+        page.get_by_role("button", name="Go on where it stopped").click()
+        page.get_by_text("encoding photos").wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_role("button", name="Go on where it stopped").wait_for()

@@ -1,11 +1,14 @@
 """The cameras of the page, and what it says and does where something is missing."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from page import DESKTOP, OTHER_NAME, PHONE, chromium, go, lay_task, open_task, photos_of, until, watched
 from serving import Served, served
+
+from qprompt_runtime.files import write_atomic
 
 LABELS = ("bolt", "leaf", "tomato")
 
@@ -105,3 +108,24 @@ def test_a_token_is_asked_for_and_lets_one_in(browser: Any, tmp_path: Any) -> No
             assert context.cookies()[0]["httpOnly"]
         finally:
             context.close()
+
+
+def test_a_camera_of_the_device_is_answered_live(browser: Any, tmp_path: Path) -> None:
+    """A folder stands for the camera, as it may for `watch`."""
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    lay_task(tmp_path / "tasks", "Device", LABELS, 4)
+    with (
+        served(tmp_path / "tasks", "--camera", str(frames)) as device,
+        watched(browser, device.url, **DESKTOP) as page,
+    ):
+        open_task(page, "Device", "teach")
+        page.get_by_role("button", name="Teach it", exact=True).click()
+        page.get_by_role("heading", name="Version 1").wait_for()
+        go(page, "Try it")
+        page.get_by_role("button", name=f"Device camera {frames}").click()
+        for i, path in enumerate(photos_of("leaf", 20, 24)):
+            write_atomic(frames / f"{i}.jpg", Path(path).read_bytes())
+        page.locator(".answers li").first.wait_for()
+        page.locator(".try-stage > img").wait_for()
+        page.get_by_role("button", name="Stop").click()

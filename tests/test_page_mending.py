@@ -1,6 +1,7 @@
 """What the page mends and keeps: findings of a check, versions, and the review queue."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,12 +93,12 @@ def test_versions_are_kept_compared_restored_sent_and_fetched(browser: Any, serv
         with page.expect_download() as download:
             page.get_by_role("link", name="Download version 1 (.qpt)").click()
         assert Path(download.value.path()).read_bytes() == first
+        page.get_by_role("button", name="Compare on the same photos").click()
+        page.get_by_role("heading", name=re.compile(r"Right on the same \d+ photos")).wait_for()
         page.get_by_label("Upload a .qpt").set_input_files(
             {"name": "other.qpt", "mimeType": "application/octet-stream", "buffer": first}
         )
         says(page, "Uploaded as version 1.")  # the same bytes are the same version
-        page.get_by_role("button", name="Compare on the same photos").click()
-        page.locator(".compared").wait_for()
         with page.context.expect_page() as report:
             page.get_by_role("link", name="Report of version 1").click()
         report.value.get_by_role("heading", level=1).wait_for()
@@ -142,3 +143,22 @@ def test_frames_are_labelled_with_a_thumb(browser: Any, server: Served) -> None:
         page.get_by_role("heading", name="Nothing to review").wait_for()
         assert len(list((folder / "tomato").iterdir())) == 3
         assert not list((server.data / "Thumb.review").glob("*.jpg"))
+
+
+def test_two_browsers_see_what_the_other_does(browser: Any, server: Served) -> None:
+    folder = lay_task(server.data, "Both", LABELS, 6)
+    with (
+        watched(browser, server.url, **DESKTOP) as one,
+        watched(browser, server.url, **PHONE) as other,
+    ):
+        open_task(one, "Both", "photos/bolt")
+        one.locator(".tile img").first.wait_for()
+        open_task(other, "Both", "teach")
+        one.locator(".tile").first.click()
+        one.keyboard.press("Delete")
+        says(one, "1 photo deleted.")
+        other.get_by_text("Learns 3 classes from 17 photos").wait_for()
+        teach(other, 1)
+        open_task(one, "Both", "teach")
+        one.get_by_role("heading", name="Version 1").wait_for()
+        assert len(list((folder / "bolt").iterdir())) == 5

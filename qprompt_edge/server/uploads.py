@@ -63,7 +63,7 @@ def take_upload(store: Store, thumbnails: Thumbnails, task: str, label: str, upl
     try:
         thumbnails.prove(upload)
     except ImageError as error:
-        raise Refusal(415, f"the photo {error.reason}") from error
+        raise Refusal(415, f"this photo cannot be used: {error.reason}") from error
     with store.locked(task) as folder:
         ids, repeated = add_photos(folder, store.journal(task), [(upload, label)])
     return Added(tuple(ids), (), repeated)

@@ -3,7 +3,7 @@ import { el, put } from "./dom.js";
 import { icon } from "./icons.js";
 import { percent, S } from "./strings.js";
 
-const OTHERS = 4;
+const SHOWN = 3;
 const KEPT = 12;
 
 /** The words of an answer: its label, or that it is none of these. */
@@ -28,7 +28,7 @@ export function answerCard() {
         card,
         el("p.answer-label", {}, none ? S.tryNone : best.label),
         el("p.muted", {}, none ? S.tryNoneHelp : S.trySure(best.probability), seconds ? ` · ${S.tryTook(seconds)}` : ""),
-        el("ul.plain.bars", {}, (none ? predictions : [best, ...others]).slice(0, OTHERS).map(bar)),
+        el("ul.plain.bars", {}, (none ? predictions : [best, ...others]).slice(0, SHOWN).map(bar)),
       );
     },
     reset() {

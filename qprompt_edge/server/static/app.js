@@ -34,8 +34,11 @@ async function show() {
     put(main, el("section.empty", {}, icon("warn"), el("h1", {}, S.failed), el("p", {}, words), el("a.button", { href: "#/" }, S.allTasks)));
   };
   try {
-    shown = kind === "task" && name ? await mountTask(main, name, rest, signal) : await mountTasks(main, signal);
-    if (!signal.aborted && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
+    shown = null;
+    const view = kind === "task" && name ? await mountTask(main, name, rest, signal) : await mountTasks(main, signal);
+    if (signal.aborted) return;
+    shown = view;
+    if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
   } catch (error) {
     shown = null;
     failed(error);

@@ -79,19 +79,24 @@ function empty(task, label) {
 
 function photoGrid(task, label, signal) {
   const load = (offset, limit) => get(at`tasks/${task.name}/photos` + `?${new URLSearchParams({ ...(label === null ? {} : { class: label }), offset, limit })}`);
-  const selectedNow = (id) => selection.has(id);
   const fill = (tile, photo, index, total) => {
-    tile.setAttribute("aria-selected", String(selectedNow(photo.id)));
+    const chosenNow = selection.has(photo.id);
+    if (tile.getAttribute("aria-selected") !== String(chosenNow)) {
+      tile.setAttribute("aria-selected", String(chosenNow));
+      if (chosenNow) tile.append(el("span.tick", {}, icon("done")));
+      else tile.querySelector(".tick").remove();
+    }
     tile.setAttribute("aria-posinset", String(index + 1));
     tile.setAttribute("aria-setsize", String(total));
     if (tile.photo === photo.id) return;
     tile.photo = photo.id;
     tile.classList.remove("broken");
     tile.setAttribute("aria-label", S.photoName(photo.class, index + 1, total));
-    put(tile, label === null && el("span.tag", {}, photo.class), el("span.tick", {}, icon("done")));
+    const tick = tile.querySelector(".tick");
+    put(tile, label === null && el("span.tag", {}, photo.class), tick);
   };
   const show = (tile) => {
-    if (tile.querySelector("img")) return;
+    if (tile.querySelector("img") || tile.classList.contains("broken")) return;
     const source = at`tasks/${task.name}/photos/${tile.photo}/thumb` + "?size=320";
     const image = el("img", { src: source, alt: "", decoding: "async", draggable: "false" });
     image.addEventListener("error", () => {

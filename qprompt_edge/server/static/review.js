@@ -64,7 +64,7 @@ function keyboard(task, state, act, signal) {
  * @param {AbortSignal} signal Aborted when the view is left.
  */
 export async function mountReview(root, task, signal) {
-  const state = { items: [], total: 0, done: 0, busy: false };
+  const state = { items: [], total: 0, done: 0 };
   const place = el("div");
   const progress = el("div");
   const finished = el("section.card.starter", { hidden: true });
@@ -72,7 +72,10 @@ export async function mountReview(root, task, signal) {
 
   const show = () => {
     if (signal.aborted) return;
-    put(place, state.items.length ? question(task, state.items[0], state.total, act) : empty(task));
+    const item = state.items[0];
+    if (item) put(place, question(task, item, state.total, act));
+    else if (state.total === 0) put(place, empty(task));
+    place.querySelector("button.primary")?.focus({ preventScroll: true });
     finished.hidden = state.done === 0;
     for (const { id } of state.items.slice(1, 4)) new Image().src = at`tasks/${task.name}/review/${id}/file`;
   };
@@ -82,33 +85,42 @@ export async function mountReview(root, task, signal) {
     summary();
     show();
   };
-  const decide = guarded(async (body, line, labelled) => {
-    if (state.busy || !state.items.length) return;
-    state.busy = true;
-    try {
-      await post(at`tasks/${task.name}/review/${state.items[0].id}`, body);
-      state.items.shift();
-      state.total -= 1;
-      state.done += labelled;
-      say(line);
-      if (state.items.length === 0) await load();
-      else {
-        summary();
-        show();
+  // the next frame is shown at once; the device is told one after the other
+  let telling = Promise.resolve();
+  const tell = (f) => {
+    telling = telling.then(guarded(f));
+    return telling;
+  };
+  const decide = (body, line, labelled) => {
+    const item = state.items.shift();
+    if (!item) return;
+    state.total -= 1;
+    state.done += labelled;
+    say(line);
+    summary();
+    show();
+    const last = state.items.length === 0;
+    tell(async () => {
+      try {
+        await post(at`tasks/${task.name}/review/${item.id}`, body);
+      } catch (error) {
+        state.done -= labelled;
+        await load();
+        throw error;
       }
+      if (last) await load();
       await task.refresh();
-    } finally {
-      state.busy = false;
-    }
-  });
+    });
+  };
   const act = {
     label: (label) => decide({ class: label }, S.reviewSaved(label), 1),
     discard: () => decide({ discard: true }, S.reviewDiscarded, 0),
-    undo: async () => {
-      await task.undo();
-      state.done = Math.max(0, state.done - 1);
-      await load();
-    },
+    undo: () =>
+      tell(async () => {
+        await task.undo();
+        state.done = Math.max(0, state.done - 1);
+        await load();
+      }),
   };
   const learn = guarded(async () => {
     const n = await learnNow(task, progress, signal);

@@ -5,6 +5,7 @@ import { openWebcam, snapshot } from "./webcam.js";
 
 const LONGEST_SIDE = 640;
 const LEAST_PAUSE_MS = 120;
+const ACCEPT = 0.95; // share of known photos that "none of these" lets pass
 
 /**
  * Ask the device what a picture shows.
@@ -14,7 +15,7 @@ const LEAST_PAUSE_MS = 120;
  * @param {AbortSignal} [signal]
  */
 export function predict(task, blob, allowNone, signal) {
-  return send(at`tasks/${task}/predict` + (allowNone ? "?accept=0.95" : ""), blob, { signal });
+  return send(at`tasks/${task}/predict` + (allowNone ? `?accept=${ACCEPT}` : ""), blob, { signal });
 }
 
 /**
@@ -48,14 +49,15 @@ export async function webcamFrames(task, video, allowNone, onanswer, signal) {
  * Answers on a camera of the device, as the device tells them.
  * @param {string} task The task's name.
  * @param {string} source The camera.
+ * @param {boolean} allowNone Whether "none of these" is an answer.
  * @param {(answer: object, blob: Blob) => void} onanswer
  * @param {(line: string) => void} onerror Told what is wrong with the camera.
  * @param {AbortSignal} signal Stops it.
  */
-export function deviceFrames(task, source, onanswer, onerror, signal) {
+export function deviceFrames(task, source, allowNone, onanswer, onerror, signal) {
   return new Promise((resolve) => {
     const query = new URLSearchParams({ source });
-    const events = new EventSource(at`tasks/${task}/live` + `?${query}`);
+    const events = new EventSource(at`tasks/${task}/live` + `?${query}` + (allowNone ? `&accept=${ACCEPT}` : ""));
     let fetching = false;
     events.onmessage = async (event) => {
       const answer = JSON.parse(event.data);

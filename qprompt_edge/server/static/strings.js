@@ -75,7 +75,7 @@ export const S = {
   nextLabel: "Next",
   nextFirstClass: "Name the first thing to tell apart.",
   nextSecondClass: "Name at least one more thing.",
-  nextPhotos: (label, n, goal) => `Take photos of “${label}”: ${n} of ${goal} so far.`,
+  nextPhotos: (label, n, goal) => `photos of “${label}” (${n} of ${goal} so far).`,
   nextTeach: "There are enough photos to start with.",
   nextTeachGo: "Teach it",
   nextTry: "It is taught. See what it answers.",

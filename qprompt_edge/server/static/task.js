@@ -15,6 +15,7 @@ import { uploads } from "./uploads.js";
 /** Photos of each class that are a good start. */
 export const GOAL = 12;
 
+const LOOK_MS = 10000;
 const PARTS = { photos: mountPhotos, check: mountCheck, teach: mountTeach, try: mountTry, review: mountReview };
 
 /** What a person would do next: words, and where that leads. */
@@ -165,7 +166,11 @@ export async function mountTask(root, name, rest, signal) {
   };
   task.addEventListener("change", () => showState(frame, task, part));
   uploads.addEventListener("added", throttled(() => signal.aborted || task.refresh().catch(complain), 700), { signal });
-  window.addEventListener("focus", () => task.refresh().catch(complain), { signal });
+  const refresh = () => task.refresh().catch(complain);
+  window.addEventListener("focus", refresh, { signal });
+  // somebody else may be at work on the same task
+  const look = setInterval(() => document.hidden || refresh(), LOOK_MS);
+  signal.addEventListener("abort", () => clearInterval(look));
   keys(task, signal);
   await open(rest[0] ?? "photos", rest.slice(1));
   return {

@@ -3,7 +3,7 @@ import { at, get, post } from "./api.js";
 import { confusionTable, mistakeList } from "./confusion.js";
 import { el, put } from "./dom.js";
 import { icon } from "./icons.js";
-import { complain, guarded, notice } from "./notices.js";
+import { guarded, notice } from "./notices.js";
 import { showJob } from "./progress.js";
 import { S } from "./strings.js";
 import { taskAddress } from "./tasks.js";
@@ -80,15 +80,20 @@ export async function mountTeach(root, task, signal) {
   const result = el("div.stack");
   const list = el("div");
   put(root, el("div.teach", {}, top, result, list));
+  const comparison = el("div", { "aria-live": "polite" });
   let resumable = false;
+  let known = 0;
+  let watching = false;
 
   const show = async (wanted) => {
     const all = await get(at`tasks/${task.name}/versions`);
     const n = wanted ?? all.find((it) => it.published)?.n ?? all[all.length - 1]?.n ?? null;
     const version = n === null ? null : await get(at`tasks/${task.name}/versions/${n}`);
     if (signal.aborted) return;
+    if (all.length !== known) put(comparison);
+    known = all.length;
     put(result, version && shownVersion(task, version, again));
-    put(list, (all.length > 0 || !missing(task.detail)) && versionList(task, all, n, again));
+    put(list, (all.length > 0 || !missing(task.detail)) && versionList(task, all, n, again, comparison));
   };
   const again = guarded(async (n) => {
     await show(n);
@@ -106,17 +111,37 @@ export async function mountTeach(root, task, signal) {
     if (last.state !== "done") return;
     const made = last.result.n ?? null;
     if (made !== null && !task.detail.published) await publish(task, made);
+    idle();
     await again(made);
   };
-  const start = guarded(async (kind) => {
+  // one job is shown at a time, whoever started it
+  const alone = (f) =>
+    guarded(async (...args) => {
+      if (watching) return;
+      watching = true;
+      try {
+        await f(...args);
+      } finally {
+        watching = false;
+      }
+    });
+  const start = alone(async (kind) => {
     const { job } = await post(at`tasks/${task.name}/${kind}`);
     await watch(job, S.teachRunning);
   });
-  task.addEventListener("change", () => top.querySelector(".job") || idle(), { signal });
+  const follow = alone(async () => {
+    const job = await get(at`jobs/${task.detail.job}`);
+    await watch(job.id, job.kind === "check" ? S.checkRunning : S.teachRunning);
+  });
+  task.addEventListener(
+    "change",
+    () => {
+      if (task.detail.job) follow();
+      else if (!watching && !top.querySelector(".failed")) idle();
+    },
+    { signal },
+  );
   idle();
   await show(null);
-  if (task.detail.job) {
-    const job = await get(at`jobs/${task.detail.job}`);
-    watch(job.id, job.kind === "check" ? S.checkRunning : S.teachRunning).catch(complain);
-  }
+  if (task.detail.job) follow();
 }

@@ -145,7 +145,7 @@ export async function mountTry(root, task, signal) {
   };
   const device = (source) =>
     live((over) =>
-      deviceFrames(task.name, source, (answer, blob) => (view.showStill(blob), answered(answer, blob)), (line) => notice(line, { bad: true }), over),
+      deviceFrames(task.name, source, allow.checked, (answer, blob) => (view.showStill(blob), answered(answer, blob)), (line) => notice(line, { bad: true }), over),
     );
   const photo = guarded(async ([{ file }]) => {
     stop();

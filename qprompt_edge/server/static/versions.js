@@ -62,9 +62,9 @@ function compared({ photos, versions }) {
  * @param {object[]} versions The newest last.
  * @param {number | null} shown The one that is shown.
  * @param {(n: number | null) => void} again Shows another, or the list anew.
+ * @param {Element} result Where a comparison is shown; it outlives the list.
  */
-export function versionList(task, versions, shown, again) {
-  const result = el("div", { "aria-live": "polite" });
+export function versionList(task, versions, shown, again, result) {
   const compare = guarded(async () => {
     put(result, el("p.muted", {}, S.versionComparing));
     try {
