@@ -137,7 +137,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies and all extras; the page of `serve` in Chromium, where that is installed."""
+    """The device side, newest dependencies, all extras; the page of `serve` in Chromium, where that is."""
     _test_without_torch(session, ".[plots,camera,mqtt,serve]", "playwright>=1.45")
 
 
