@@ -63,7 +63,8 @@ def check(
     """
     begin = time.monotonic()
     reporter = reporter or Reporter()
-    found = find_labelled(Path(photos), None if labels is None else Path(labels), min_classes=1)
+    listed = None if labels is None else Path(labels)
+    found = find_labelled(Path(photos), listed, min_classes=1, keep_empty=True)
     model = Backbone.load(backbone, provider, threads)
     encoded, quality = _encode(found, model, max_memory, reporter)
     model.close_image_tower()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.checking.ridge import ridge
+from qprompt_edge.checking.discriminant import discriminant
 from qprompt_runtime.arrays import Array
 
 FOLDS = 10
@@ -46,7 +46,7 @@ class HeldOut:
     """Scores of photos by classifiers that were learned without them and their twins.
 
     Attributes:
-        scores: float32 [N,C]; see `ridge`. Means over several ways to deal the photos out.
+        scores: float32 [N,C]; see `discriminant`. Means over several ways to deal the photos out.
         judged: bool [N]; whether the photo's class had enough others to learn from.
     """
 
@@ -74,7 +74,7 @@ def held_out_scores(
             judged, known = fold == away, fold != away
             if not known.any():
                 continue
-            weight, bias = ridge(features[known], labels[known], classes)
+            weight, bias = discriminant(features[known], labels[known], classes)
             total[judged] += features[judged] @ weight + bias
     distinct = np.array([len(np.unique(groups[labels == label])) for label in range(classes)])
     return HeldOut(total / np.float32(REPEATS), distinct[labels] >= LEAST_DISTINCT)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.checking.cross_validation import deal
+from qprompt_edge.checking.discriminant import discriminant
 from qprompt_edge.checking.findings import CurvePoint, Interval, LearningCurve
 from qprompt_edge.checking.intervals import QUANTILE, wilson
-from qprompt_edge.checking.ridge import ridge
 from qprompt_runtime.arrays import Array
 
 WORTH_IT = 0.01
@@ -84,7 +84,7 @@ def _judged(
             known = known[np.argsort(order[known], kind="stable")]
             for place, share in enumerate(shares):
                 part = known[_first_share(labels[known], share)]
-                weight, bias = ridge(features[part], labels[part], classes)
+                weight, bias = discriminant(features[part], labels[part], classes)
                 predicted = (features[judged] @ weight + bias).argmax(axis=1)
                 right[place, judged] += predicted == labels[judged]
                 learned[place] += len(part) / len(np.unique(labels))

@@ -38,10 +38,11 @@ def poor_photos(
         labels: int64 [N].
         classes: The classes' labels.
     """
-    sharpness, brightest, darkness = (
-        np.array(figures, np.float64)
-        for figures in zip(*((it.sharpness, it.brightest, 1 - it.darkest) for it in quality), strict=True)
-    )
+    if not quality:
+        return (), (), ()
+    sharpness = np.array([it.sharpness for it in quality], np.float64)
+    brightest = np.array([it.brightest for it in quality], np.float64)
+    darkness = np.array([1 - it.darkest for it in quality], np.float64)
 
     def low(figures: _Figures, limits: _Figures, shown: Callable[[float], float]) -> tuple[PoorPhoto, ...]:
         return tuple(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprompt_edge.checking.findings import Duplicates, LearningCurve, PoorPhoto
+from qprompt_edge.checking.findings import Duplicates, PoorPhoto
 from qprompt_edge.checking.result import CheckResult
 from qprompt_runtime.text import counted, first_few, percent
 
@@ -159,8 +159,15 @@ def _paths(paths: Sequence[Path]) -> str:
     return first_few([str(path) for path in paths], _SHOWN_PATHS)
 
 
-def curve_lines(curve: LearningCurve | None) -> list[str]:
-    """Whether there are enough photos: accuracy by number of photos, and what twice as many would likely bring."""
+def curve_lines(result: CheckResult) -> list[str]:
+    """Whether there are enough photos: accuracy by number of photos, and what twice as many would likely bring.
+
+    Args:
+        result: What was found.
+    """
+    curve = result.curve
+    if sum(photos > 0 for photos in result.classes.values()) < 2:
+        return ["There is nothing to tell apart: a second class needs photos."]
     if curve is None:
         return ["Too few photos to tell whether there are enough."]
     learned = ", ".join(f"{percent(it.top1)} from {it.photos:.0f}" for it in curve.points)

@@ -67,7 +67,7 @@ def _show(result: CheckResult, *, aside: bool) -> None:
             show(f"... and {more} more; --json lists all", aside=aside)
         show(section.advice, aside=aside)
     show("", aside=aside)
-    for line in curve_lines(result.curve):
+    for line in curve_lines(result):
         show(line, aside=aside)
 
 

@@ -46,7 +46,7 @@ class LabelledPhotos:
     Attributes:
         paths: The N photos.
         labels: [N] int64, index of each photo's class in `classes`.
-        classes: Labels, sorted; each has at least one photo unless photos were selected from the whole.
+        classes: Labels, sorted; each has at least one photo, unless photos were selected or empty classes kept.
         skipped: What was found but left out.
     """
 
@@ -61,7 +61,7 @@ class LabelledPhotos:
         return replace(self, paths=tuple(self.paths[i] for i in chosen), labels=self.labels[chosen])
 
 
-def find_photos(folder: Path, *, min_classes: int = 2) -> LabelledPhotos:
+def find_photos(folder: Path, *, min_classes: int = 2, keep_empty: bool = False) -> LabelledPhotos:
     """Read a folder with one sub-folder per class.
 
     Args:
@@ -69,6 +69,7 @@ def find_photos(folder: Path, *, min_classes: int = 2) -> LabelledPhotos:
             once; hidden files, `folders.SYSTEM_NAMES` and, below a class, `folders.SIDECARS` are passed over
             in silence; files beside the class folders are listed as skipped.
         min_classes: Fewer classes are an error (1 for a test set of some of the trained classes).
+        keep_empty: Whether a class folder without photos is a class like others, and no error.
 
     Returns:
         All candidates, not yet opened.
@@ -98,7 +99,7 @@ def find_photos(folder: Path, *, min_classes: int = 2) -> LabelledPhotos:
         problems += unread
         if not files:
             empty[label] = _nothing_in(class_folder, unread)
-    return _labelled(items, problems, empty, min_classes, shown)
+    return _labelled(items, problems, empty, min_classes, shown, keep_empty)
 
 
 def _entries(folder: Path) -> list[Entry]:
@@ -145,13 +146,16 @@ def _check_parts(class_folders: Sequence[Path], shown: str) -> None:
     )
 
 
-def read_labels_csv(csv_path: Path, base: Path | None = None, *, min_classes: int = 2) -> LabelledPhotos:
+def read_labels_csv(
+    csv_path: Path, base: Path | None = None, *, min_classes: int = 2, keep_empty: bool = False
+) -> LabelledPhotos:
     """Read a list of photos, as `csv_files.read_table` does: columns `path,label`.
 
     Args:
         csv_path: The list.
         base: Folder that relative paths start from; the list's own folder if None.
         min_classes: As for `find_photos`.
+        keep_empty: Whether a class of which no photo exists is a class like others, and no error.
 
     Returns:
         Each photo once; files that do not exist are listed as skipped.
@@ -180,14 +184,18 @@ def read_labels_csv(csv_path: Path, base: Path | None = None, *, min_classes: in
             empty.setdefault(label, f"{printable(name)}: {reason}")
     for _, _, label in items.values():
         empty.pop(label, None)
-    return _labelled(items.values(), list(problems.values()), empty, min_classes, printable(csv_path))
+    return _labelled(
+        items.values(), list(problems.values()), empty, min_classes, printable(csv_path), keep_empty
+    )
 
 
-def find_labelled(images: Path, labels: Path | None, *, min_classes: int = 2) -> LabelledPhotos:
+def find_labelled(
+    images: Path, labels: Path | None, *, min_classes: int = 2, keep_empty: bool = False
+) -> LabelledPhotos:
     """`read_labels_csv` where a list is given, else `find_photos`."""
     if labels is None:
-        return find_photos(images, min_classes=min_classes)
-    return read_labels_csv(labels, images, min_classes=min_classes)
+        return find_photos(images, min_classes=min_classes, keep_empty=keep_empty)
+    return read_labels_csv(labels, images, min_classes=min_classes, keep_empty=keep_empty)
 
 
 def list_images(given: Sequence[Path]) -> tuple[list[Path], list[SkippedPhoto]]:
@@ -253,10 +261,11 @@ def _labelled(
     empty: Mapping[str, str],
     min_classes: int,
     shown: str,
+    keep_empty: bool,
 ) -> LabelledPhotos:
     """Sort (key, path, label) triples into the result, or say which class is missing."""
     ordered = sorted(items, key=lambda item: (composed(item[0]), item[0]))
-    classes = tuple(sorted({label for _, _, label in ordered}))
+    classes = tuple(sorted({label for _, _, label in ordered} | (set(empty) if keep_empty else set())))
     for label in sorted(set(empty) - set(classes)):
         raise _left_empty(label, empty[label])
     if len(classes) < min_classes:
