@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from qprompt_edge.adaptation.update import update
     from qprompt_edge.adaptation.update_result import ClassEstimate, OldClasses, UpdateResult
     from qprompt_edge.checking.check import check
+    from qprompt_edge.checking.findings import (
+        CurvePoint,
+        Duplicates,
+        LearningCurve,
+        Mislabelled,
+        MixedUp,
+        PoorPhoto,
+        ShortClass,
+        Unreadable,
+    )
     from qprompt_edge.checking.result import CheckResult
     from qprompt_edge.data.photos import SkippedPhoto
     from qprompt_edge.evaluation.metrics import Scores
@@ -25,6 +35,14 @@ _MODULES = {
     "update": "qprompt_edge.adaptation.update",
     "check": "qprompt_edge.checking.check",
     "CheckResult": "qprompt_edge.checking.result",
+    "CurvePoint": "qprompt_edge.checking.findings",
+    "Duplicates": "qprompt_edge.checking.findings",
+    "LearningCurve": "qprompt_edge.checking.findings",
+    "Mislabelled": "qprompt_edge.checking.findings",
+    "MixedUp": "qprompt_edge.checking.findings",
+    "PoorPhoto": "qprompt_edge.checking.findings",
+    "ShortClass": "qprompt_edge.checking.findings",
+    "Unreadable": "qprompt_edge.checking.findings",
     "AdaptResult": "qprompt_edge.adaptation.result",
     "Holdout": "qprompt_edge.adaptation.result",
     "UpdateResult": "qprompt_edge.adaptation.update_result",
@@ -48,16 +66,24 @@ __all__ = [
     "CheckResult",
     "ClassEstimate",
     "Comparison",
+    "CurvePoint",
+    "Duplicates",
     "Holdout",
     "ImageError",
+    "LearningCurve",
+    "Mislabelled",
+    "MixedUp",
     "OldClasses",
+    "PoorPhoto",
     "Prediction",
     "PromptClassifier",
     "PromptFile",
     "QPromptError",
     "Reporter",
     "Scores",
+    "ShortClass",
     "SkippedPhoto",
+    "Unreadable",
     "UpdateResult",
     "adapt",
     "check",

@@ -169,8 +169,13 @@ def test_the_report_says_what_to_do(run: Run, photos: Path) -> None:
     assert f"{photos / CLASSES[0] / 'bad 0.jpg'}" in result.out
     assert "... and 2 more; --json lists all" in result.out
     assert "Replace or remove them." in result.out
-    assert "3 classes short of photos" in result.out
-    found = sections(check(photos, backbone=TINY_FOLDER))
+    assert "3 classes are short of photos" in result.out
+    checked = check(photos, backbone=TINY_FOLDER)
+    found = sections(checked)
+    for section in found:
+        assert f"\n{section.title}\n" in result.out
+        assert f"\n{section.title}\n" in checked.summary()
+        assert section.advice in checked.summary()
     assert [(it.kind, len(it.rows)) for it in found if it.kind != "mislabelled"] == [
         ("unreadable", 7),
         ("short_classes", 3),

@@ -14,6 +14,7 @@ from qprompt_edge.checking.findings import (
     ShortClass,
     Unreadable,
 )
+from qprompt_edge.checking.words import summary
 from qprompt_runtime.text import counted
 
 
@@ -77,6 +78,10 @@ class CheckResult:
 
     def __repr__(self) -> str:
         return f"<CheckResult of {counted(self.photos, 'photo')}: {counted(self.found, 'finding')}>"
+
+    def summary(self) -> str:
+        """The report that the command prints, as lines of plain text."""
+        return summary(self)
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON can hold it; `check --json` prints this."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qprompt_edge.checking.findings import Duplicates, PoorPhoto
-from qprompt_edge.checking.result import CheckResult
-from qprompt_runtime.text import counted, first_few, percent
+from qprompt_runtime.text import counted, first_few, percent, printable
 
+if TYPE_CHECKING:
+    from qprompt_edge.checking.result import CheckResult
+
+SHOWN = 5
+"""Rows of a table that are shown."""
 _SHOWN_PATHS = 4
+_SUREST = 0.999  # no classifier is surer than that
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,12 @@ class Section:
     advice: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def more(self) -> str:
+        """What stands below a table that does not show all."""
+        left = len(self.rows) - SHOWN
+        return f"... and {left} more; --json lists all" if left > 0 else ""
 
 
 def sections(result: CheckResult) -> tuple[Section, ...]:
@@ -54,7 +66,9 @@ def _unreadable(result: CheckResult) -> Section:
 
 
 def _labels(result: CheckResult) -> tuple[Section, ...]:
-    rows = tuple((str(it.path), it.label, it.looks_like, percent(it.doubt)) for it in result.mislabelled)
+    rows = tuple(
+        (str(it.path), it.label, it.looks_like, percent(min(it.doubt, _SUREST))) for it in result.mislabelled
+    )
     pairs = tuple(
         (
             " / ".join(it.labels),
@@ -123,7 +137,7 @@ def _classes(result: CheckResult) -> tuple[Section, ...]:
     return (
         Section(
             "short_classes",
-            f"{counted(len(rows), 'class', 'classes')} short of photos",
+            f"{counted(len(rows), 'class', 'classes')} {_are(len(rows))} short of photos",
             "Take more photos of them, until each has as many distinct ones as the last column says.",
             ("class", "photos", "distinct", "wanted"),
             rows,
@@ -146,13 +160,17 @@ def _poor(result: CheckResult) -> tuple[Section, ...]:
     return tuple(
         Section(
             kind,
-            f"{counted(len(photos), 'photo')} {'is' if len(photos) == 1 else 'are'} {words}",
+            f"{counted(len(photos), 'photo')} {_are(len(photos))} {words}",
             advice,
             ("photo", "class", figure, "limit"),
             rows(photos),
         )
         for kind, photos, words, figure in kinds
     )
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _paths(paths: Sequence[Path]) -> str:
@@ -182,5 +200,16 @@ def curve_lines(result: CheckResult) -> list[str]:
 
 
 def first_line(result: CheckResult) -> str:
-    """What was looked at."""
-    return f"{counted(result.photos, 'photo')} of {counted(len(result.classes), 'class', 'classes')}"
+    """What was looked at, and whether something was found."""
+    kinds = len(sections(result))
+    found = counted(kinds, "kind of finding", "kinds of findings") if kinds else "nothing wrong was found"
+    return f"{counted(result.photos, 'photo')} of {counted(len(result.classes), 'class', 'classes')}: {found}"
+
+
+def summary(result: CheckResult) -> str:
+    """All of it as plain text, the first rows of each table."""
+    lines = [first_line(result)]
+    for section in sections(result):
+        rows = ("  " + "  ".join(row) for row in section.rows[:SHOWN])
+        lines += ["", section.title, *rows, *filter(None, [section.more]), section.advice]
+    return "\n".join(map(printable, [*lines, "", *curve_lines(result)]))

@@ -13,8 +13,8 @@ from qprompt_edge.cli.output import show
 from qprompt_edge.cli.parameters import GroupedCommand
 
 _MODULES = {
-    "check": "check",
     "adapt": "adapt",
+    "check": "check",
     "update": "update",
     "predict": "predict",
     "eval": "evaluate",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from qprompt_edge.checking.check import check
 from qprompt_edge.checking.result import CheckResult
-from qprompt_edge.checking.words import Section, curve_lines, first_line, sections
+from qprompt_edge.checking.words import SHOWN, curve_lines, first_line, sections
 from qprompt_edge.cli.output import emit, progress_reporter, reported, show, table
 from qprompt_edge.cli.parameters import (
     BackboneOption,
@@ -19,9 +19,6 @@ from qprompt_edge.cli.parameters import (
     argument,
 )
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
-from qprompt_runtime.text import counted
-
-_SHOWN = 5
 
 
 @reported
@@ -56,20 +53,15 @@ def command(
 
 
 def _show(result: CheckResult, *, aside: bool) -> None:
-    found = sections(result)
-    show(f"{first_line(result)}: {_verdict(found)}", aside=aside)
-    for section in found:
+    """The result as people read it: what `CheckResult.summary` says, in tables."""
+    show(first_line(result), aside=aside)
+    for section in sections(result):
         show("", aside=aside)
-        rows = [list(row) for row in section.rows[:_SHOWN]]
+        rows = [list(row) for row in section.rows[:SHOWN]]
         table(section.title, dict.fromkeys(section.columns, "left"), rows, aside=aside)
-        more = len(section.rows) - _SHOWN
-        if more > 0:
-            show(f"... and {more} more; --json lists all", aside=aside)
+        if section.more:
+            show(section.more, aside=aside)
         show(section.advice, aside=aside)
     show("", aside=aside)
     for line in curve_lines(result):
         show(line, aside=aside)
-
-
-def _verdict(found: tuple[Section, ...]) -> str:
-    return counted(len(found), "kind of finding", "kinds of findings") if found else "nothing wrong was found"
