@@ -8,6 +8,7 @@ that: so it was on the sets that were measured.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ def learning_curve(
     if (counts > 0).sum() < 2 or halvings < 1:
         return None
     shares = [0.5**halving for halving in range(halvings, -1, -1)]
-    right, learned = _judged(features, labels, groups, classes, shares, seed)
+    repeats = max(1, min(_MOST_REPEATS, round(_JUDGED / len(labels))))
+    right, learned = accuracies(features, labels, groups, classes, shares, repeats, seed)
     units = _group_means(right, groups)
     points = tuple(
         CurvePoint(float(photos), float(hits.mean()), wilson(float(units[place].mean()), units.shape[1]))
@@ -62,17 +64,30 @@ def learning_curve(
     return LearningCurve(points, gain, interval, enough)
 
 
-def _judged(
+def accuracies(
     features: Array,
     labels: NDArray[np.int64],
     groups: NDArray[np.int64],
     classes: int,
-    shares: list[float],
-    seed: int,
+    shares: Sequence[float],
+    repeats: int,
+    seed: int = 1,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How often each photo was right [S,N], and how many photos of a class were learned from [S], for each share."""
+    """Learn from shares of four fifths of the photos, judge by the last fifth, and so on in turn.
+
+    Args:
+        features: float32 [N,E].
+        labels: int64 [N].
+        groups: int64 [N]; photos of a group stay on one side.
+        classes: Number of classes.
+        shares: S shares, more than 0 to 1.
+        repeats: How many times all is done, each with other parts.
+        seed: Of the parts.
+
+    Returns:
+        How often each photo was right [S,N], and how many photos of a class were learned from [S].
+    """
     rng = np.random.default_rng([seed, 5])
-    repeats = max(1, min(_MOST_REPEATS, round(_JUDGED / len(labels))))
     right = np.zeros((len(shares), len(labels)))
     learned = np.zeros(len(shares))
     for _ in range(repeats):
