@@ -18,7 +18,7 @@ from qprompt_edge.checking.findings import Mislabelled
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.class_head import softmax
 
-LEAST_DOUBT = 0.9
+LEAST_DOUBT = 0.8
 """Probability of the other class, of the two, from which on a photo is listed."""
 MOST_LISTED = 0.1
 """Share of the photos that is listed at most."""

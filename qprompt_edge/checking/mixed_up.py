@@ -17,7 +17,7 @@ from qprompt_edge.checking.findings import MixedUp
 from qprompt_edge.checking.intervals import tail, wilson
 from qprompt_runtime.arrays import Array
 
-SHARE, HARMLESS = 0.25, 0.1
+SHARE, HARMLESS = 1 / 3, 0.1
 SIGNIFICANT = 0.05
 
 
