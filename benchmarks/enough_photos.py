@@ -2,8 +2,9 @@
 
     python -m benchmarks.enough_photos --set caltech101=FOLDER --set cifar10=FOLDER
 
-Some photos of each class are drawn, an eighth, a quarter or half, eight times each, and `check` foretells from them what twice as
-many would add to the accuracy. What they do add is the mean over many draws from the whole set.
+Some photos of each class are drawn, an eighth, a quarter or half, eight times each, and `check` foretells
+from them what twice as many would add to the accuracy. What they do add is the mean over many draws from the
+whole set.
 """
 
 from __future__ import annotations

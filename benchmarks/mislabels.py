@@ -2,9 +2,10 @@
 
     python -m benchmarks.mislabels --set caltech101=FOLDER --set pacs=FOLDER
 
-A set is a folder with one sub-folder of photos per class. Of its labels 5% are replaced by others, drawn at random, once for each
-seed, and once more where only a dozen photos of each class are known; nothing is written to the folder. `listed as it is` is the share of photos that `check` lists where no label was replaced:
-what of it is wrong in the set itself, nobody knows.
+A set is a folder with one sub-folder of photos per class. Of its labels 5% are replaced by others, drawn at
+random, once for each seed, and once more where only a dozen photos of each class are known; nothing is
+written to the folder. `listed as it is` is the share of photos that `check` lists where no label was
+replaced: what of it is wrong in the set itself, nobody knows.
 """
 
 from __future__ import annotations
@@ -133,9 +134,7 @@ def main() -> None:
         known = encoded(folder, backbone)
         result["sets"][name] = measure(known, SEEDS, None)
         result["sets"][f"{name}, {SHOTS} of a class"] = measure(known, FEW_SEEDS, SHOTS)
-    print(
-        text_table(f"Wrong labels, {100 * SHARE:.0f}% planted, means over draws", *table(result))
-    )
+    print(text_table(f"Wrong labels, {100 * SHARE:.0f}% planted, means over draws", *table(result)))
     print(json.dumps(result))
 
 

@@ -1,7 +1,7 @@
 """Photos that are the same, or nearly so, in one class or in several.
 
-The idea: hashes of coarse light and dark propose pairs, and the backbone's features confirm them. Hashes alone would do within
-a class; over all classes there are so many pairs that some meet by chance.
+The idea: hashes of coarse light and dark propose pairs, and the backbone's features confirm them. Hashes
+alone would do within a class; over all classes there are so many pairs that some meet by chance.
 """
 
 from __future__ import annotations

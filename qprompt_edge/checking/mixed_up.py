@@ -1,8 +1,9 @@
 """Pairs of classes that cannot be told apart.
 
-The idea: each photo of two classes looks more like the one or the other, to a classifier that was learned without it. A pair is
-listed if many photos look more like the other class (`SHARE`), and if that is no accident: were at most `HARMLESS` of them alike,
-so many would hardly be found, even where the worst of all pairs is looked at (Bonferroni's correction).
+The idea: each photo of two classes looks more like the one or the other, to a classifier that was learned
+without it. A pair is listed if many photos look more like the other class (`SHARE`), and if that is no
+accident: were at most `HARMLESS` of them alike, so many would hardly be found, even where the worst of all
+pairs is looked at (Bonferroni's correction).
 """
 
 from __future__ import annotations

@@ -176,8 +176,8 @@ def _save(cache: FeatureCache, quality: QualityCache | None) -> None:
 class _Photo:
     """A photo that was read.
 
-    It was found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash. `quality` is
-    what was measured now.
+    It was found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash. `quality`
+    is what was measured now.
     """
 
     key: bytes
@@ -228,7 +228,7 @@ class _Decoder:
 
 
 def _read(cache: FeatureCache, quality: QualityCache | None, decoder: _Decoder, path: Path) -> _Photo | str:
-    """Read a photo with its views and, where it is wanted and not known, its quality, or say why that fails."""
+    """Read a photo with its views, and measure it if its quality is wanted; or say why that fails."""
     try:
         with opened(path) as file:
             formats_of(file)  # what is no photo is not read further

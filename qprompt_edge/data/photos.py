@@ -46,7 +46,8 @@ class LabelledPhotos:
     Attributes:
         paths: The N photos.
         labels: [N] int64, index of each photo's class in `classes`.
-        classes: Labels, sorted; each has at least one photo, unless photos were selected or empty classes kept.
+        classes: Labels, sorted; each has at least one photo, unless photos were selected or empty classes
+            kept.
         skipped: What was found but left out.
     """
 
