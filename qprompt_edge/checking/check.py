@@ -81,6 +81,7 @@ def check(
     reporter.stage("looking at the photos", 2, 3)
     curve = learning_curve(features, known.labels, groups, len(known.classes))
     reporter.stage("looking at the photos", 3, 3)
+    check_limit(max_memory, "looking at the photos")
     blurred, dark, blown_out = poor_photos(quality, known.paths, known.labels, known.classes)
     pairs = mixed_up(held_out.scores, held_out.judged, known.paths, known.labels, groups, known.classes)
     counts = np.bincount(known.labels, minlength=len(known.classes)).tolist()
