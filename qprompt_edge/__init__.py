@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from qprompt_edge.evaluation.metrics import Scores
     from qprompt_edge.evaluation.paired import Comparison
     from qprompt_edge.reporter import Reporter
+    from qprompt_edge.reporting.reports import adapt_report
     from qprompt_runtime import Backbone, ImageError, Prediction, PromptClassifier, PromptFile, QPromptError
 
 _MODULES = {
     "adapt": "qprompt_edge.adaptation.adapt",
     "update": "qprompt_edge.adaptation.update",
+    "adapt_report": "qprompt_edge.reporting.reports",
     "check": "qprompt_edge.checking.check",
     "CheckResult": "qprompt_edge.checking.result",
     "CurvePoint": "qprompt_edge.checking.findings",
@@ -86,6 +88,7 @@ __all__ = [
     "Unreadable",
     "UpdateResult",
     "adapt",
+    "adapt_report",
     "check",
     "update",
 ]

@@ -9,13 +9,14 @@ import pytest
 from qprompt_edge.checking.cross_validation import deal, held_out_scores
 from qprompt_edge.checking.discriminant import discriminant
 from qprompt_edge.checking.duplicates import duplicate_groups, duplicates
-from qprompt_edge.checking.intervals import tail, wilson
+from qprompt_edge.checking.intervals import tail
 from qprompt_edge.checking.learning_curve import learning_curve
 from qprompt_edge.checking.mislabelled import mislabelled
 from qprompt_edge.checking.mixed_up import mixed_up
 from qprompt_edge.checking.poor_photos import poor_photos
 from qprompt_edge.checking.short_classes import short_classes
 from qprompt_edge.data.photo_quality import Quality
+from qprompt_edge.evaluation.intervals import wilson
 
 CLASSES = ("ant", "bee", "cat")
 

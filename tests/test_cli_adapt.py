@@ -31,6 +31,7 @@ def test_adapt_prints_what_the_design_promises(run, photos, tmp_path):
         "classes",
         "images",
         "holdout",
+        "mistakes",
         "helped",
         "difference",
         "interval",
@@ -40,6 +41,7 @@ def test_adapt_prints_what_the_design_promises(run, photos, tmp_path):
         "peak_rss_mb",
         "backbone",
         "provider",
+        "report",
     ]
     assert list(report) == expected
     assert report["bytes"] == out.stat().st_size
@@ -126,7 +128,7 @@ def test_the_words_of_the_verdict(gained, lost, words):
         score(np.where(right[:, None], [[1, 0]], [[0, 1]]).astype(np.float32), np.zeros(40, int))
         for right in (before, after)
     )
-    holdout = Holdout(zero_shot, adapted, adapted, adapted, (), compare(zero_shot.right, adapted.right))
+    holdout = Holdout(zero_shot, adapted, adapted, adapted, (), compare(zero_shot.right, adapted.right), ())
     options = SimpleNamespace(method="qcoop", contexts="shared")
     assert verdict(SimpleNamespace(holdout=holdout, options=options)).startswith(words)
 

@@ -120,8 +120,12 @@ def test_a_prompt_may_say_so_itself(prompt: PromptFile, run, photos: Path, tmp_p
 def test_eval_counts_what_was_refused(run, file: Path, photos: Path) -> None:
     command = ("eval", "--images", photos, "--prompt", file, "--backbone", TINY_FOLDER, "--json")
     assert run(*command).json["none_of_these"] is None
-    assert run(*command, "--accept", 0.8).json["none_of_these"] == {"accepted": 0.0, "top1_of_accepted": None}
-    found = run(*command, "--accept", 0.99)
+    page = photos.parent / "report.html"
+    strict = run(*command, "--accept", 0.8, "--report", page)
+    assert strict.json["none_of_these"] == {"accepted": 0.0, "top1_of_accepted": None}
+    assert "<p>None of these: 18 of 18 photos.</p>" in page.read_text()
+    found = run(*command, "--accept", 0.99, "--report", page)
+    assert "Of the others, " in page.read_text()
     assert found.json["none_of_these"] == {"accepted": 1.0, "top1_of_accepted": found.json["top1"]}
     assert "none of these: 0 photos of 18" in found.err
 

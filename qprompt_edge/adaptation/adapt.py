@@ -24,6 +24,7 @@ from qprompt_edge.data.feature_cache import FeatureCache, feature_file
 from qprompt_edge.data.features import feature_identity
 from qprompt_edge.data.photos import find_labelled, find_photos
 from qprompt_edge.evaluation.metrics import class_probabilities, linear_probe, score
+from qprompt_edge.evaluation.mistakes import find_mistakes
 from qprompt_edge.evaluation.paired import compare
 from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
@@ -169,7 +170,9 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
         options=options,
         provider=backbone.provider,
         backbone_name=backbone.manifest.name,
+        manifest=backbone.manifest,
         train_photos=len(data.train.paths),
+        class_photos=tuple(counts.tolist()),
         single=tuple(
             name.label for name, count in zip(data.train.classes, counts, strict=True) if count == 1
         ),
@@ -256,7 +259,8 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
     weight, bias = linear_probe(data.train.plain, data.train.labels, count)
     present = set(data.test.labels.tolist())
     before = score(class_probabilities(data.test.plain, zero_shot, scale), data.test.labels)
-    after = score(head.probabilities(seen), data.test.labels)
+    probabilities = head.probabilities(seen)
+    after = score(probabilities, data.test.labels)
     return Holdout(
         zero_shot=before,
         context=after
@@ -266,4 +270,7 @@ def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Rep
         probe=score(softmax(data.test.plain @ weight + bias), data.test.labels),
         missing=tuple(name.label for i, name in enumerate(data.train.classes) if i not in present),
         change=compare(before.right, after.right),
+        mistakes=find_mistakes(
+            data.test.paths, data.test.labels, probabilities, [name.label for name in data.train.classes]
+        ),
     )

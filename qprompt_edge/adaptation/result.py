@@ -10,9 +10,11 @@ from qprompt_edge.adaptation.resume import WorkDir
 from qprompt_edge.data.photos import SkippedPhoto
 from qprompt_edge.data.same_photos import SamePhoto, same_lines
 from qprompt_edge.evaluation.metrics import Scores
+from qprompt_edge.evaluation.mistakes import Mistake
 from qprompt_edge.evaluation.paired import Comparison
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.prompt_file import CONTEXT, PromptFile, write_prompt_file
 from qprompt_runtime.text import counted, percent, printable
 
@@ -32,6 +34,7 @@ class Holdout:
         probe: A linear probe on the same image features: what the backbone's features allow.
         missing: Classes without a photo to judge by.
         change: What adaptation changed: top-1 of `adapted` beside that of `zero_shot`, photo by photo.
+        mistakes: Photos that `adapted` gets wrong, the most confident first.
     """
 
     zero_shot: Scores
@@ -40,6 +43,7 @@ class Holdout:
     probe: Scores
     missing: tuple[str, ...]
     change: Comparison
+    mistakes: tuple[Mistake, ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +56,9 @@ class AdaptResult:
         options: The options that were used.
         provider: Execution provider that ran it.
         backbone_name: The backbone's model name.
+        manifest: Facts of the backbone.
         train_photos: Photos trained on.
+        class_photos: Photos of each class trained on, in the order of the prompt's classes.
         single: Classes with only one photo to train on.
         skipped: Files that were left out, and test photos that are trained on.
         same: Photos that are in several classes; they do not count in the verdict.
@@ -67,7 +73,9 @@ class AdaptResult:
     options: AdaptOptions
     provider: str
     backbone_name: str
+    manifest: Manifest
     train_photos: int
+    class_photos: tuple[int, ...]
     single: tuple[str, ...]
     skipped: tuple[SkippedPhoto, ...]
     same: tuple[SamePhoto, ...]

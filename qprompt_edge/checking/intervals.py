@@ -1,19 +1,8 @@
-"""What a few cases say about many: an interval of a share, and the probability of an accident."""
+"""The probability that what was found is an accident."""
 
 from __future__ import annotations
 
 import math
-
-QUANTILE = 1.959964
-"""Of the normal distribution, for 95%."""
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95% interval (JASA 22, 1927) of a share that was found in `count` cases, at least 1."""
-    added = QUANTILE**2 / count
-    middle = (share + added / 2) / (1 + added)
-    half = QUANTILE * math.sqrt(share * (1 - share) / count + added / (4 * count)) / (1 + added)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def tail(hits: int, count: int, chance: float) -> float:

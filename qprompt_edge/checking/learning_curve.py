@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qprompt_edge.checking.cross_validation import deal
 from qprompt_edge.checking.discriminant import discriminant
 from qprompt_edge.checking.findings import CurvePoint, Interval, LearningCurve
-from qprompt_edge.checking.intervals import QUANTILE, wilson
+from qprompt_edge.evaluation.intervals import QUANTILE, wilson
 from qprompt_runtime.arrays import Array
 
 WORTH_IT = 0.01

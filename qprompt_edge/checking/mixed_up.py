@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.checking.findings import MixedUp
-from qprompt_edge.checking.intervals import tail, wilson
+from qprompt_edge.checking.intervals import tail
+from qprompt_edge.evaluation.intervals import wilson
 from qprompt_runtime.arrays import Array
 
 SHARE, HARMLESS = 1 / 3, 0.1

@@ -25,17 +25,20 @@ from qprompt_edge.cli.parameters import (
     LabelsOption,
     MaxMemoryOption,
     ProviderOption,
+    ReportOption,
     ThreadsOption,
     argument,
     number,
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
+from qprompt_edge.cli.reports import check_report, write_report
 from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.data.photos import find_labelled
+from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
-from qprompt_runtime.errors import OutputError
+from qprompt_runtime.errors import OutputError, QPromptError
 from qprompt_runtime.files import check_writable
 from qprompt_runtime.prompt_file import read_prompt_file
 
@@ -107,6 +110,7 @@ def command(
         "prompt.qpt"
     ),
     force: ForceOption = False,
+    report: ReportOption = None,
     as_json: JsonOption = False,
     work_dir: Annotated[
         Path | None,
@@ -136,6 +140,8 @@ def command(
             "--accept is for --method qtaskres; the others do not calibrate their scores"
         )
     check_writable(out)
+    if report is not None:
+        check_report(report, out)
     if not force:
         check_replaceable(out, lambda: find_labelled(folder, labels).classes, read_prompt_file)
     try:
@@ -175,9 +181,12 @@ def command(
         raise OutputError(f"{error}. {kept}" if result.work.holds_checkpoint else str(error)) from error
     try:
         _show(result, out, aside=beside_a_file(as_json))
+        if report is not None:
+            with progress_reporter() as reporter:
+                _report(result, out, report, reporter)
         if as_json:
-            emit(as_dict(result, out))
-    except OutputError as error:
+            emit(as_dict(result, out, report))
+    except QPromptError as error:
         raise OutputError(f"{error}; the prompt is written to {out}") from error
 
 
@@ -191,7 +200,7 @@ def _folder(photos: Path | None, images: Path | None) -> Path:
     return folder
 
 
-def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
+def as_dict(result: AdaptResult, out: Path, report: Path | None) -> dict[str, Any]:
     """The result as `--json` prints it."""
     judged = result.holdout
     return {
@@ -219,6 +228,7 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
                 ("probe", judged.probe),
             )
         },
+        "mistakes": [mistake.to_json() for mistake in judged.mistakes] if judged else [],
         "helped": judged.change.helped if judged else None,
         "difference": judged.change.difference if judged else None,
         "interval": judged.change.interval if judged else None,
@@ -228,7 +238,26 @@ def as_dict(result: AdaptResult, out: Path) -> dict[str, Any]:
         "peak_rss_mb": round(result.peak_rss_mb, 1),
         "backbone": {"name": result.backbone_name, "fingerprint": result.prompt.fingerprint.hex()},
         "provider": result.provider,
+        "report": None if report is None else str(report),
     }
+
+
+def _report(result: AdaptResult, out: Path, report: Path, reporter: Reporter) -> None:
+    """Look at the photos, and write the report."""
+    from qprompt_edge.checking.check import check  # only a report needs them
+    from qprompt_edge.reporting.reports import adapt_report
+
+    options = result.options
+    checked = check(
+        options.photos,
+        labels=options.labels,
+        backbone=options.backbone,
+        provider=options.provider,
+        threads=options.threads,
+        max_memory=options.max_memory,
+        reporter=reporter,
+    )
+    write_report(report, adapt_report(result, out.name, checked=checked, reporter=reporter), reporter)
 
 
 def _show(result: AdaptResult, out: Path, *, aside: bool) -> None:

@@ -15,8 +15,10 @@ from qprompt_edge.cli.parameters import (
     OwnBackboneOption,
     PromptOption,
     ProviderOption,
+    ReportOption,
     ThreadsOption,
 )
+from qprompt_edge.cli.reports import check_report, write_report
 from qprompt_edge.data.same_photos import same_lines
 from qprompt_edge.evaluation.evaluate import PromptReport, judge_prompt
 from qprompt_runtime.text import counted, percent
@@ -31,6 +33,7 @@ def command(
     labels: LabelsOption = None,
     backbone: OwnBackboneOption = None,
     accept: AcceptOption = None,
+    report: ReportOption = None,
     as_json: JsonOption = False,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = 0,
@@ -42,8 +45,10 @@ def command(
 
     Example: qprompt-edge eval --images ./more-photos --prompt belt.qpt
     """
+    if report is not None:
+        check_report(report, prompt)
     with progress_reporter() as reporter:
-        report = judge_prompt(
+        judged = judge_prompt(
             prompt,
             images,
             labels=labels,
@@ -54,31 +59,46 @@ def command(
             max_memory=max_memory,
             reporter=reporter,
         )
-    _show(report, aside=as_json)
+        if report is not None:
+            from qprompt_edge.checking.check import check  # only a report needs them
+            from qprompt_edge.reporting.reports import eval_report
+
+            checked = check(
+                images,
+                labels=labels,
+                backbone=backbone or judged.prompt.backbone_name,
+                provider=provider,
+                threads=threads,
+                max_memory=max_memory,
+                reporter=reporter,
+            )
+            page = eval_report(
+                judged, prompt.name, images, checked=checked, max_memory=max_memory, reporter=reporter
+            )
+            write_report(report, page, reporter)
+    _show(judged, aside=as_json)
     if as_json:
-        emit(as_dict(report))
+        emit(as_dict(judged, report))
 
 
-def as_dict(report: PromptReport) -> dict[str, Any]:
-    """The report as `--json` prints it."""
-    scores = report.scores
+def as_dict(judged: PromptReport, report: Path | None) -> dict[str, Any]:
+    """What was found, as `--json` prints it."""
+    scores = judged.scores
     return {
         "top1": scores.top1,
         "class_mean": scores.class_mean,
         "n": scores.n,
-        "per_class": dict(zip(report.labels, map(float, scores.per_class), strict=True)),
-        "confusion": {"labels": list(report.labels), "counts": scores.confusion.tolist()},
+        "per_class": dict(zip(judged.labels, map(float, scores.per_class), strict=True)),
+        "confusion": {"labels": list(judged.labels), "counts": scores.confusion.tolist()},
         "ece": scores.ece,
-        "zero_shot": {"top1": report.zero_shot.top1, "class_mean": report.zero_shot.class_mean},
-        "mistakes": [
-            {"path": str(m.path), "label": m.label, "predicted": m.predicted, "probability": m.probability}
-            for m in report.mistakes
-        ],
+        "zero_shot": {"top1": judged.zero_shot.top1, "class_mean": judged.zero_shot.class_mean},
+        "mistakes": [mistake.to_json() for mistake in judged.mistakes],
         "none_of_these": None
-        if report.accepted is None
-        else {"accepted": float(report.accepted.mean()), "top1_of_accepted": report.top1_of_accepted},
-        "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in report.skipped],
-        "in_several_classes": [photo.to_json() for photo in report.same],
+        if judged.accepted is None
+        else {"accepted": float(judged.accepted.mean()), "top1_of_accepted": judged.top1_of_accepted},
+        "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in judged.skipped],
+        "in_several_classes": [photo.to_json() for photo in judged.same],
+        "report": None if report is None else str(report),
     }
 
 

@@ -102,6 +102,14 @@ BackboneOption = Annotated[
         metavar="NAME",
     ),
 ]
+ReportOption = Annotated[
+    Path | None,
+    option(
+        OUTPUT,
+        "HTML file to write a report to: the verdict, the accuracies, the mistakes as pictures, all in one page.",
+        metavar="FILE",
+    ),
+]
 ForceOption = Annotated[
     bool,
     option(OUTPUT, "Replace the file even if it holds something else.", "--force"),

@@ -12,24 +12,18 @@ from numpy.typing import NDArray
 from qprompt_edge.data.features import Examples, encode_photos
 from qprompt_edge.data.photos import SkippedPhoto, drop_unreadable, find_labelled
 from qprompt_edge.data.same_photos import SamePhoto, described, in_several_classes
-from qprompt_edge.evaluation.metrics import Labels, Scores, class_probabilities, score
+from qprompt_edge.evaluation.metrics import Scores, class_probabilities, score
+from qprompt_edge.evaluation.mistakes import Mistake, find_mistakes
+from qprompt_edge.evaluation.paired import Comparison, compare
 from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations
 from qprompt_edge.reporter import Reporter
-from qprompt_runtime.arrays import Array
+from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import PhotosError
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A photo that the prompt got wrong."""
-
-    path: Path
-    label: str
-    predicted: str
-    probability: float
+from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,9 @@ class PromptReport:
         accepted: Which photos do not look like "none of these": bool [n] in the order of the scores; None if
             that is off.
         same: Photos that are in several classes; each counts at each place, where at most one label is right.
+        change: What the prompt changed: its top-1 beside that of the hand-written prompt, photo by photo.
+        prompt: The prompt, as its file says it.
+        manifest: Facts of the backbone.
     """
 
     labels: tuple[str, ...]
@@ -53,6 +50,9 @@ class PromptReport:
     mistakes: tuple[Mistake, ...]
     skipped: tuple[SkippedPhoto, ...]
     same: tuple[SamePhoto, ...]
+    change: Comparison
+    prompt: PromptFile
+    manifest: Manifest
     accepted: NDArray[np.bool_] | None = None
 
     @property
@@ -94,9 +94,10 @@ def judge_prompt(
     """
     reporter = reporter or Reporter()
     photos = find_labelled(images, labels, min_classes=1)
-    classifier = PromptClassifier.load(prompt, backbone, provider=provider, threads=threads, accept=accept)
+    made = read_prompt_file(prompt)
+    frozen = Backbone.load(backbone or made.backbone_name, provider, threads)
+    classifier = PromptClassifier(made, frozen, accept=accept)
     _check_classes(photos.classes, classifier.labels)
-    frozen = classifier.backbone
     fit_activations(frozen, max_memory, tuning=False)
     by_hand = class_features(frozen, classifier.prompt.classes)
     _ = classifier.class_features  # classes first: so only one tower is in memory at a time
@@ -120,16 +121,21 @@ def judge_prompt(
     )
     probabilities = classifier.probabilities(seen)
     refused = classifier.none_of_these(seen)
+    before = score(class_probabilities(examples.plain, by_hand, frozen.manifest.logit_scale), truth)
+    after = score(probabilities, truth)
     return PromptReport(
         labels=classifier.labels,
-        scores=score(probabilities, truth),
-        zero_shot=score(class_probabilities(examples.plain, by_hand, frozen.manifest.logit_scale), truth),
-        mistakes=_mistakes(readable.paths, truth, probabilities, classifier.labels),
+        scores=after,
+        zero_shot=before,
+        mistakes=find_mistakes(readable.paths, truth, probabilities, classifier.labels),
         skipped=readable.skipped,
         accepted=None if refused is None else ~refused,
         same=described(
             in_several_classes(encoded.keys, photos.labels, kept), photos.paths, photos.labels, photos.classes
         ),
+        change=compare(before.right, after.right),
+        prompt=made,
+        manifest=frozen.manifest,
     )
 
 
@@ -140,18 +146,3 @@ def _check_classes(classes: Sequence[str], known: Sequence[str]) -> None:
             f"the photos have the class {unknown[0]!r}, which the prompt does not know; it knows "
             f"{', '.join(map(repr, known))}"
         )
-
-
-def _mistakes(
-    paths: Sequence[Path], truth: Labels, probabilities: Array, labels: Sequence[str]
-) -> tuple[Mistake, ...]:
-    """The photos whose likeliest class, by probabilities [N, C], is not the true one.
-
-    The most confident come first.
-    """
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != truth)
-    return tuple(
-        Mistake(paths[i], labels[truth[i]], labels[predicted[i]], float(confidence[i]))
-        for i in wrong[np.argsort(-confidence[wrong], kind="stable")]
-    )

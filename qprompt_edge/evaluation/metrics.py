@@ -12,7 +12,7 @@ from qprompt_runtime.class_head import softmax
 
 Labels = NDArray[np.int64]
 
-_CALIBRATION_BINS = 15
+CALIBRATION_BINS = 15
 _PROBE_STEPS = 300
 
 
@@ -28,6 +28,7 @@ class Scores:
         confusion: int64 [C,C]; rows are true classes, columns predicted ones.
         ece: Expected calibration error, 15 bins (Guo et al. 2017, equation 3).
         right: bool [n]; which photos were right.
+        confidence: float32 [n]; the probability of each photo's likeliest class.
     """
 
     top1: float
@@ -37,6 +38,22 @@ class Scores:
     confusion: NDArray[np.int64]
     ece: float
     right: NDArray[np.bool_]
+    confidence: Array
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """The photos whose confidence lies in one of the bins of the calibration error.
+
+    Attributes:
+        photos: How many, at least 1.
+        confidence: Their mean confidence, from 0 to 1.
+        accuracy: The share of them that is right.
+    """
+
+    photos: int
+    confidence: float
+    accuracy: float
 
 
 def score(probabilities: Array, labels: Labels) -> Scores:
@@ -53,26 +70,37 @@ def score(probabilities: Array, labels: Labels) -> Scores:
     )
     with np.errstate(invalid="ignore"):
         per_class = confusion.diagonal() / confusion.sum(axis=1)
-    right = predicted == labels
+    right, confidence = predicted == labels, probabilities.max(axis=1)
     return Scores(
         top1=float(right.mean()),
         class_mean=float(np.nanmean(per_class)),
         n=len(labels),
         per_class=per_class,
         confusion=confusion,
-        ece=_calibration_error(probabilities.max(axis=1), right),
+        ece=_calibration_error(confidence_bins(confidence, right)),
         right=right,
+        confidence=confidence,
     )
 
 
-def _calibration_error(confidence: Array, right: NDArray[np.bool_]) -> float:
-    """Mean distance between confidence and accuracy, over bins of confidence, weighted by their photos."""
-    bins = np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
-    gaps = [
-        abs(float(confidence[bins == b].mean()) - float(right[bins == b].mean())) * int((bins == b).sum())
-        for b in np.unique(bins)
+def confidence_bins(confidence: Array, right: NDArray[np.bool_]) -> list[ConfidenceBin]:
+    """Photos by their confidence, in 15 bins of equal width; bins without a photo are left out.
+
+    Args:
+        confidence: float32 [N], from 0 to 1.
+        right: bool [N].
+    """
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return [
+        ConfidenceBin(int(those.sum()), float(confidence[those].mean()), float(right[those].mean()))
+        for those in (bins == b for b in np.unique(bins))
     ]
-    return sum(gaps) / len(right)
+
+
+def _calibration_error(bins: list[ConfidenceBin]) -> float:
+    """Mean distance between confidence and accuracy, over bins weighted by their photos."""
+    photos = sum(it.photos for it in bins)
+    return sum(abs(it.confidence - it.accuracy) * it.photos for it in bins) / photos
 
 
 def class_probabilities(image_features: Array, class_features: Array, logit_scale: float) -> Array:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.evaluation.intervals import QUANTILE
+
 SIGNIFICANT = 0.05
-_QUANTILE = 1.959964  # of the normal distribution, for 95%
 _ADDED = 0.5  # to each cell of the table of pairs
 
 
@@ -58,7 +59,7 @@ def compare(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Comparison:
         tail += ways
     total, more, fewer = count + 4 * _ADDED, gained + _ADDED, lost + _ADDED
     middle = (more - fewer) / total
-    half = _QUANTILE * math.sqrt(more + fewer - (more - fewer) ** 2 / total) / total
+    half = QUANTILE * math.sqrt(more + fewer - (more - fewer) ** 2 / total) / total
     return Comparison(
         difference=(gained - lost) / count,
         interval=(max(-1.0, middle - half), min(1.0, middle + half)),
