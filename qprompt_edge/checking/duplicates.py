@@ -16,7 +16,7 @@ from qprompt_edge.checking.findings import Duplicates
 from qprompt_edge.data.splits import chains, near_rows
 from qprompt_runtime.arrays import Array
 
-LEAST_COSINE = 0.85
+LEAST_COSINE = 0.9
 """Cosine of the features of two near-identical photos at least."""
 
 
