@@ -1,0 +1,1 @@
+"""The loop of `watch`: frames of a camera, a stream or a folder come in, answers go out."""
