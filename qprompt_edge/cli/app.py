@@ -20,6 +20,7 @@ _MODULES = {
     "eval": "evaluate",
     "inspect": "inspect",
     "convert": "convert",
+    "watch": "watch",
     "reproduce": "reproduce",
     "export": "export",
     "bench": "bench",

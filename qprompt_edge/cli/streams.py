@@ -40,6 +40,13 @@ def beside_a_file(as_json: bool) -> bool:
     return as_json or (isinstance(raw, _Descriptor) and raw.missing)
 
 
+def try_stdout_again() -> None:
+    """Write results again, which are dropped since they could not be written: the disk may have room now."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Descriptor):
+        raw.lost = False
+
+
 def _stream(now: TextIO | None, original: TextIO | None, number: int) -> TextIO:
     """A stream on a descriptor, or the one that somebody (a test) has put in its place."""
     if now is not None and now is not original:
@@ -59,7 +66,7 @@ class _Descriptor(io.RawIOBase):
     """
 
     def __init__(self, number: int, closed: bool) -> None:
-        self._number, self.missing, self._lost = number, closed, False
+        self._number, self.missing, self.lost = number, closed, False
 
     def writable(self) -> bool:
         """Whether it is for writing: always."""
@@ -81,16 +88,16 @@ class _Descriptor(io.RawIOBase):
             BrokenPipeError: Their reader has gone; the first time only.
         """
         reason = "it is closed"
-        if not (self.missing or self._lost):
+        if not (self.missing or self.lost):
             try:
                 return os.write(self._number, data)
             except OSError as error:
                 if isinstance(error, BrokenPipeError) and self._number == _STDOUT:
-                    self._lost = True
+                    self.lost = True
                     raise
                 reason = error.strerror or str(error)
-        if self._number == _STDOUT and not self._lost:
-            self._lost = True
+        if self._number == _STDOUT and not self.lost:
+            self.lost = True
             raise OutputError(f"cannot write the results to stdout: {reason}")
-        self._lost = True
+        self.lost = True
         return memoryview(data).nbytes

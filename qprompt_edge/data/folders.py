@@ -98,10 +98,11 @@ def list_folder(folder: Path) -> tuple[list[Entry], list[Problem]]:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         return [], [(folder, f"cannot be read: {error.strerror or error}")]
-    return [look_at(folder / name) for name in names if not _is_systems(name)], []
+    return [look_at(folder / name) for name in names if not is_systems(name)], []
 
 
-def _is_systems(name: str) -> bool:
+def is_systems(name: str) -> bool:
+    """Whether a file or folder of this name is the system's, or hidden."""
     lower = name.lower()
     return lower.startswith(".") or lower in SYSTEM_NAMES or _CHECKED_DRIVE.fullmatch(lower) is not None
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
@@ -58,9 +59,14 @@ def noun_features(backbone: Backbone, classes: Sequence[ClassName], cache: Path 
 
     shape = (len(common_nouns()), backbone.manifest.embed_dim)
     features = compute() if cache is None else kept_features(cache, _identity(backbone), shape, compute)
-    names = {name.text.casefold() for name in classes}
-    others: Array = features[[noun not in names for noun in common_nouns()]]
+    others: Array = features[competing_nouns(classes)]
     return others
+
+
+def competing_nouns(classes: Sequence[ClassName]) -> NDArray[np.bool_]:
+    """Which of the common nouns are no class's name: bool [1000]."""
+    names = {name.text.casefold() for name in classes}
+    return np.array([noun not in names for noun in common_nouns()])
 
 
 def _identity(backbone: Backbone) -> str:
@@ -83,7 +89,12 @@ def known_scores(class_scores: Array, image_features: Array, nouns: Array) -> Ar
         image_features: float32 [B,E], rows of length 1.
         nouns: float32 [G,E], from `noun_features`.
     """
-    scores: Array = _energy(class_scores) - _WEIGHT * _energy(image_features @ nouns.T)
+    return known_beside(class_scores, image_features @ nouns.T)
+
+
+def known_beside(class_scores: Array, noun_scores: Array) -> Array:
+    """`known_scores`, from the photos' cosines with the nouns: float32 [B,G]."""
+    scores: Array = _energy(class_scores) - _WEIGHT * _energy(noun_scores)
     return scores
 
 

@@ -1,0 +1,182 @@
+"""`qprompt-edge watch`: answer the frames of a camera, a stream or a folder, for as long as it runs."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from qprompt_edge.cache import cache_folder
+from qprompt_edge.cli.answer_lines import AnswerLines
+from qprompt_edge.cli.output import reported, say
+from qprompt_edge.cli.parameters import (
+    INPUT,
+    OUTPUT,
+    AcceptOption,
+    JsonOption,
+    MaxMemoryOption,
+    OwnBackboneOption,
+    ProviderOption,
+    ThreadsOption,
+    argument,
+    number,
+    option,
+)
+from qprompt_edge.memory import check_limit, check_photo, fit_activations
+from qprompt_edge.watching.agreement import parse_agreement
+from qprompt_edge.watching.answers import Sink
+from qprompt_edge.watching.frames import Frame
+from qprompt_edge.watching.loop import Rules, Watch, paced
+from qprompt_edge.watching.program import program
+from qprompt_edge.watching.prompts import Prompts
+from qprompt_edge.watching.regions import parse_regions
+from qprompt_edge.watching.sources import EXPECTED, find_source
+from qprompt_edge.watching.steady import steady
+from qprompt_edge.watching.systemd import Systemd
+from qprompt_edge.watching.webhook import webhook
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.images import ImageTransform, reading_bytes
+from qprompt_runtime.prompt_file import read_prompt_file
+
+Given = TypeVar("Given")
+Value = TypeVar("Value")
+
+_LEAST_FPS = 0.001
+
+
+@reported
+def command(
+    source: Annotated[str, argument("SOURCE", f"Where frames come from: {EXPECTED}.")],
+    prompt: Annotated[
+        list[Path], option(INPUT, "Prompt file to use; several answer on each frame.", metavar="FILE")
+    ],
+    backbone: OwnBackboneOption = None,
+    region: Annotated[
+        list[str] | None,
+        option(
+            INPUT,
+            "Look at a rectangle, in per cent of the frame; may be given several times.",
+            metavar="NAME=LEFT,TOP,WIDTH,HEIGHT",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        option(
+            INPUT,
+            "Size that a camera is asked for; with -, stdin holds raw RGB frames of this size instead of JPEGs.",
+            metavar="WIDTHxHEIGHT",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None, number(INPUT, "Answer at most this many frames a second.", _LEAST_FPS)
+    ] = None,
+    once: Annotated[bool, option(INPUT, "Answer what lies in the folder now, and end.", "--once")] = False,
+    still: Annotated[
+        float,
+        number(
+            INPUT,
+            "Do not look again at a region whose grey levels (0 to 255) have changed less than this; 6 suits most cameras, 0 "
+            "looks at every frame.",
+            0,
+            max=255,
+        ),
+    ] = 0.0,
+    agree: Annotated[
+        str, option(INPUT, "Change a state when N of the last M frames agree.", metavar="N/M")
+    ] = "1/1",
+    min_confidence: Annotated[
+        float, number(INPUT, "Least probability, 0 to 1, of an answer that changes a state.", 0, max=1)
+    ] = 0.0,
+    accept: AcceptOption = None,
+    changes: Annotated[bool, option(OUTPUT, "Print only answers that change a state.", "--changes")] = False,
+    on_change: Annotated[
+        str | None,
+        option(
+            OUTPUT,
+            "Start a program when a state changes; QPE_LABEL and others in its environment say how.",
+            metavar="COMMAND",
+        ),
+    ] = None,
+    webhook_address: Annotated[
+        str | None,
+        option(OUTPUT, "Post each change of a state as JSON.", "--webhook", metavar="URL"),
+    ] = None,
+    as_json: JsonOption = False,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = 0,
+    max_memory: MaxMemoryOption = None,
+) -> None:
+    """Answer the frames of a camera, a stream or a folder as they come.
+
+    Prints a line for each answer; with --json, an object: time, source, region, prompt, label, probability, none_of_these, state, changed, predictions. A prompt file that is exchanged is taken up between two frames. A camera that is lost is opened again when it is back. Ends at Ctrl-C (130) or SIGTERM (0), or when stdin does.
+
+    Example: qprompt-edge watch /dev/video0 --prompt belt.qpt --fps 5 --agree 3/5 --json
+    """
+    rules = Rules(
+        _read("--region", parse_regions, region or []),
+        still,
+        _read("--agree", parse_agreement, agree),
+        min_confidence,
+    )
+    found = find_source(source, None if size is None else _read("--size", _parse_size, size), fps, once)
+    found_backbone = Backbone.load(backbone or read_prompt_file(prompt[0]).backbone_name, provider, threads)
+    fit_activations(found_backbone, max_memory, tuning=False)
+    prompts = Prompts(prompt, found_backbone, accept, cache_folder("classes"))
+    check_limit(max_memory, "loading the backbone")
+    systemd, check = Systemd(), functools.partial(_check, max_memory, found_backbone.manifest.image_transform)
+    with ExitStack() as stack, _until_terminated() as going_on:
+        sinks: list[Sink] = [AnswerLines(as_json, changes, len(prompt) > 1), systemd]
+        if on_change is not None:
+            sinks.append(_read("--on-change", lambda text: program(text, say), on_change))
+        if webhook_address is not None:
+            sinks.append(_read("--webhook", lambda text: webhook(text, say), webhook_address))
+        for sink in sinks:
+            stack.callback(sink.close)
+
+        def tick() -> bool:
+            systemd.alive()
+            return going_on()
+
+        def present(here: bool, reason: str) -> None:
+            for sink in sinks:
+                sink.present(here, reason)
+
+        watch = Watch(prompts, rules, sinks, found.name, say, check)
+        watch.run(paced(steady(found, present), fps, found.live), tick)
+
+
+def _read(name: str, parse: Callable[[Given], Value], given: Given) -> Value:
+    """What an option means; wrong usage if nothing."""
+    try:
+        return parse(given)
+    except ValueError as error:
+        raise typer.BadParameter(f"{name}: {error}") from error
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if width.isdecimal() and height.isdecimal() and 1 <= int(width) <= 16384 and 1 <= int(height) <= 16384:
+        return int(width), int(height)
+    raise ValueError(f"{text!r}: expected WIDTHxHEIGHT, such as 640x480")
+
+
+def _check(limit: float | None, transform: ImageTransform, frame: Frame) -> None:
+    if limit is not None:
+        check_photo(limit, reading_bytes(frame.image, transform))
+
+
+@contextmanager
+def _until_terminated() -> Iterator[Callable[[], bool]]:
+    """Whether to go on: SIGTERM, which ends a service, ends the loop between two frames."""
+    terminated = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: terminated.set())
+    try:
+        yield lambda: not terminated.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,78 @@
+"""Frames on stdin, from a program that reads a camera: JPEG pictures one behind the other, or raw pixels."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Generator, Iterator
+
+import numpy as np
+
+from qprompt_edge.watching.frames import TICK, Frame, Frames, Source
+from qprompt_edge.watching.jpeg_stream import MOST_BYTES, JpegStream, TooLargeError
+from qprompt_runtime.errors import ImageError
+
+_NAME = "stdin"
+_DESCRIPTOR = 0
+_AT_ONCE = 1 << 20
+_CHANNELS = 3
+
+
+def stdin_source(size: tuple[int, int] | None = None, descriptor: int = _DESCRIPTOR) -> Source:
+    """Frames on stdin.
+
+    Args:
+        size: Width and height of raw frames: uint8, red, green and blue of each pixel, row by row. None: JPEG files.
+        descriptor: Where to read.
+    """
+
+    def frames() -> Frames:
+        split = _raw(*size) if size else _jpegs()
+        next(split)
+        for data in _read(descriptor):
+            if data is None:
+                yield None
+            else:
+                yield from split.send(data)
+
+    return Source(_NAME, live=True, frames=frames)
+
+
+def _read(descriptor: int) -> Iterator[bytes | None]:
+    """What comes, until the writer closes its end; None while nothing comes."""
+    while True:
+        if not select.select([descriptor], [], [], TICK)[0]:
+            yield None
+            continue
+        data = os.read(descriptor, _AT_ONCE)
+        if not data:
+            return
+        yield data
+
+
+Splitter = Generator[list[Frame], bytes, None]
+
+
+def _jpegs() -> Splitter:
+    stream, data, frames = JpegStream(), b"", list[Frame]()
+    while True:
+        data = yield frames
+        try:
+            frames = [Frame(picture, _NAME) for picture in stream.feed(data)]
+        except TooLargeError:
+            raise ImageError(
+                f"{MOST_BYTES // 10**6} MB came without a whole JPEG; expected JPEG files one behind the other (ffmpeg: "
+                "-f mjpeg -), or raw pixels with --size",
+                _NAME,
+            ) from None
+
+
+def _raw(width: int, height: int) -> Splitter:
+    buffer, length, frames = bytearray(), width * height * _CHANNELS, list[Frame]()
+    while True:
+        buffer += yield frames
+        frames = []
+        while len(buffer) >= length:
+            pixels = np.frombuffer(bytes(buffer[:length]), np.uint8).reshape(height, width, _CHANNELS)
+            del buffer[:length]
+            frames.append(Frame(pixels, _NAME))
