@@ -36,17 +36,17 @@ def folder_source(folder: Path, once: bool = False) -> Source:
         before = _look(folder) if once else {}
         while True:
             now = _look(folder)
-            settled = [name for name, state in now.items() if before.get(name) == state]
-            for name in settled:
-                if done.get(name) != now[name]:
-                    done[name] = now[name]
+            for name in done.keys() - now.keys():  # forget what was removed
+                del done[name]
+            fresh = {name: state for name, state in now.items() if done.get(name) != state}
+            for name, state in fresh.items():
+                if before.get(name) == state:
+                    done[name] = state
                     path = folder / name
                     yield Frame(path, str(path))
             if once:
                 return
-            for name in done.keys() - now.keys():  # forget what was removed
-                del done[name]
-            before = now
+            before = fresh
             for _ in range(_LOOKS_APART):
                 yield None
                 time.sleep(TICK)

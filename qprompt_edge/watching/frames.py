@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from qprompt_runtime.decode import Source as Picture
-from qprompt_runtime.errors import QPromptError
+from qprompt_runtime.errors import ImageError, QPromptError
 from qprompt_runtime.images import ImageTransform, read_image
+from qprompt_runtime.text import printable
 
 TICK = 0.25
 """Seconds that a source waits at most before it yields None."""
@@ -66,7 +67,10 @@ class Frame:
             ImageError: It cannot be read.
         """
         if self._decoded is None:
-            self._decoded = read_image(self.image, transform)
+            try:
+                self._decoded = read_image(self.image, transform)
+            except ImageError as error:
+                raise ImageError(error.reason, printable(self.source)) from error
         return self._decoded
 
     def jpeg(self) -> bytes:

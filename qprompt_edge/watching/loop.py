@@ -66,11 +66,13 @@ def paced(frames: Frames, fps: float | None, live: bool) -> Frames:
                 yield frame
                 continue
             if live and time.monotonic() < due:
+                yield None
                 continue
             while (left := due - time.monotonic()) > 0:
                 time.sleep(min(left, TICK))
                 yield None
-            due = max(due + 1 / fps, time.monotonic())
+            now = time.monotonic()
+            due = (due if now - due < 1 / fps else now) + 1 / fps  # late by less than a turn: keep the beat
             yield frame
 
 
@@ -142,7 +144,7 @@ class Watch:
         try:
             self._check(frame)
             picture = frame.decode(self._transform if self._whole else None)
-            moved = [place for place in self._places if self._has_moved(place, picture)]
+            moved = self._moved(picture)
             self._look(picture, moved)
         except ImageError as error:
             for sink in self._sinks:
@@ -151,14 +153,17 @@ class Watch:
         for place in self._places:
             self._tell(place, frame, again=place not in moved)
 
-    def _has_moved(self, place: _Place, picture: Image.Image) -> bool:
+    def _moved(self, picture: Image.Image) -> list[_Place]:
+        """The regions that look otherwise than when they were answered."""
         if not self._rules.still:
-            return True
-        cells = grey_cells(picture, place.region.box(*picture.size))
-        if place.cells is not None and difference(cells, place.cells) < self._rules.still:
-            return False
-        place.cells = cells
-        return True
+            return self._places
+        moved = []
+        for place in self._places:
+            cells = grey_cells(picture, place.region.box(*picture.size))
+            if place.cells is None or difference(cells, place.cells) >= self._rules.still:
+                place.cells = cells
+                moved.append(place)
+        return moved
 
     def _look(self, picture: Image.Image, places: Sequence[_Place]) -> None:
         """Encode some regions in one pass, and keep what all prompts say about them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qprompt_edge.watching.addresses import without_password
 from qprompt_edge.watching.camera import device_source, stream_source
@@ -50,6 +51,10 @@ def find_source(text: str, size: tuple[int, int] | None, fps: float | None, once
         raise PhotosError(
             f"--size is for cameras and for raw frames on stdin; leave it out with {printable(text)}"
         )
+    if (_STREAM.match(text) or _WEB.match(text)) and not _has_host(text):
+        raise PhotosError(
+            f"{without_password(text)}: is no address; expected one such as rtsp://camera:554/stream1"
+        )
     if _STREAM.match(text):
         return stream_source(text, without_password(text))
     if _WEB.match(text):
@@ -59,6 +64,14 @@ def find_source(text: str, size: tuple[int, int] | None, fps: float | None, once
         what = "is not a folder" if path.exists() else "no such folder"
         raise PhotosError(f"{without_password(text)}: {what}; expected {EXPECTED}")
     return folder_source(path, once)
+
+
+def _has_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_folder(text: str) -> bool:

@@ -16,6 +16,7 @@ _NAME = "stdin"
 _DESCRIPTOR = 0
 _AT_ONCE = 1 << 20
 _CHANNELS = 3
+EXPECTED = "JPEG files one behind the other (ffmpeg: -f mjpeg -), or raw RGB pixels with --size"
 
 
 def stdin_source(size: tuple[int, int] | None = None, descriptor: int = _DESCRIPTOR) -> Source:
@@ -29,11 +30,16 @@ def stdin_source(size: tuple[int, int] | None = None, descriptor: int = _DESCRIP
     def frames() -> Frames:
         split = _raw(*size) if size else _jpegs()
         next(split)
+        count = 0
         for data in _read(descriptor):
             if data is None:
                 yield None
-            else:
-                yield from split.send(data)
+                continue
+            for frame in split.send(data):
+                count += 1
+                yield frame
+        if not count:
+            raise ImageError(f"held no whole frame; expected {EXPECTED}", _NAME)
 
     return Source(_NAME, live=True, frames=frames)
 
@@ -44,7 +50,10 @@ def _read(descriptor: int) -> Iterator[bytes | None]:
         if not select.select([descriptor], [], [], TICK)[0]:
             yield None
             continue
-        data = os.read(descriptor, _AT_ONCE)
+        try:
+            data = os.read(descriptor, _AT_ONCE)
+        except OSError as error:  # a folder
+            raise ImageError(f"cannot be read: {error.strerror}", _NAME) from error
         if not data:
             return
         yield data
@@ -61,9 +70,7 @@ def _jpegs() -> Splitter:
             frames = [Frame(picture, _NAME) for picture in stream.feed(data)]
         except TooLargeError:
             raise ImageError(
-                f"{MOST_BYTES // 10**6} MB came without a whole JPEG; expected JPEG files one behind the other (ffmpeg: "
-                "-f mjpeg -), or raw pixels with --size",
-                _NAME,
+                f"{MOST_BYTES // 10**6} MB came without a whole JPEG; expected {EXPECTED}", _NAME
             ) from None
 
 
