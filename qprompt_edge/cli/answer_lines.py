@@ -9,8 +9,8 @@ from qprompt_edge.cli.output import emit, say, show
 from qprompt_edge.cli.streams import try_stdout_again
 from qprompt_edge.watching.answers import NONE_OF_THESE, WHOLE, Answer, Sink, rfc3339
 from qprompt_edge.watching.frames import Frame
-from qprompt_runtime.errors import OutputError
-from qprompt_runtime.text import percent, printable
+from qprompt_runtime.errors import ImageError, OutputError
+from qprompt_runtime.text import counted, percent, printable
 
 _RETRY_SECONDS = 10.0
 
@@ -29,6 +29,7 @@ class AnswerLines(Sink):
         self._lost = False
         self._again = 0.0
         self._said = ""
+        self._unread = self._dropped = 0
 
     def answer(self, answer: Answer, frame: Frame) -> None:
         """Print an answer."""
@@ -39,6 +40,7 @@ class AnswerLines(Sink):
 
     def skipped(self, frame: Frame, reason: str) -> None:
         """Say why a frame has no answer; of a damaged stream, once for all frames in a row with the same reason."""
+        self._unread += 1
         if reason != self._said:
             say(f"skipped {reason}")
         self._said = reason
@@ -48,6 +50,18 @@ class AnswerLines(Sink):
     def present(self, here: bool, reason: str) -> None:
         """Say that the source is lost, or back."""
         say("the source is back" if here else f"lost {reason}; trying again")
+
+    def check_all(self) -> None:
+        """After the last frame: was every frame answered, and every answer printed?
+
+        Raises:
+            OutputError: Answers were dropped.
+            ImageError: Frames could not be read.
+        """
+        if self._dropped:
+            raise OutputError(f"{counted(self._dropped, 'answer')} could not be written to stdout")
+        if self._unread:
+            raise ImageError(f"{counted(self._unread, 'frame')} could not be read")
 
     def _line(self, answer: Answer) -> str:
         """`12:30:05  incoming/1.jpg  stone 98.7%`."""
@@ -62,6 +76,7 @@ class AnswerLines(Sink):
     def _print(self, value: Any) -> None:
         if self._lost:
             if time.monotonic() < self._again:
+                self._dropped += 1
                 return
             try_stdout_again()
         try:
@@ -73,6 +88,7 @@ class AnswerLines(Sink):
             if not self._lost:
                 say(f"{error}; answers are dropped until it takes them again")
             self._lost, self._again = True, time.monotonic() + _RETRY_SECONDS
+            self._dropped += 1
             return
         if self._lost:
             self._lost = False

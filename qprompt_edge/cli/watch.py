@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -130,8 +129,9 @@ def command(
     prompts = Prompts(prompt, found_backbone, accept, cache_folder("classes"))
     check_limit(max_memory, "loading the backbone")
     systemd, check = Systemd(), functools.partial(_check, max_memory, found_backbone.manifest.image_transform)
-    with ExitStack() as stack, _until_terminated() as going_on:
-        sinks: list[Sink] = [AnswerLines(as_json, changes, len(prompt) > 1), systemd]
+    with _until_told() as going_on, ExitStack() as stack:
+        lines = AnswerLines(as_json, changes, len(prompt) > 1)
+        sinks: list[Sink] = [lines, systemd]
         if on_change is not None:
             sinks.append(_read("--on-change", lambda text: program(text, say), on_change))
         if webhook_address is not None:
@@ -149,6 +149,8 @@ def command(
 
         watch = Watch(prompts, rules, sinks, found.name, say, check)
         watch.run(paced(steady(found, present), fps, found.live), tick)
+        if going_on():  # the source has ended
+            lines.check_all()
 
 
 def _read(name: str, parse: Callable[[Given], Value], given: Given) -> Value:
@@ -172,11 +174,28 @@ def _check(limit: float | None, transform: ImageTransform, frame: Frame) -> None
 
 
 @contextmanager
-def _until_terminated() -> Iterator[Callable[[], bool]]:
-    """Whether to go on: SIGTERM, which ends a service, ends the loop between two frames."""
-    terminated = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda _number, _frame: terminated.set())
+def _until_told() -> Iterator[Callable[[], bool]]:
+    """Whether to go on: SIGTERM and Ctrl-C end the loop between two frames, so that no line is cut or printed twice.
+
+    A second Ctrl-C ends it at once.
+
+    Raises:
+        KeyboardInterrupt: At the end, if it was Ctrl-C.
+    """
+    told: list[int] = []
+
+    def tell(number: int, _frame: object) -> None:
+        told.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    numbers = [
+        number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, tell) for number in numbers}
     try:
-        yield lambda: not terminated.is_set()
+        yield lambda: not told
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGINT in told:
+        raise KeyboardInterrupt
