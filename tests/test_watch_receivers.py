@@ -305,14 +305,14 @@ def test_without_systemd_nothing_is_sent(monkeypatch):
 
 
 def test_stdout_that_takes_nothing_is_told_once_and_so_is_that_it_does_again(capsys, monkeypatch):
-    full, emit = [True], answer_lines.emit
+    full, emit = [True], answer_lines.emit_defined
 
     def emit_unless_full(value: object) -> None:
         if full[0]:
             raise OutputError("cannot write the results to stdout: No space left on device")
         emit(value)
 
-    monkeypatch.setattr(answer_lines, "emit", emit_unless_full)
+    monkeypatch.setattr(answer_lines, "emit_defined", emit_unless_full)
     monkeypatch.setattr(answer_lines, "_RETRY_SECONDS", 0.05)
     lines = AnswerLines(as_json=True, changes=False, many=False)
     for _ in range(3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from qprompt_edge.cli.output import emit, say, show
+from qprompt_edge.cli.output import emit_defined, say, show
 from qprompt_edge.cli.streams import try_stdout_again
 from qprompt_edge.watching.answers import NONE_OF_THESE, WHOLE, Answer, Sink, rfc3339
 from qprompt_edge.watching.frames import Frame
@@ -81,7 +81,7 @@ class AnswerLines(Sink):
             try_stdout_again()
         try:
             if self._as_json:
-                emit(value)
+                emit_defined(value)
             else:
                 show(value)
         except OutputError as error:

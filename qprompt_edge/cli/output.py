@@ -56,7 +56,12 @@ def show(line: str, *, aside: bool = False) -> None:
 
 def emit(value: Any) -> None:
     """Print one JSON value as a line on stdout; undefined numbers become null."""
-    sys.stdout.write(json.dumps(_defined(value)) + "\n")
+    emit_defined(_defined(value))
+
+
+def emit_defined(value: Any) -> None:
+    """`emit` for a value without undefined numbers, where there are many."""
+    sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -88,6 +89,7 @@ class Sink:
         """The loop has ended; wait a moment at most for what is under way."""
 
 
+@functools.lru_cache(maxsize=16)  # of one frame come many answers
 def rfc3339(seconds: float) -> str:
     """Seconds since 1970 as text, in UTC with milliseconds: `2026-05-01T08:30:00.250Z`."""
     moment = datetime.fromtimestamp(seconds, timezone.utc)

@@ -43,7 +43,7 @@ class Verdict:
 
 
 class Heads:
-    """The heads of all prompts, side by side.
+    """The heads of all P prompts, side by side: whatever their number, each step is one operation on arrays.
 
     Args:
         heads: One for each prompt, of the same backbone.
@@ -52,30 +52,51 @@ class Heads:
 
     def __init__(self, heads: Sequence[Head], nouns: Array | None) -> None:
         self.heads = tuple(heads)
-        self._nouns = nouns
+        counts = [len(head.labels) for head in heads]
+        most, ends = max(counts), np.cumsum(counts)
         self._features = np.concatenate([head.classes.features for head in heads])
         self._offsets = np.concatenate([head.classes.offsets for head in heads])
-        ends = np.cumsum([len(head.labels) for head in heads]).tolist()
-        self._parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        self._scales = np.array([[head.classes.logit_scale] for head in heads], np.float32)
+        # columns of each prompt's classes [P,C]; where it has fewer, one behind the last, which no class ever wins
+        self._columns = np.full((len(heads), most), ends[-1])
+        for row, count, end in zip(self._columns, counts, ends, strict=True):
+            row[:count] = np.arange(end - count, end)
+        self._shown = [min(count, MOST_PREDICTIONS) for count in counts]
+        self._nouns = nouns
+        if nouns is not None:
+            least = [-np.inf if head.least_score is None else head.least_score for head in heads]
+            self._least = np.array(least, np.float32)
+            self._silent = np.where([head.nouns for head in heads], np.float32(0), np.float32(-np.inf))
 
     def judge(self, image_features: Array) -> list[list[Verdict]]:
         """Verdicts on pictures, from their unit features [B,E]: for each picture one for each prompt."""
         scores = image_features @ self._features.T + self._offsets
-        nouns = None if self._nouns is None else image_features @ self._nouns.T
-        columns = [
-            self._verdicts(head, scores[:, part], nouns)
-            for head, part in zip(self.heads, self._parts, strict=True)
-        ]
-        return [list(row) for row in zip(*columns, strict=True)]
-
-    def _verdicts(self, head: Head, scores: Array, nouns: Array | None) -> list[Verdict]:
-        """One prompt's, for each picture."""
-        probabilities = softmax(np.float32(head.classes.logit_scale) * scores)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :MOST_PREDICTIONS]
-        refused: list[bool | None] = [None] * len(scores)
-        if head.least_score is not None and nouns is not None:
-            refused = (known_beside(scores, nouns[:, head.nouns]) < head.least_score).tolist()
+        nowhere = np.full((len(scores), 1), -np.inf, np.float32)
+        by_prompt = np.concatenate([scores, nowhere], axis=1)[:, self._columns]  # [B,P,C]
+        refused = self._refused(image_features, by_prompt)
         return [
-            Verdict(tuple((head.labels[i], float(row[i])) for i in best), none)
-            for row, best, none in zip(probabilities, order.tolist(), refused, strict=True)
+            self._verdicts(softmax(self._scales * rows), none)
+            for rows, none in zip(by_prompt, refused, strict=True)
         ]
+
+    def _refused(self, image_features: Array, scores: Array) -> list[list[bool]]:
+        """Whether a picture shows none of a prompt's classes, from scores [B,P,C]; meaningless where a head does not tell."""
+        if self._nouns is None:
+            return [[False] * len(self.heads)] * len(scores)
+        nouns = image_features @ self._nouns.T
+        return [
+            (known_beside(rows, row + self._silent) < self._least).tolist()
+            for rows, row in zip(scores, nouns, strict=True)
+        ]
+
+    def _verdicts(self, probabilities: Array, refused: list[bool]) -> list[Verdict]:
+        """One picture's, from probabilities [P,C]."""
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :MOST_PREDICTIONS]
+        values = np.take_along_axis(probabilities, order, axis=1).tolist()
+        verdicts = []
+        for head, best, shares, shown, none in zip(
+            self.heads, order.tolist(), values, self._shown, refused, strict=True
+        ):
+            named = zip([head.labels[place] for place in best[:shown]], shares[:shown], strict=True)
+            verdicts.append(Verdict(tuple(named), None if head.least_score is None else none))
+        return verdicts
