@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 from PIL import Image
 from watching import BLUE, RED, allow_loopback, picture
 
-from qprompt_edge.watching import jpeg_stream, latest
+from qprompt_edge.watching import camera, jpeg_stream, latest
 from qprompt_edge.watching.camera import CameraError
 from qprompt_edge.watching.frames import Frame, Frames, SourceLost
 from qprompt_edge.watching.jpeg_stream import JpegStream, TooLargeError
@@ -370,3 +372,56 @@ def test_picamera_without_its_library_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(CameraError, match="apt install python3-picamera2"):
         find_source("picamera", None, None, False)
+
+
+# ---------------------------------------------------------------------- what FFmpeg's libraries read
+
+
+def write_video(path: Path, codec: str) -> Path:
+    """Ten frames of red, then ten of blue."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for colour in [RED] * 10 + [BLUE] * 10:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture(colour), format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
+def test_a_stream_is_decoded_and_its_end_is_a_loss(tmp_path, codec):
+    """Both kinds of codec: each picture for itself, and each built on the one before."""
+    pytest.importorskip("av")
+    source = camera._source(str(write_video(tmp_path / "video.avi", codec)), "camera", None, {})
+    taken, reason = until_lost(source.frames())
+    assert reason == "camera: it has ended"
+    assert taken  # the newest of those that came while the loop was busy
+    red, green, blue = taken[-1].decode().getpixel((5, 5))
+    assert blue > 150 > max(red, green)
+
+
+def test_a_camera_that_is_not_there_is_lost(tmp_path):
+    pytest.importorskip("av")
+    for text in (str(tmp_path / "video9"), "rtsp://me:secret@127.0.0.1:1/x"):
+        source = (
+            camera.stream_source(text, "camera") if "rtsp" in text else camera.device_source(text, (64, 48))
+        )
+        taken, reason = until_lost(source.frames())
+        assert taken == []
+        assert reason.endswith(("No such file or directory", "Connection refused"))
+        assert "secret" not in reason
+
+
+def test_a_damaged_picture_of_a_camera_is_a_frame_that_cannot_be_read():
+    pytest.importorskip("av")
+    import av
+
+    context, packet = av.CodecContext.create("mjpeg", "r"), av.Packet(b"\xff\xd8no picture")
+    frame = Frame(partial(camera._decoded, context.decode, packet, av.error.FFmpegError), "camera")
+    with pytest.raises(ImageError, match=r"^camera: damaged or incomplete"):
+        frame.decode()

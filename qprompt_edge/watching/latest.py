@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from typing import NoReturn
 
 from qprompt_edge.watching.frames import TICK, Frame, Frames, Source, SourceLost
 
@@ -32,7 +33,7 @@ class _Reader:
         self.thread.start()
 
     def _run(self) -> None:
-        error: Exception = SourceLost(f"{self._name}: it has ended")
+        reason = f"{self._name}: it has ended"
         try:
             with closing(self._read()) as frames:
                 for frame in frames:
@@ -41,10 +42,12 @@ class _Reader:
                         self._news.notify()
                     if self._told:
                         return
-        except Exception as caught:  # raised anew in the loop's thread
-            error = caught
+        except SourceLost as lost:  # its traceback would keep the last frame
+            reason = str(lost)
+        except Exception as error:  # a defect
+            self._error = error
         with self._news:
-            self._error, self._ended = error, True
+            self._error, self._ended = self._error or SourceLost(reason), True
             self._news.notify()
 
     def take(self) -> Frame | None:
@@ -57,9 +60,17 @@ class _Reader:
             if self._frame is None and not self._ended:
                 self._news.wait(TICK)
             frame, self._frame = self._frame, None
-            if frame is None and self._error is not None:
-                raise self._error
+            if frame is None and self._ended:
+                self._raise()
             return frame
+
+    def _raise(self) -> NoReturn:
+        """Raise what ended the thread, which is then kept by nobody: no circle of references for the garbage collector."""
+        error, self._error = self._error or SourceLost(f"{self._name}: it has ended"), None
+        try:
+            raise error
+        finally:
+            del error
 
     def tell_to_end(self) -> None:
         """Have the thread end; a moment is waited for it."""
