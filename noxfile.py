@@ -117,8 +117,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies, plots included."""
-    _test_without_torch(session, ".[plots]")
+    """The device side, newest dependencies, plots and cameras included."""
+    _test_without_torch(session, ".[plots,camera]")
 
 
 @nox.session(python=PYTHON_3_10)
@@ -146,7 +146,7 @@ def coverage(session: nox.Session) -> None:
     """The device side again, counting what runs; fails below the floor."""
     session.env["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"  # sysmon is quicker
     options = ("--cov", "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
-    _test_without_torch(session, ".[plots]", "pytest-cov", options=options)
+    _test_without_torch(session, ".[plots,camera]", "pytest-cov", options=options)
 
 
 @nox.session
