@@ -2,9 +2,11 @@
 
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -249,6 +251,18 @@ def test_no_version_is_missed_though_size_time_and_inode_are_the_same(
     for name in ("red wall 1", "red wall 2"):
         write_prompt(file, backbone, (name, "blue"))
         assert exchange.label() == name
+
+
+@pytest.mark.parametrize("years", [-50, 50])
+def test_a_clock_that_jumps_hides_no_version(
+    exchange: Exchange, backbone: Backbone, file: Path, monkeypatch: pytest.MonkeyPatch, years: int
+):
+    now = time.time_ns() + years * 365 * 86_400 * 10**9
+    clock = SimpleNamespace(time_ns=lambda: now, monotonic=time.monotonic)
+    monkeypatch.setattr(prompts_module, "time", clock)
+    for version in range(3):
+        write_prompt(file, backbone, (f"red {version}", "blue"))
+        assert exchange.label() == f"red {version}"
 
 
 def test_a_file_that_has_settled_is_not_read_again(
