@@ -40,7 +40,10 @@ OLDEST = (
     "rich==13.8.*",
 )
 """The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
-ANY_VERSION = ("doc_commands", "docs", "experiment", "experiment_store", "homes", "interruption", "offline")
+ANY_VERSION = (
+    "deploy", "doc_commands", "docs", "experiment", "experiment_store", "homes", "interruption", "offline",
+    "watch_receivers",
+)  # fmt: skip
 """Modules below `tests/` that run with the newest dependencies only.
 
 What they promise of documents, files, processes and networks does not depend on numpy, onnxruntime, pillow or
