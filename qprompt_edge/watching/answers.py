@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 from qprompt_edge.watching.frames import Frame
+from qprompt_runtime.arrays import Array
 
 NONE_OF_THESE = "none of these"
 """The state of a region that shows none of the classes."""
@@ -32,6 +33,7 @@ class Answer:
         state: What enough frames agree on: a label, or `NONE_OF_THESE`; None until they do.
         changed: Whether the state is another than before this frame.
         predictions: Labels and probabilities of the likeliest classes, best first.
+        features: float32 [E], length 1, what the classes were compared with; None where nobody gave them.
     """
 
     time: float
@@ -44,6 +46,7 @@ class Answer:
     state: str | None
     changed: bool
     predictions: tuple[tuple[str, float], ...]
+    features: Array | None = field(default=None, compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as JSON has it; the time as in RFC 3339, in UTC."""
@@ -94,3 +97,12 @@ def rfc3339(seconds: float) -> str:
     """Seconds since 1970 as text, in UTC with milliseconds: `2026-05-01T08:30:00.250Z`."""
     moment = datetime.fromtimestamp(seconds, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds(text: str) -> float:
+    """Seconds since 1970 from what `rfc3339` wrote.
+
+    Raises:
+        ValueError: It is no such time.
+    """
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
