@@ -1,6 +1,6 @@
 """Every check of the project, each in a fresh environment of its own: `nox` runs them all.
 
-    nox                   everything; no test runs twice but with the oldest dependencies, where they can matter
+    nox                   everything; tests run twice only where the oldest dependencies can matter
     nox -s lint           formatter, linter, types, import contracts
     nox -s docs           the documentation site, strictly: links, anchors, nothing from other hosts
     nox -s device         the device side without torch, newest dependencies
@@ -58,8 +58,11 @@ ANY_VERSION = (
     "page_files",
     "page_mending",
 )
-"""Modules below `tests/` that run with the newest dependencies only: what they promise of documents, files, processes and
-networks does not go through numpy, onnxruntime, pillow or typer, and what of those it needs, other modules test."""
+"""Modules below `tests/` that run with the newest dependencies only.
+
+What they promise of documents, files, processes and networks does not depend on numpy, onnxruntime, pillow or
+typer. What of those it needs, other modules test.
+"""
 
 
 def _python_3_10() -> str | None:
@@ -76,7 +79,10 @@ PYTHON_3_10 = _python_3_10()
 
 
 def _install(session: nox.Session, *packages: str) -> None:
-    """Install without compiling thousands of modules, most of which no test imports; those that are, Python compiles and keeps."""
+    """Install without compiling thousands of modules, most of which no test imports.
+
+    Python compiles and keeps those that are imported.
+    """
     session.env["PYTHONDONTWRITEBYTECODE"] = ""
     session.install("--quiet", "--no-compile", *packages)
 
@@ -88,7 +94,10 @@ def _test_without_torch(
     options: tuple[str, ...] = (),
     left_out: tuple[str, ...] = (),
 ) -> None:
-    """Install the wheel as a device would, with pins or tools, and run the tests that need no exporter, but for some modules."""
+    """Install the wheel as a device would, with pins or tools, and run the tests that need no exporter.
+
+    The modules in `left_out` are not run.
+    """
     paths = [Path("tests", f"test_{name}.py") for name in left_out]
     if missing := [str(path) for path in paths if not path.is_file()]:
         session.error(f"ANY_VERSION names what is not there: {', '.join(missing)}")
@@ -148,7 +157,10 @@ def interface(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The exporters, and slow tests. Editable: the embedded backbones' training weights are not in the wheel."""
+    """The exporters, and slow tests.
+
+    The install is editable, because the embedded backbones' training weights are not in the wheel.
+    """
     _install(session, "-e", ".[dev,export,cluster,serve]")
     session.run("pytest", *SIDE_BY_SIDE, "-m", "export or slow", *session.posargs)
 
@@ -163,7 +175,10 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Wheel and sdist as a release builds them: their metadata, and each installed in a fresh environment and used."""
+    """Wheel and sdist as a release builds them.
+
+    Checks their metadata, installs each in a fresh environment, and uses it.
+    """
     session.install("--quiet", "build", "twine")
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)

@@ -1,22 +1,23 @@
-"""The device side on its own architecture: `adapt`, `predict` and `eval` on emulated aarch64, beside the same on this machine.
+"""The device side on its own architecture: emulated aarch64, beside the same on this machine.
 
     python -m benchmarks.aarch64 [--folder dist/aarch64] [--bits 1]
 
-Needs Debian or Ubuntu on x86-64 with `apt-get` and `dpkg-deb` (no root; the system is left as it is), a network for their and pip's
-configured sources, and this package's dependencies in the Python that runs it. Everything goes below `--folder` (about 900 MB), and
-what is already there is not fetched again: the distribution's arm64 Python, `qemu-aarch64-static` if it is not on the path, and
-this checkout's wheel with ready-made aarch64 wheels of its dependencies, installed the way docs/devices.md says for a device
-without a network. pip may take wheels only, so that nothing is compiled.
+Needs Debian or Ubuntu on x86-64 with `apt-get` and `dpkg-deb` (no root; the system is not changed), a
+network for their and pip's configured sources, and this package's dependencies in the Python that runs it.
+Everything goes below `--folder` (about 900 MB) and is fetched once: the distribution's arm64 Python,
+`qemu-aarch64-static` if it is not on the path, and this checkout's wheel with ready-made aarch64 wheels of
+its dependencies, installed as docs/devices.md says for a device without a network. Nothing is compiled.
 
-Both sides tune the default backbone on examples/photos with one thread and `--max-memory 512`. It fails if the emulated
-side does not end; if a process of it needs more than 512 MB (the kernel refuses to allocate more, and the peak of resident
-memory is measured, the emulator included); if its accuracy on the hold-out, tuned or zero-shot, differs by more than one point; or
-if the emulated side's prompt file gives more than one photo in a hundred another label here than there. The last line is all
-figures in JSON. Emulation takes about 20 minutes; its times say nothing about a board.
+Both sides tune the default backbone on examples/photos with one thread and `--max-memory 512`. The run fails
+if the emulated side does not end; if one of its processes needs more than 512 MB (the kernel refuses more,
+and the peak of resident memory is measured, the emulator included); if its accuracy on the hold-out, tuned or
+zero-shot, differs by more than one point; or if its prompt file gives more than one photo in a hundred
+another label here than there. The last line has all figures in JSON. Emulation takes about 20 minutes; its
+times say nothing about a board.
 
-The hold-out has 48 photos, so one photo is two points, and a 1-bit quantizer amplifies rounding: on one x86-64 machine,
-`adapt` with and without `--max-memory` differed by up to three photos. If only the tuned accuracy fails, compare with `--bits 32`:
-without the quantizer it was the same for every seed tried.
+The hold-out has 48 photos, so one photo is two points, and a 1-bit quantizer amplifies rounding: on one
+x86-64 machine, `adapt` with and without `--max-memory` differed by up to three photos. If only the tuned
+accuracy fails, compare with `--bits 32`: without the quantizer it was the same for every seed tried.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ ONNXRUNTIME = "onnxruntime==1.22.1"
 """The newest that was seen to load in the emulator (qemu 7.2); 1.31.1 crashes there at import."""
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 PROBE = (
-    "import json, platform, onnxruntime; print(json.dumps({'machine': platform.machine(), 'libc': platform.libc_ver()[1],"
-    "'python': platform.python_version(), 'onnxruntime': onnxruntime.__version__}))"
+    "import json, platform, onnxruntime; print(json.dumps({'machine': platform.machine(), 'libc': "
+    "platform.libc_ver()[1],'python': platform.python_version(), 'onnxruntime': onnxruntime.__version__}))"
 )
 
 
@@ -163,8 +164,8 @@ def run(*command: str | Path) -> str:
 def unpack(packages: list[str], architecture: str, folder: Path, into: Path) -> None:
     """Unpack packages of the configured apt sources and what they depend on; nothing is installed.
 
-    `architecture` is Debian's word, such as arm64; `folder` is where apt keeps its lists and downloads, apart from
-    the system's; `into` becomes the root of the files.
+    `architecture` is Debian's word, such as arm64; `folder` is where apt keeps its lists and downloads, apart
+    from the system's; `into` becomes the root of the files.
     """
     state = folder / f"apt-{architecture}"
     archives = state / "archives"
@@ -207,10 +208,7 @@ def emulated_python(folder: Path) -> list[str]:
 
 
 def install_wheels(folder: Path, version: str) -> list[str]:
-    """Install this checkout's wheel and its dependencies for aarch64 into `folder`/site.
-
-    Downloads are kept in `folder`/wheels. `version` is the emulated Python's. Returns name, version and tags of each wheel.
-    """
+    """Install our wheel and its dependencies for aarch64; return each wheel's name, version and tags."""
     own, wheels, site = folder / "own", folder / "wheels", folder / "site"
     for emptied in (own, site):
         shutil.rmtree(emptied, ignore_errors=True)
@@ -232,7 +230,7 @@ def install_wheels(folder: Path, version: str) -> list[str]:
 
 
 def judge(host: Side, device: Side, same_prompt: float) -> list[str]:
-    """What the emulated side does not fulfil, a line each; `same_prompt` is the share of photos that agree."""
+    """What the emulated side fails, a line each; `same_prompt` is the share of photos that agree."""
     failures = []
     if device.versions["machine"] != "aarch64":
         failures.append(f"the emulated Python says it runs on {device.versions['machine']}, not aarch64")

@@ -1,9 +1,11 @@
-"""Whether `adapt`'s schedule costs accuracy: its default beside 250 steps of 32 photos, on labelled photos of your own.
+"""Whether `adapt`'s schedule costs accuracy.
+
+Its default beside 250 steps of 32 photos, on labelled photos of your own.
 
     python -m benchmarks.accuracy --set cifar10=FOLDER --set pacs=FOLDER
 
-QCoOp at 1 bit on the default backbone, 16 photos of each class, tested on the rest (or on the set's `test` folder); top-1, mean over
-the seeds. A set is what `qprompt-edge reproduce --set` takes.
+QCoOp at 1 bit on the default backbone, 16 photos of each class, tested on the rest (or on the set's `test`
+folder); top-1, mean over the seeds. A set is what `qprompt-edge reproduce --set` takes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""A whole adaptation, ours and PyTorch's: 16 photos of each of 10 classes, batches of 32, 50 epochs, 250 steps.
+"""A whole adaptation, ours and PyTorch's.
+
+It has 16 photos of each of 10 classes, batches of 32, 50 epochs and 250 steps.
 
     python -m benchmarks.adaptation [--threads 2] [--bundles DIR] [--repeats 5] [--json FILE]
 
-Ours is `qprompt-edge adapt --method qcoop` as a process, timed from its start with an empty cache: starting Python, decoding and
-encoding the photos, tuning, writing the prompt. It runs with that method's defaults, and once more held to the same 250 steps. PyTorch's
-total is computed: 250 times the median of its timed steps (the authors' code encodes the images in every step);
-with trimmed text and cached features, encoding 160 photos once and 250 steps. Loading PyTorch, loading the model and decoding photos
-are not counted on its side.
+Ours is `qprompt-edge adapt --method qcoop` as a process, timed from its start with an empty cache: starting
+Python, decoding and encoding the photos, tuning, writing the prompt. It runs with that method's defaults, and
+once more held to the same 250 steps. PyTorch's total is computed: 250 times the median of its timed steps
+(the authors' code encodes the images in every step); with trimmed text and cached features, encoding 160
+photos once and 250 steps. Loading PyTorch, loading the model and decoding photos are not counted on its side.
 
 `adaptation_ratio` is that of the int8 bundle of ViT-B/16 with the defaults. The bundles hold random
 weights, the same on both sides; photos are those of `examples/photos`.
@@ -206,8 +208,9 @@ def main() -> None:
     if step:
         print(text_table("Steps", *steps.table(step)))
     print(
-        f"installed: ours {megabytes(sizes['ours_mb'])}; PyTorch and open_clip {megabytes(sizes['torch_mb'])}, "
-        f"{megabytes(sizes['torch_without_gpu_mb'])} without libraries for GPUs\n"
+        f"installed: ours {megabytes(sizes['ours_mb'])}; PyTorch and open_clip "
+        f"{megabytes(sizes['torch_mb'])}, {megabytes(sizes['torch_without_gpu_mb'])} without libraries for "
+        "GPUs\n"
     )
     line = json.dumps(summary(whole, step, sizes))
     if options.json:

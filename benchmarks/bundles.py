@@ -3,7 +3,8 @@
     python -m benchmarks.bundles [--bundles DIR] [--only MODEL PRECISION]
 
 A bundle is made once and again whenever the exporters' source has changed. Its weights are those that
-`qprompt_exporters.models.load_source` draws from its fixed seed, so both sides of a comparison run the same model.
+`qprompt_exporters.models.load_source` draws from its fixed seed, so both sides of a comparison run the same
+model.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def default_folder() -> Path:
 
 
 def source_hash() -> str:
-    """Hash of what decides a bundle's content: the exporters' modules, the manifest's format, the tool's version."""
+    """Hash of what decides a bundle's content.
+
+    That is the exporters' modules, the manifest's format and the tool's version.
+    """
     exporters, runtime = (ROOT / name for name in _SOURCES)
     files = sorted(exporters.glob("*.py"))
     files.append(runtime / "manifest.py")

@@ -1,11 +1,13 @@
-"""How long `predict` of one photo and a whole `adapt` take from the start of the process, with the default backbone.
+"""How long `predict` of one photo and a whole `adapt` take from the start of the process.
+
+Both take the default backbone.
 
     python -m benchmarks.cold_start [--threads 2] [--repeats 5]
 
-Medians after one run that is not counted, so files are in the system's cache, as on a machine that is in use. Beside the whole
-stand its beginnings (Python alone, and Python with the command line imported), and the same command again, which finds
-its features of the classes in the cache. `adapt` is that of `examples/photos` with its default method, hold-out included, from
-an empty cache.
+Medians after one run that is not counted, so files are in the system's cache, as on a machine that is in use.
+Beside the whole stand its beginnings (Python alone, and Python with the command line imported), and the same
+command again, which finds its features of the classes in the cache. `adapt` is that of `examples/photos` with
+its default method, hold-out included, from an empty cache.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Whether `check` foretells what twice the photos bring, on labelled photos of your own.
+"""Whether `check` predicts what twice the photos bring, on labelled photos of your own.
 
     python -m benchmarks.enough_photos --set caltech101=FOLDER --set cifar10=FOLDER
 
-Some photos of each class are drawn, an eighth, a quarter or half, eight times each, and `check` foretells from them what twice as
-many would add to the accuracy. What they do add is the mean over many draws from the whole set.
+Some photos of each class are drawn, an eighth, a quarter or half, eight times each, and `check` predicts
+from them what twice as many would add to the accuracy. What they do add is the mean over many draws from the
+whole set.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def drawn(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int6
 
 
 def measure(known: Encoded) -> list[dict[str, Any]]:
-    """For each share: what was foretold in each draw, and what is."""
+    """For each share: what was predicted in each draw, and what is."""
     labels, classes = known.photos.labels, len(known.photos.classes)
     right, _ = accuracies(known.features, labels, known.groups, classes, list(SHARES), REPEATS)
     truth = right.mean(axis=1)
@@ -50,7 +51,7 @@ def measure(known: Encoded) -> list[dict[str, Any]]:
             {
                 "photos": round(share * len(labels) / classes),
                 "gain": gain,
-                "foretold": float(np.mean([curve.gain for curve in made])),
+                "predicted": float(np.mean([curve.gain for curve in made])),
                 "low": float(np.mean([curve.interval[0] for curve in made])),
                 "high": float(np.mean([curve.interval[1] for curve in made])),
                 "within": float(np.mean([it.interval[0] <= gain <= it.interval[1] for it in made])),
@@ -61,13 +62,13 @@ def measure(known: Encoded) -> list[dict[str, Any]]:
 
 def table(sets: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows for people."""
-    header = ["set", "photos of a class", "twice as many add", "foretold", "interval", "within it"]
+    header = ["set", "photos of a class", "twice as many add", "predicted", "interval", "within it"]
     rows = [
         [
             name,
             str(row["photos"]),
             f"{100 * row['gain']:.1f}",
-            f"{100 * row['foretold']:.1f}",
+            f"{100 * row['predicted']:.1f}",
             f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
             f"{100 * row['within']:.0f}%",
         ]

@@ -2,9 +2,9 @@
 
     python -m benchmarks.images [--threads 2] [--bundles DIR] [--repeats 5]
 
-Seconds a photo, image tower only. PyTorch runs one photo at a time and 32 at a time; ours runs one at a time, as `adapt` and
-`predict` do. Int8 gains most from processors with instructions for products of bytes (VNNI on x86-64, dot product on
-ARM); whether this one has them is part of the result.
+Seconds a photo, image tower only. PyTorch runs one photo at a time and 32 at a time; ours runs one at a time,
+as `adapt` and `predict` do. Int8 gains most from processors with instructions for products of bytes (VNNI on
+x86-64, dot product on ARM); whether this one has them is part of the result.
 """
 
 from __future__ import annotations

@@ -23,7 +23,10 @@ def normalised(name: str) -> str:
 
 
 def closure(names: tuple[str, ...]) -> dict[str, importlib.metadata.Distribution]:
-    """Distributions that are installed because of some others, those included; extras are followed where asked for."""
+    """Distributions that are installed because of some others, with those others.
+
+    Extras are followed where asked for.
+    """
     found: dict[str, importlib.metadata.Distribution] = {}
     waiting: list[tuple[str, frozenset[str]]] = [(name, frozenset()) for name in names]
     while waiting:
@@ -46,7 +49,10 @@ def closure(names: tuple[str, ...]) -> dict[str, importlib.metadata.Distribution
 
 
 def size_mb(distribution: importlib.metadata.Distribution) -> float:
-    """Files of a distribution in MB of 10^6 bytes; an editable install of this project counts what its wheel holds."""
+    """Files of a distribution in MB of 10^6 bytes.
+
+    An editable install of this project counts what its wheel holds.
+    """
     if normalised(distribution.name) == OURS[0]:
         return sum(_tree_mb(ROOT / name) for name in _OWN_PACKAGES)
     paths = (Path(str(distribution.locate_file(file))) for file in distribution.files or [])

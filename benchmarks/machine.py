@@ -20,7 +20,10 @@ def cpu_flags() -> frozenset[str]:
 
 
 def byte_products() -> str:
-    """Instructions for products of bytes (VNNI, ARM's dot product), separated by commas; empty if there are none."""
+    """Instructions for products of bytes (VNNI, ARM's dot product), separated by commas.
+
+    Empty if there are none.
+    """
     return ", ".join(name for name in _BYTE_PRODUCTS if name in cpu_flags())
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.memory [--threads 2] [--bundles DIR] [--repeats 3]
 
-Weights are memory-mapped where that helps, and pages of a mapped file count as resident while the system has them in memory
-and nobody else needs the room; so a peak is what a machine with plenty shows, and `--max-memory` asks for less. The
-peak over `--repeats` runs (three at most) is kept.
+Weights are memory-mapped where that helps. Pages of a mapped file count as resident while the system has them
+in memory and no other process needs the memory. So a peak is what a machine with plenty of memory shows, and
+`--max-memory` asks for less. The peak over `--repeats` runs (three at most) is kept.
 """
 
 from __future__ import annotations

@@ -2,17 +2,19 @@
 
     python -m benchmarks.our_steps --backbone DIR --names cat,dog --threads 2 --repeats 20
 
-Classes are given by `--names`, or made up by `--classes` and `--tokens` (their token counts, repeated). Parts:
+Classes are given by `--names`, or made up by `--classes` and `--tokens` (their token counts, repeated).
+Parts:
 
     text      loss and gradient of one batch at four shared context vectors
-    trainer   a whole step as `adapt --method qcoop` trains by default, quantizer and optimizer included, in batches of `--batch`
+    trainer   a whole step as `adapt --method qcoop` trains by default, with quantizer and optimizer, in
+              batches of `--batch`
     classes   features of all classes, as `predict` computes them once
     photos    one photo through the image tower
     sgemm     a plain product of two 2048 x 2048 float32 matrices, by numpy and by onnxruntime
 
-Prints one JSON line: seconds of every run by part (`--warm-up` runs before them are not counted), `rows` (tokens of each class
-behind the context, end token included), and facts of the tower; `--parts photos` alone leaves the text tower closed
-and prints seconds only.
+Prints one JSON line: seconds of every run by part (`--warm-up` runs before them are not counted), `rows`
+(tokens of each class behind the context, end token included), and facts of the tower; `--parts photos` alone
+leaves the text tower closed and prints seconds only.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
     python -m benchmarks.performance --only memory cold_start     # measure some parts again, keep the others
     python -m benchmarks.performance --from docs/performance.json # only write the page again
 
-`--aarch64` and `--accuracy` take the last lines of `python -m benchmarks.aarch64` and `benchmarks.accuracy` in a file each.
-`machines` in the figures says for each part what it was measured on, and the page says which parts were not measured on its own machine.
+`--aarch64` and `--accuracy` take the last lines of `python -m benchmarks.aarch64` and `benchmarks.accuracy`
+in a file each. `machines` in the figures says for each part what it was measured on, and the page says which
+parts were not measured on its own machine.
 """
 
 from __future__ import annotations

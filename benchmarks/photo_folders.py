@@ -2,9 +2,9 @@
 
     python -m benchmarks.photo_folders OUT [--classes 10] [--shots 16] [--large 2]
 
-The example set has eight classes of thirty photos. A class more than that is filled with photos that no class has taken,
-in turn from all of them: time and memory do not depend on which label stands over a photo. With `--large` the first
-photos of each class are enlarged to 4032 x 3024, the 12 megapixels of a phone's camera.
+The example set has eight classes of thirty photos. A class more than that is filled with photos that no class
+has taken, in turn from all of them: time and memory do not depend on which label stands over a photo. With
+`--large` the first photos of each class are enlarged to 4032 x 3024, the 12 megapixels of a phone's camera.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def _enlarge(path: Path, target: Path) -> None:
 
 
 def make(out: Path, classes: int = 10, shots: int = 16, large: int = 0) -> Path:
-    """Write a folder of photos in a process of its own, so that large pictures don't count as the parent's memory."""
+    """Write a folder of photos in a process of its own.
+
+    Large pictures then don't count as the parent's memory.
+    """
     run_module("benchmarks.photo_folders", out, "--classes", classes, "--shots", shots, "--large", large)
     return out
 

@@ -1,9 +1,10 @@
-"""How many photos `check` calls blurred, dark or blown out, if some were made so, on labelled photos of your own.
+"""How many photos `check` lists as blurred, dark or blown out after they were made so.
 
     python -m benchmarks.poor_photos --set caltech101=FOLDER --set pacs=FOLDER
 
-Of each set at most 100 photos are taken, evenly from the list, and each is judged beside the others as they are. Blurring is
-Gaussian, its standard deviation a share of the photo's short side; light is multiplied. Nothing is written.
+Of each set at most 100 photos are taken, evenly from the list, and each is judged beside the others as they
+are. Blurring is Gaussian, its standard deviation a share of the photo's short side; light is multiplied.
+Nothing is written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Children that do the work, timed and weighed from outside.
 
-Everything that is measured runs in a process of its own: it starts cold, its threads are set before any library
-reads them, and its peak memory is its own. The parent must stay small, since Linux starts a child's peak at
-what its parent held; so no module that runs children imports torch, onnxruntime or pillow.
+Everything that is measured runs in a process of its own: it starts cold, its threads are set before any
+library reads them, and its peak memory is its own. The parent must stay small, since Linux starts a child's
+peak at what its parent held; so no module that runs children imports torch, onnxruntime or pillow.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def run_module(
     Args:
         module: A module of the benchmarks, or `qprompt_edge`.
         arguments: Its arguments; they become text.
-        threads: What OpenMP and OpenBLAS may use; 0 leaves it to them. Modules that take `--threads` are told apart.
+        threads: What OpenMP and OpenBLAS may use; 0 leaves it to them. Modules that take `--threads` are told
+            apart.
         cache: Where `qprompt-edge` keeps its caches; by default a folder that goes with the child.
 
     Raises:
@@ -70,7 +71,10 @@ def run(command: Sequence[str], *, threads: int = 0, cache: Path | None = None) 
 
 
 def _environment(threads: int, cache: Path) -> Mapping[str, str]:
-    """The parent's environment without a network, with a cache of its own and so many threads; Python keeps what it compiles."""
+    """The parent's environment without a network, with a cache of its own and so many threads.
+
+    Python keeps what it compiles.
+    """
     own = {"QPE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
     environment = {**os.environ, **own}
     if threads:

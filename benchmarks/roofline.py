@@ -1,20 +1,24 @@
 """How much arithmetic a tuning step needs, and what share of the processor's rate it gets.
 
-Counted is what the mathematics of CoOp's step cannot do without, in multiply-adds, on a causal text tower of L blocks and width D
-with n shared context vectors and C classes, whose class c has s_c tokens behind the context (end token included). The prefix
-(start token and context, P = 1 + n rows) is the same for all classes, so it counts once; padding does not count. With
-R = P + sum s_c rows:
+Counted is what the mathematics of CoOp's step cannot do without, in multiply-adds, on a causal text tower of
+L blocks and width D with n shared context vectors and C classes, whose class c has s_c tokens behind the
+context (end token included). The prefix (start token and context, P = 1 + n rows) is the same for all
+classes, so it counts once; padding does not count. With R = P + sum s_c rows:
 
-    linear maps    a block maps each row by 12 D^2 (4 for attention, 8 for the MLP): forward, and again for the gradient at its input.
+    linear maps    a block maps each row by 12 D^2 (4 for attention, 8 for the MLP): forward, and again for
+                   the gradient at its input.
                    The last block needs queries, output and MLP for the C end rows only: 10 D^2 C + 2 D^2 R.
-                   The first block's gradient at its input is needed at the n context rows only: 3 D^2 n of the 3 D^2 R.
+                   The first block's gradient at its input is needed at the n context rows only: 3 D^2 n
+                   of the 3 D^2 R.
     attention      A row sees itself and what is before it, so there are
-                   A = P (P + 1) / 2 + sum (s_c P + s_c (s_c + 1) / 2) pairs, and in the last block only those of the end rows,
-                   sum (P + s_c). Each pair costs 2 D forward and 4 D backward.
-    heads          C D E for the projection to E and B C E for the logits of B photos, each forward and backward.
+                   A = P (P + 1) / 2 + sum (s_c P + s_c (s_c + 1) / 2) pairs, and in the last block only
+                   those of the end rows, sum (P + s_c). Each pair costs 2 D forward and 4 D backward.
+    heads          C D E for the projection to E and B C E for the logits of B photos, each forward and
+                   backward.
 
-The start token's row takes no gradient (it sees no context), so the backward pass counts R - 1 rows. Normalisation, softmax and
-activations are not counted: they are work, but not multiply-adds of products. No weight gets a gradient.
+The start token's row takes no gradient (it sees no context), so the backward pass counts R - 1 rows.
+Normalisation, softmax and activations are not counted: they are work, but not multiply-adds of products. No
+weight gets a gradient.
 """
 
 from __future__ import annotations
@@ -64,7 +68,9 @@ def multiply_adds(
 
 
 def against_sgemm(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Rates of the text step and of a plain product, from one child's answer with the parts `text` and `sgemm`.
+    """Rates of the text step and of a plain product.
+
+    From one child's answer with the parts `text` and `sgemm`.
 
     Raises:
         ValueError: The tower is not causal.

@@ -1,9 +1,12 @@
-"""How a step and the class features grow with classes, photos in a batch, threads and the length of names; ViT-B/32, fp32.
+"""How a step and the class features grow; ViT-B/32, fp32.
+
+They grow with classes, photos in a batch, threads and the length of names.
 
     python -m benchmarks.scaling [--threads 2] [--bundles DIR] [--repeats 5]
 
-Other numbers of classes than 100 use made-up names whose token counts repeat those of Caltech-101's. The last part sets the
-multiply-adds that a step needs (see `benchmarks.roofline`) against a plain large product in the same process.
+Other numbers of classes than 100 use made-up names whose token counts repeat those of Caltech-101's. The last
+part sets the multiply-adds that a step needs (see `benchmarks.roofline`) against a plain large product in the
+same process.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ def products(threads: int) -> dict[str, Callable[[], object]]:
         threads: For onnxruntime; numpy's library reads its number from the environment when it is loaded.
 
     Returns:
-        `numpy`, and, where the package onnx is there to write the graph, `onnxruntime` with the second matrix as a
-        constant that is packed beforehand, as a weight is.
+        `numpy`, and, where the package onnx is there to write the graph, `onnxruntime` with the second matrix
+        as a constant that is packed beforehand, as a weight is.
     """
     rng = np.random.default_rng(0)
     left, right = (rng.standard_normal((SIZE, SIZE), np.float32) for _ in range(2))

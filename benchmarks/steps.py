@@ -1,10 +1,13 @@
-"""One tuning step on ViT-B/32 with 10 and with 100 classes, ours and PyTorch's, on the same weights and names.
+"""One tuning step on ViT-B/32 with 10 and with 100 classes, ours and PyTorch's.
+
+Weights and names are the same on both sides.
 
     python -m benchmarks.steps [--threads 2] [--bundles DIR] [--repeats 5]
 
-Each round runs ours, CoOp as its authors' code works, ours again and CoOp with trimmed text and cached features, each in
-a process of its own, so that a drift of the machine's speed meets both sides. Ours is a whole step of `adapt`'s trainer
-(quantizer and optimizer included) on an fp32 text tower, with batches of 32 as on the other side.
+Each round runs ours, CoOp as its authors' code works, ours again and CoOp with trimmed text and cached
+features, each in a process of its own, so that a drift of the machine's speed meets both sides. Ours is a
+whole step of `adapt`'s trainer (quantizer and optimizer included) on an fp32 text tower, with batches of 32
+as on the other side.
 """
 
 from __future__ import annotations
@@ -39,7 +42,10 @@ def torch_child(model: str, names: tuple[str, ...], variant: str, steps: int, th
 
 
 def our_child(folder: Path, names: tuple[str, ...], parts: str, repeats: int, threads: int) -> dict[str, Any]:
-    """Run our side once, on 16 photos a class, all at once as `adapt` does; its answer, with the peak memory seen from outside."""
+    """Run our side once, on 16 photos a class, all at once as `adapt` does.
+
+    Returns its answer, with the peak memory seen from outside.
+    """
     child = run_module(
         "benchmarks.our_steps",
         "--backbone", folder, "--names", ",".join(names), "--parts", parts, "--repeats", repeats,

@@ -2,20 +2,23 @@
 
     python -m benchmarks.torch_coop --model ViT-B-32 --names cat,dog --variant authors --steps 5 --threads 2
 
-A class's prompt is `a photo of a <name>.` with underscores as spaces; the embeddings of the four words `a photo of a`
-become four learned vectors that all classes share. Embeddings of everything else are taken once. One step, variant
-`authors`: the image tower encodes the batch (no gradient), the text tower runs all classes at its full length of
-77 tokens, autograd goes back through it to the context, and SGD (momentum 0.9, decay 5e-4) moves it.
+A class's prompt is `a photo of a <name>.` with underscores as spaces; the embeddings of the four words `a
+photo of a` become four learned vectors that all classes share. Embeddings of everything else are taken once.
+One step, variant `authors`: the image tower encodes the batch (no gradient), the text tower runs all classes
+at its full length of 77 tokens, autograd goes back through it to the context, and SGD (momentum 0.9, decay
+5e-4) moves it.
 
-The variant `trimmed` is what a careful user of PyTorch can do: image features are computed before, and the text ends at the
-longest prompt's end token where the tower is causal (exact there; elsewhere it keeps the full length).
+The variant `trimmed` is what a careful user of PyTorch can do: image features are computed before, and the
+text ends at the longest prompt's end token where the tower is causal (exact there; elsewhere it keeps the
+full length).
 
-In PyTorch's favour: images come as tensors that were decoded, cropped and flipped beforehand, image towers that
-can be reparametrised are, and loading is not counted. As in the authors' code nothing but the context asks for a gradient,
-so autograd computes none for the weights. Precision is float32, which the authors' code takes on processors too.
+In PyTorch's favour: images come as tensors that were decoded, cropped and flipped beforehand, image towers
+that can be reparametrised are, and loading is not counted. As in the authors' code nothing but the context
+asks for a gradient, so autograd computes none for the weights. Precision is float32, which the authors' code
+takes on processors too.
 
-Prints one JSON line: `steps` (seconds each, after one that is not counted), `encode` (seconds for the batch of images),
-`losses`, `text_length`.
+Prints one JSON line: `steps` (seconds each, after one that is not counted), `encode` (seconds for the batch
+of images), `losses`, `text_length`.
 """
 
 from __future__ import annotations

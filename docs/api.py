@@ -1,6 +1,7 @@
 """Write docs/api.md from the docstrings of the public names; run `python docs/api.py`.
 
-A name is public if its package lists it in `__all__`; a class shows its public methods and properties with it.
+A name is public if its package lists it in `__all__`; a class shows its public methods and properties with
+it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ def page() -> str:
 
 
 def _own_names(package: ModuleType) -> Iterator[Any]:
-    """What a package offers and does not have from the other one: functions first, then classes, each in the order of names."""
+    """What a package offers and does not have from the other one.
+
+    Functions first, then classes, each in the order of names.
+    """
     found = [getattr(package, name) for name in package.__all__]
     own = [entry for entry in found if entry.__module__.startswith(f"{package.__name__}.")]
     yield from sorted(own, key=lambda entry: (inspect.isclass(entry), entry.__name__))
@@ -83,7 +87,10 @@ def _called(name: str, function: Callable[..., Any], level: str) -> str:
 
 
 def _signature(name: str, function: Callable[..., Any]) -> str:
-    """How it is called, with the annotations as they stand in the code; long ones have a line for each argument."""
+    """How it is called, with the annotations as they stand in the code.
+
+    Long ones have a line for each argument.
+    """
     signature = inspect.signature(function)
     words, keywords = [], False
     for parameter in signature.parameters.values():

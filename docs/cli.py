@@ -19,11 +19,13 @@ _PROGRAM = "qprompt-edge"
 _INTRODUCTION = """\
 # Commands
 
-Every command with its arguments and options, made from the program by `python docs/cli.py`. `--help` prints the same.
+Every command with its arguments and options, made from the program by `python docs/cli.py`.
+`--help` prints the same.
 
-Results go to stdout, messages and progress to stderr. With `--json`, stdout holds JSON only. Exit codes: 0 done, 1 failed
-or bad input, 2 wrong usage, 130 interrupted. `qprompt-edge --version` prints the version, and
-`qprompt-edge --install-completion` teaches your shell to complete commands, options and choices.
+Results go to stdout, messages and progress to stderr. With `--json`, stdout holds JSON only. Exit
+codes: 0 done, 1 failed or bad input, 2 wrong usage, 130 interrupted. `qprompt-edge --version` prints
+the version, and `qprompt-edge --install-completion` teaches your shell to complete commands,
+options and choices.
 
 | variable | meaning |
 | --- | --- |

@@ -1,4 +1,7 @@
-"""What the site has beside the files of docs/: pages from the project's root, and links that fit (hooks of mkdocs)."""
+"""What the site has beside the files of docs/ (hooks of mkdocs).
+
+It is pages from the project's root, and links that fit.
+"""
 
 from __future__ import annotations
 

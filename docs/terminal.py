@@ -1,7 +1,7 @@
 """Draw docs/pictures/*.svg, the terminal as README and tutorial show it; run `python docs/terminal.py`.
 
-Each picture is one real run of the tutorial's command on the example photos, in a pseudo-terminal, with the default
-backbone and an empty cache. Times and memory are those of the machine that drew it.
+Each picture is one real run of the tutorial's command on the example photos, in a pseudo-terminal, with the
+default backbone and an empty cache. Times and memory are those of the machine that drew it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ _WIDTH = 80
 
 
 def lay_out(folder: Path) -> None:
-    """The tutorial's folders: `photos` with all classes but the glove, `more` with the glove, `new` with three photos."""
+    """The tutorial's folders.
+
+    `photos` has all classes but the glove, `more` has the glove, `new` has three photos.
+    """
     shutil.copytree(HERE.parent / "examples" / "photos", folder / "photos")
     (folder / "examples").symlink_to(HERE.parent / "examples")
     (folder / "more").mkdir()
@@ -74,7 +77,10 @@ def run(command: str, folder: Path) -> str:
 
 
 def last_state(said: str) -> str:
-    """What stays on the screen: lines that were drawn again, such as progress bars, only as they were last."""
+    """What stays on the screen.
+
+    Lines that were drawn again, such as progress bars, are there only as they were last.
+    """
     lines, row = [""], 0
     for part in re.split(r"(\r?\n|\r|\x1b\[\d*A|\x1b\[2K|\x1b\[\?25[lh])", said):
         if part.endswith("\n"):

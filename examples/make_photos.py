@@ -1,12 +1,13 @@
 """Render the photo set in `examples/photos`: what a camera above a vegetable farm's picking belt sees.
 
-The idea: potatoes, carrots and tomatoes stay on the belt; leaves, stones, gloves, bolts and bottles must be picked
-out. A thing is a function of the plane that gives its outline, its height and its colour (`shapes.py`); one renderer
-turns height into light, gloss and shadow on one of five belts, and a cheap camera adds its blur, its colour cast, its
-noise.
+The idea: potatoes, carrots and tomatoes stay on the belt; leaves, stones, gloves, bolts and bottles must be
+picked out. A thing is a function of the plane that gives its outline, its height and its colour
+(`shapes.py`); one renderer turns height into light, gloss and shadow on one of five belts, and a cheap camera
+adds its blur, its colour cast, its noise.
 
-Every photo has a random generator of its own, seeded by its class and number, so the set is the same each time and
-any photo can be rendered alone. Needs numpy and pillow. Run: python examples/make_photos.py [--out DIR]
+Every photo has a random generator of its own, seeded by its class and number, so the set is the same each
+time and any photo can be rendered alone. Needs numpy and pillow. Run: python examples/make_photos.py [--out
+DIR]
 """
 
 from __future__ import annotations

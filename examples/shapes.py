@@ -1,7 +1,8 @@
 """How each thing on the belt looks: potatoes, carrots, tomatoes, and what must be picked out.
 
-A thing is a function of the plane, [-1, 1] or so both ways, that gives its outline, its height and its colour. All
-chance comes from the generator that it is given, in a fixed order: a draw more or less changes every photo.
+A thing is a function of the plane, [-1, 1] or so both ways, that gives its outline, its height and its
+colour. All chance comes from the generator that it is given, in a fixed order: a draw more or less changes
+every photo.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class Thing:
 
 
 def cloud(rng: Rng, cells: int, octaves: int = 3) -> Array:
-    """[CANVAS, CANVAS] smooth noise of mean 0 and standard deviation 1; `cells` bumps across, then ever finer ones."""
+    """[CANVAS, CANVAS] smooth noise of mean 0 and standard deviation 1.
+
+    It has `cells` bumps across, then ever finer ones.
+    """
     total = np.zeros((CANVAS, CANVAS))
     for octave in range(octaves):
         side = min(cells * 2**octave, CANVAS)

@@ -1,8 +1,9 @@
 """A camera-like loop: classify image files as they appear in a folder, one line for each.
 
 Example: python examples/watch_folder.py --prompt belt.qpt --folder incoming
-A file is read once its size and time have stayed the same from one look to the next, so one still being written is
-left alone. One that cannot be read gets a line that says why and the loop goes on; written anew, it is tried again.
+A file is read once its size and time have stayed the same from one look to the next, so one still being
+written is left alone. One that cannot be read gets a line that says why and the loop goes on; written anew,
+it is tried again.
 """
 
 from __future__ import annotations

@@ -95,7 +95,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562): `predict` starts without what `adapt` needs."""
+    """Import a public name when it is first asked for (PEP 562).
+
+    `predict` thus starts without loading what `adapt` needs.
+    """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)

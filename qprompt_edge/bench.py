@@ -1,9 +1,10 @@
 """`bench`: time a bundle on this machine, and estimate the time of `adapt`.
 
-What is timed is what the other commands run: a step is one of `trainer.train` with the default settings of QCoOp, on
-image features that are drawn instead of encoded, since time does not depend on them. The photos are made in memory.
-Each kind of work runs a few times before it counts; then its median and its fastest run are kept. Files are read while
-the system holds them in memory: the very first load after a start of the machine also waits for the disk.
+It times what the other commands run. A step is one of `trainer.train` with the default settings of QCoOp, on
+image features that are drawn instead of encoded, because time does not depend on them. The photos are made in
+memory. Each kind of work runs a few times before it counts; then its median and its fastest run are kept. The
+system holds the files in memory by then: the very first load after a start of the machine also waits for the
+disk.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class BenchResult:
         classes: Class names C that were described to the text tower.
         repeats: Runs that count, of each kind.
         milliseconds: Times by the keys of `KINDS`.
-        steps: Tuning steps of `adapt`'s default schedule with `PHOTOS_PER_CLASS` photos for each of C classes.
+        steps: Tuning steps of `adapt`'s default schedule with `PHOTOS_PER_CLASS` photos for each of C
+            classes.
         peak_rss_mb: Peak resident memory, in MB of 10^6 bytes.
     """
 
@@ -116,9 +118,10 @@ class BenchResult:
 
     @property
     def adapt_seconds(self) -> float:
-        """An estimate of what `adapt` takes for that task, in seconds: from the medians, with photos of 12 megapixels.
+        """An estimate of the seconds that `adapt` takes for that task.
 
-        Loading, decoding and encoding each photo once, and every step; not the search for photos, nor the verdict.
+        Computed from the medians, for photos of 12 megapixels. Loading, decoding and encoding each photo
+        once, and every step; not the search for photos, nor the verdict.
         """
         median = {kind: timing.median for kind, timing in self.milliseconds.items()}
         photos = self.photos * (median["decode_12mp"] + median["encode"])
@@ -150,7 +153,7 @@ def bench(
         Times, memory, and what they were measured on.
 
     Raises:
-        QPromptError: The backbone or the provider is not as it should be, or the memory does not suffice.
+        QPromptError: The backbone or the provider cannot be used, or there is too little memory.
         ValueError: Too few classes or repeats.
     """
     if classes < LEAST_CLASSES or repeats < 1:

@@ -1,4 +1,7 @@
-"""The cache: what can be computed again. If nothing can be written, the user is told once, and the work continues."""
+"""The cache: what can be computed again.
+
+If nothing can be written, the user is told once, and the work continues.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ _FOLDER = "qprompt-edge"
 
 
 def cache_folder(*below: str) -> Path | None:
-    """The user's cache for this tool: `QPE_CACHE`, or a folder under the user's cache home; None for a user without one.
+    """The user's cache for this tool: `QPE_CACHE`, or a folder under the user's cache home.
+
+    None for a user without a home folder.
 
     Args:
         below: A path within it.
@@ -27,7 +32,9 @@ def cache_folder(*below: str) -> Path | None:
 
 
 class Unkept:
-    """Takes the error where something cannot be kept (a cache that is read-only, full, or not ours), and says so once.
+    """Takes the error where something cannot be kept in the cache, and reports it once.
+
+    The cache may be read-only, full, or not ours.
 
     Args:
         note: Prints a line.
@@ -41,5 +48,6 @@ class Unkept:
         if not self._said:
             self._said = True
             self._note(
-                f"{error}. The work goes on; the next run begins anew (QPE_CACHE and --work-dir name other folders)"
+                f"{error}. The run continues, but keeps nothing for the next one (set QPE_CACHE or "
+                "--work-dir to another folder)"
             )

@@ -48,8 +48,8 @@ def check_photo(limit_mb: float | None, needed: int) -> None:
     left = limit_mb - rss_mb()
     if needed / _MEGABYTE > left:
         raise ImageError(
-            f"takes {needed / _MEGABYTE:.0f} MB of memory to decode, of {max(0, left):.0f} MB that --max-memory leaves; "
-            "shrink it first, or allow more"
+            f"takes {needed / _MEGABYTE:.0f} MB of memory to decode, but --max-memory leaves only "
+            f"{max(0, left):.0f} MB; shrink it first, or allow more"
         )
 
 
@@ -66,12 +66,15 @@ def check_limit(limit_mb: float | None, doing: str) -> None:
     peak = peak_rss_mb()
     if limit_mb is not None and peak > limit_mb:
         raise MemoryLimitError(
-            f"{doing} took {peak:.0f} MB, --max-memory allows {limit_mb:.0f}; allow more, or take a smaller backbone"
+            f"{doing} took {peak:.0f} MB, --max-memory allows {limit_mb:.0f}; allow more, or take a smaller "
+            "backbone"
         )
 
 
 def fit_activations(backbone: Backbone, limit_mb: float | None, *, tuning: bool, deep: bool = False) -> None:
-    """Load the text tower the frugal way and let its activations use what a limit leaves, in chunks of classes.
+    """Load the text tower in the way that takes least memory, and limit its activations.
+
+    They use what the limit leaves, in chunks of classes.
 
     Args:
         backbone: The backbone.

@@ -1,7 +1,7 @@
 """What tests share: an empty home, no network, the command line, a dummy bundle, and small models to export.
 
-Nothing here imports torch, open_clip or onnx unless a test asks for a model to export: the device's own tests run
-in an environment that has none of them.
+Nothing here imports torch, open_clip or onnx unless a test asks for a model to export: the device's own tests
+run in an environment that has none of them.
 """
 
 import json
@@ -43,7 +43,7 @@ _MOVED = {
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> Iterator[None]:
-    """Ctrl-C works as in a terminal, for child processes too, where the shell ignores it (nohup, a background job)."""
+    """Ctrl-C works as in a terminal, for child processes too, even where the shell ignores it (nohup)."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -93,7 +93,7 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(autouse=True, scope="session")
 def once() -> Iterator[None]:
-    """What a thousand nouns mean to a backbone, and its tokenizer, cost a run once, not every test that tunes."""
+    """The features of a thousand nouns, and the tokenizer, are made once a run, not in every test."""
     kept_features, nouns = none_of_these.kept_features, {}
 
     def known_nouns(folder: Path, identity: str, shape: tuple[int, int], compute: Callable[[], np.ndarray]):
@@ -144,7 +144,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A prompt for the classes of `photos`, as a file's bytes: QCoOp's on the default backbone, tuned once."""
+    """A prompt file's bytes for the classes of `photos`: QCoOp on the default backbone, tuned once."""
     folder = write_photos(tmp_path_factory.mktemp("tuned") / "photos")
     return adapt(folder, method="qcoop", epochs=1).prompt.to_bytes()
 
@@ -184,7 +184,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     return call
 
 
-# ---------------------------------------------------------------------- small models, for tests marked `export`
+# -------------------------------------------------------------------- small models, for tests marked `export`
 
 _VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
 _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 3}
@@ -271,7 +271,7 @@ def small_model(small_configs: Path, tmp_path_factory: pytest.TempPathFactory) -
 def small_bundle(
     small_model: Callable[[str], SmallModel], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """`small_bundle(name, precision="fp32", depth=0)`: the bundle of a small model; exported once, do not change it."""
+    """`small_bundle(name, precision="fp32", depth=0)`: a small model's bundle, exported once; read only."""
     from qprompt_exporters.bundle_writer import export_bundle
 
     @cache

@@ -1,7 +1,7 @@
 """Miniatures of the fifteen data sets, in the folders and with the lists that the CoOp project publishes.
 
-Folder, list and image names are typed from CoOp's DATASETS.md and datasets/*.py here once more, so that a slip in the
-table of the code shows.
+Folder, list and image names are typed from CoOp's DATASETS.md and datasets/*.py here once more, so that a
+slip in the table of the code shows.
 """
 
 import json
@@ -20,7 +20,10 @@ PHOTO = "a photo of a {}."
 
 @dataclass(frozen=True)
 class Layout:
-    """A miniature set: for a split file, the path pattern and name of each class; and what is to be read from it."""
+    """A miniature set, and what is to be read from it.
+
+    For a split file: the path pattern and name of each class.
+    """
 
     folder: str
     template: str

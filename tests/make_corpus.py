@@ -2,10 +2,12 @@
 
     PYTHONPATH=runtime python tests/make_corpus.py
 
-It makes the files of the format version that the `qprompt_runtime` on the path writes. A file that is there is never written again: what a
-released program wrote must be read for ever. The files of version 1 come from the writer of the time before version 2.
+It makes the files of the format version that the `qprompt_runtime` on the path writes. A file that is there
+is never written again: what a released program wrote must be read for ever. The files of version 1 come from
+the writer of the time before version 2.
 
-What a file must read as (`v1.json`, `v2.json`) is worked out here from the arrays that the groups are made of, without the reader.
+What a file must read as (`v1.json`, `v2.json`) is worked out here from the arrays that the groups are made
+of, without the reader.
 """
 
 from __future__ import annotations

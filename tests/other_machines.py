@@ -1,4 +1,7 @@
-"""Other machines, as far as this one can play them: another user, refused system calls, streams that take nothing."""
+"""Other machines, as far as this one can imitate them.
+
+Another user, refused system calls, streams that take nothing.
+"""
 
 import os
 import shlex

@@ -1,6 +1,7 @@
 """Small prompts as objects, as bytes and as CBOR fields, and the checksum that makes a file of other bytes.
 
-`TINY` has what every prompt has and `TINY_1` is the same in format version 1; `FULL` has everything that version 2 can hold.
+`TINY` has what every prompt has and `TINY_1` is the same in format version 1; `FULL` has everything that
+version 2 can hold.
 """
 
 import dataclasses

@@ -1,4 +1,6 @@
-"""A cluster of two nodes on this machine with a core each, and what `reproduce` does on it; `test_ray` runs this file.
+"""A cluster of two nodes on this machine, each with a core, and what `reproduce` does on it.
+
+`test_ray` runs this file.
 
     python ray_cluster.py PHOTOS OUT
 

@@ -23,7 +23,10 @@ def write_photo(path: Path, colour: Sequence[int], seed: int, size: int = 80) ->
 
 
 def write_photos(folder: Path, classes: Sequence[str] = CLASSES, count: int = 6, first: int = 0) -> Path:
-    """A folder with `count` photos in a sub-folder for each class; another `first` number gives others; returns `folder`."""
+    """A folder with `count` photos in a sub-folder for each class.
+
+    Another `first` number gives other photos. Returns `folder`.
+    """
     for index, label in enumerate(classes):
         for number in range(first, first + count):
             write_photo(

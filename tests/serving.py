@@ -18,7 +18,8 @@ from urllib.parse import quote, urlsplit
 from conftest import TINY_FOLDER
 
 START_SECONDS = 60
-END_SECONDS = 2.0
+END_SECONDS = 4.0
+"""Twice what is promised: tests run side by side, on machines that have other work."""
 JOB_SECONDS = 120
 
 

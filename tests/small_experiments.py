@@ -1,4 +1,7 @@
-"""A small experiment that tests run: photos that tell little, so that guesses differ, and methods that take a moment."""
+"""A small experiment that tests run.
+
+Its photos tell little, so that guesses differ, and its methods take a moment.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

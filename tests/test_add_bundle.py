@@ -127,7 +127,7 @@ def test_zip_with_a_missing_file(dummy: Path) -> None:
 
 def test_zip_with_a_file_of_the_wrong_size(dummy: Path) -> None:
     (dummy / "text.weights").write_bytes(b"short")
-    with pytest.raises(BundleError, match=r"'text.weights' is missing or not of the size"):
+    with pytest.raises(BundleError, match=r"'text.weights' is missing, or its size is not"):
         add_bundle(zipped(dummy))
     assert installed() == []
 

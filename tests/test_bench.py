@@ -98,7 +98,10 @@ def test_photos_are_of_12_megapixels_and_of_the_models_size_and_always_the_same(
 
 
 def test_the_steps_are_those_of_training(tiny, monkeypatch):
-    """More runs than the schedule has steps start it again, and each is one run of the text tower with its gradient."""
+    """More runs than the schedule has steps start the schedule again.
+
+    Each run is one run of the text tower with its gradient.
+    """
     calls = []
     original = Backbone.loss_and_gradient
 
@@ -130,7 +133,10 @@ def test_what_cannot_be_measured_is_refused(dummy):
 
 
 def test_a_limit_is_checked_after_every_kind_of_work(monkeypatch):
-    """The peak of the test's own process says nothing here, so that it is made up: it rises behind one kind."""
+    """The peak is made up: it rises behind one kind of work.
+
+    The peak of the test's own process says nothing here.
+    """
     stages: list[str] = []
     high = [KINDS["classes"]] * 3  # two runs to warm up, and one that counts
     monkeypatch.setattr("qprompt_edge.memory.peak_rss_mb", lambda: 3000 if stages[-3:] == high else 1000)

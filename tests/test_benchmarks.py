@@ -1,4 +1,7 @@
-"""The benchmarks compare what they say they compare: the same model, the same loss, the same gradient, on both sides."""
+"""The benchmarks compare what they say they compare.
+
+Both sides have the same model, the same loss and the same gradient.
+"""
 
 import itertools
 import json

@@ -82,7 +82,10 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
 
 
 def linked(source: Path, folder: Path) -> Path:
-    """A folder whose files are links, as download caches keep them: the bytes lie elsewhere under other names."""
+    """A folder whose files are links, as download caches keep them.
+
+    The bytes lie elsewhere under other names.
+    """
     (folder / "blobs").mkdir(parents=True)
     (folder / "bundle").mkdir()
     for number, path in enumerate(sorted(source.iterdir())):

@@ -1,4 +1,4 @@
-"""`check` as people and scripts meet it: what was planted is found, a clean set is left alone, nothing is changed."""
+"""`check` as people and scripts meet it: planted faults are found, clean photos are left alone."""
 
 import inspect
 import json

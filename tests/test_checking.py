@@ -1,4 +1,4 @@
-"""The parts of `check` by hand-made figures: what each finds where it was planted, and nothing by accident."""
+"""The parts of `check` on made-up figures: each finds what was planted, and nothing by accident."""
 
 import math
 from pathlib import Path

@@ -55,7 +55,10 @@ def test_other_names_and_other_prompts_have_features_of_their_own(
 def test_what_is_refused_is_refused_from_the_cache_too(
     prompt: PromptFile, tiny: Backbone, tmp_path: Path
 ) -> None:
-    """A context for each class works with its own classes only, even where other labels have the same texts."""
+    """A context for each class works with its own classes only.
+
+    This holds even where other labels have the same texts.
+    """
     context = np.repeat(tiny.embed_text("a photo of a")[None], len(prompt.classes), axis=0)
     split = replace(prompt, groups=(make_group("text-context", context, 32),))
     features(split, tmp_path)

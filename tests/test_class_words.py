@@ -1,4 +1,7 @@
-"""Two classes that are the same words to the backbone are refused with both names, wherever the names come from."""
+"""Two classes that are the same words to the backbone are refused.
+
+The message has both names, wherever the names come from.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

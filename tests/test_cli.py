@@ -24,7 +24,10 @@ def test_wrong_usage_is_2(run):
 
 
 def in_a_process(*arguments: object, then: str) -> str:
-    """Run the command line in a process of its own, where nothing is imported yet; what `then` prints after it."""
+    """Run the command line in a process of its own, where nothing is imported yet.
+
+    Returns what `then` prints after it.
+    """
     code = f"""
 import gc, sys
 from qprompt_edge.cli import main
@@ -49,7 +52,10 @@ def test_predict_imports_no_other_command_and_no_room_that_it_does_not_need():
 
 @pytest.mark.parametrize("kind", ["Jpeg", "Png"])
 def test_predict_of_a_photo_imports_what_that_photo_needs(run, prompt, tmp_path, kind):
-    """Its class features are in the cache: whatever reads text, draws tables or reads other formats can wait."""
+    """The photo's class features are in the cache.
+
+    So nothing is imported that reads text, draws tables or reads other formats.
+    """
     photo = tmp_path / f"photo.{kind.lower()}"
     Image.new("RGB", (64, 64)).save(photo)
     assert run("predict", photo, "--prompt", prompt).code == 0

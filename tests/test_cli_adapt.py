@@ -86,7 +86,10 @@ def test_views_and_shots(run, photos, tmp_path):
     [("right", True, "Adaptation helped: "), ("wrong", False, "Adaptation did not help, it made it worse: ")],
 )
 def test_the_verdict_with_enough_photos(run, tmp_path, taught, helped, words):
-    """Names that fit, and names that stand on other classes' photos: the first must help, the second must not."""
+    """Names that fit must help.
+
+    Names that stand on other classes' photos must not.
+    """
     tests, out = write_photos(tmp_path / "test", count=11, first=50), tmp_path / "p.qpt"
     photos = write_photos(tmp_path / "photos")
     if taught == "wrong":
@@ -108,7 +111,12 @@ def test_the_verdict_with_enough_photos(run, tmp_path, taught, helped, words):
 @pytest.mark.parametrize(
     ("gained", "lost", "words"),
     [
-        (6, 0, "Adaptation helped: 30.0% before, 45.0% after, a difference of +15.0 points (95% interval +2.7 to +25.9; p 0.031)"),
+        (
+            6,
+            0,
+            "Adaptation helped: 30.0% before, 45.0% after, a difference of +15.0 points "
+            "(95% interval +2.7 to +25.9; p 0.031)",
+        ),
         (0, 6, "Adaptation did not help, it made it worse: "),
         (1, 0, "Too close to call with 40 photos: "),
     ],

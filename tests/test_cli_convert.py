@@ -239,7 +239,9 @@ def test_what_a_checkpoint_does_not_say_is_asked_for(run, coop, tmp_path):
 def test_another_width_and_another_backbone(run, width, tmp_path):
     path, out = tmp_path / "model.pth", ("--out", tmp_path / "a.qpt", "--backbone", "small", "--json")
     path.write_bytes(checkpoint(coop_arrays((4, width + 1))))
-    assert_refused(run("convert", path, *out, "--classes", "a"), f"{width + 1} wide", f"'small' {width}")
+    assert_refused(
+        run("convert", path, *out, "--classes", "a"), f"have {width + 1} numbers", f"'small' have {width}"
+    )
     write_prompt_file(tmp_path / "other.qpt", TINY)
     assert_refused(run("convert", tmp_path / "other.qpt", *out), "tuned for backbone 'tiny' (00010203)")
 

@@ -1,5 +1,6 @@
 """`adapt --report` and `eval --report`: the page says what the result says, and is written as `--out` is."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,26 @@ def read(path: Path) -> str:
     assert not {"script", "iframe", "object", "form", "base", "link"} & {tag for tag, _ in tags_of(page)}
     assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "")
     assert len(page.encode()) < MOST_BYTES
+    assert_accessible(page)
     return page
+
+
+def assert_accessible(page: str) -> None:
+    """What a screen reader needs: a language, headings in order, captions, scopes, names of pictures."""
+    tags = tags_of(page)
+    assert dict(tags)["html"] == {"lang": "en"}
+    headings = [int(tag[1]) for tag, _ in tags if tag in ("h1", "h2", "h3", "h4")]
+    assert headings.count(1) == 1
+    assert headings[0] == 1
+    assert all(following <= one + 1 for one, following in pairwise(headings))
+    names = [tag for tag, _ in tags]
+    assert all(following == "caption" for tag, following in pairwise(names) if tag == "table")
+    assert all(attributes.get("scope") for tag, attributes in tags if tag == "th")
+    assert all(attributes.get("alt") for tag, attributes in tags if tag == "img")
+    drawn = [attributes for tag, attributes in tags if tag == "svg"]
+    assert all("aria-hidden" in it or (it["role"], bool(it["aria-label"])) == ("img", True) for it in drawn)
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
 
 
 def test_the_page_of_adapt_says_what_its_result_says(run, photos, tmp_path):

@@ -1,4 +1,7 @@
-"""`reproduce` as people and scripts meet it: what it prints and writes, how it goes on, and what it refuses."""
+"""`reproduce` as people and scripts use it.
+
+What it prints and writes, how it continues, and what it refuses.
+"""
 
 import contextlib
 import json
@@ -192,7 +195,7 @@ def test_sets_that_cannot_be_used(run: Callable[..., Result], alike: Path, tmp_p
     refused("unknown data set cat", "NAME=FOLDER", sets=("cat",))
     refused("DTD: missing", "split_zhou", sets=("dtd",), more=("--data", tmp_path))
     refused("named twice", sets=(f"a={alike / 'odd'}",) * 2)
-    refused("no photo left to judge by", "--shots", sets=(f"a={alike / 'odd'}",))  # 16 by default
+    refused("no photo left to test on", "--shots", sets=(f"a={alike / 'odd'}",))  # 16 by default
     write_photos(tmp_path / "one", classes=("only",))
     refused("only one class", sets=(f"a={tmp_path / 'one'}",))
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,7 @@
-"""What format version 2 brought, through `convert`: to safetensors and back, and at other bits and classes."""
+"""Format version 2 through `convert`.
+
+To safetensors and back, and at other bits and classes.
+"""
 
 import dataclasses
 import json

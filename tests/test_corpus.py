@@ -1,4 +1,7 @@
-"""Files of every format version and method, as programs of their time wrote them: each is read for ever, and written as the same bytes."""
+"""Files of every format version and method, as programs of their time wrote them.
+
+Each stays readable for ever, and is written as the same bytes.
+"""
 
 import hashlib
 import json

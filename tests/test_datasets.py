@@ -1,4 +1,7 @@
-"""The fifteen data sets are read from CoOp's folders as CoOp reads them; what is missing is said in one line."""
+"""The fifteen data sets are read from CoOp's folders as CoOp reads them.
+
+What is missing is reported in one line.
+"""
 
 from pathlib import Path
 from typing import Any

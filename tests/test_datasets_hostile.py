@@ -1,4 +1,7 @@
-"""Lists and folders of data sets that are broken, contradict themselves or do not fit are refused in one line."""
+"""Broken lists and folders of data sets are refused in one line.
+
+So are those that contradict themselves or do not fit.
+"""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Memory of decoding: known from the header, within what there is, and never out of proportion to the photo."""
+"""Memory of decoding.
+
+It is known from the header, stays within what there is, and is never out of proportion to the photo.
+"""
 
 import io
 import os
@@ -76,7 +79,9 @@ def test_the_cap_is_on_what_is_decoded() -> None:
 
 def test_what_takes_more_memory_than_there_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_cost, "memory_left", lambda: 100_000_000)
-    reason = "takes 150 MB of memory to decode, and of what is free 85 MB may be used; shrink it first"
+    reason = (
+        "takes 150 MB of memory to decode, but only 85 MB of the free memory may be used; shrink it first"
+    )
     assert refusal(png_claiming(6000, 5000), MODEL) == f"image: {reason}"
     assert load_pixels(flat_jpeg(6000, 5000), MODEL).shape == (3, 224, 224)  # decoded small
     monkeypatch.setattr(decode_cost, "memory_left", lambda: None)
@@ -216,7 +221,7 @@ def test_photos_keep_within_the_users_limit(tiny: Backbone, paths: list[Path], t
     encoded = encode_photos(tiny, [*paths, tmp_path / "large.png"], max_memory=1)
     assert set(encoded.failures) == {0, 1, 2, 3, 4}
     assert encoded.failures[4] == (
-        "takes 48 MB of memory to decode, of 0 MB that --max-memory leaves; shrink it first, or allow more"
+        "takes 48 MB of memory to decode, but --max-memory leaves only 0 MB; shrink it first, or allow more"
     )
     assert encode_photos(tiny, [tmp_path / "large.png"], max_memory=10**6).failures == {}
     check_photo(None, 1 << 60)

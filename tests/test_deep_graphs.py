@@ -111,7 +111,10 @@ def test_parts_give_what_the_whole_gives(small_bundle: Any) -> None:
 
 @pytest.fixture
 def version_3(small_bundle: Any, tmp_path: Path) -> Path:
-    """The bundle of `small-deep` at depth 4 as it was in version 3: the stem inside of the deep image graph."""
+    """The bundle of `small-deep` at depth 4 as it was in version 3.
+
+    The stem is inside of the deep image graph.
+    """
     folder = tmp_path / "version-3"
     shutil.copytree(small_bundle("small-deep", "fp32", 4), folder)
     stem, blocks = (onnx.load(folder / f"image-{part}.onnx") for part in ("stem", "deep"))

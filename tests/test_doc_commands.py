@@ -1,7 +1,8 @@
-"""Every shell command of README, tutorial and short guides runs as it stands there, page by page, in one folder.
+"""Every shell command of README, tutorial and short guides runs as it stands there.
 
-Stand-ins take the place of what needs a network, root or another machine: pip (whose arguments are checked), nox,
-sudo and scp. `export` needs torch, so only its options are checked.
+The commands of a page run in order, in one folder. Stand-ins take the place of what needs a network, root or
+another machine: pip (whose arguments are checked), nox, sudo and scp. `export` needs torch, so only its
+options are checked.
 """
 
 import os
@@ -20,7 +21,7 @@ from torch_files import checkpoint, coop_arrays
 from qprompt_runtime.bundle import read_manifest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/tutorial.md", "docs/backbones.md", "docs/checkpoints.md")
+PAGES = ("README.md", "docs/tutorial.md", "docs/check.md", "docs/backbones.md", "docs/checkpoints.md")
 PHOTOS_A_CLASS = 6
 EXAMPLES = {  # the photos that the pages name, beside the first ones
     "leaf/07.jpg", "stone/03.jpg", "tomato/09.jpg", "glove/03.jpg",
@@ -112,6 +113,7 @@ def test_the_commands_of_a_page_run(name: str, checkout: Path) -> None:
     assert commands, f"{name} has no commands"
     if name == "docs/backbones.md":
         shutil.copytree(TINY_FOLDER, checkout / "MobileCLIP2-S0")
+    if name in ("docs/backbones.md", "docs/check.md"):
         shutil.copytree(checkout / "examples" / "photos", checkout / "photos")
     if name == "docs/checkpoints.md":
         (checkout / "ViT-B-16").symlink_to(TINY_FOLDER)

@@ -58,7 +58,10 @@ def snippets(page: Path) -> list[str]:
 def test_python_in_the_pages_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    """Where the pages' photos and backbones lie; data sets as large as those of `datasets.md` do not lie here."""
+    """Where the pages' photos and backbones lie.
+
+    Data sets as large as those of `datasets.md` are not here.
+    """
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "photos")
     write_photo(tmp_path / "new.jpg", (40, 80, 220), 1)

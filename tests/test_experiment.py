@@ -1,4 +1,7 @@
-"""An experiment runs each job once, wherever it runs, and goes on where it was stopped, however it was stopped."""
+"""An experiment runs each job once, wherever it runs.
+
+It continues where it was stopped, however it was stopped.
+"""
 
 import errno
 import multiprocessing
@@ -145,7 +148,7 @@ def test_a_worker_that_dies_is_an_error_and_what_is_done_is_kept(alike: Path, tm
         os.kill(victim, signal.SIGKILL)
 
     running = experiment(alike, LONG, epochs=150)
-    with pytest.raises(QPromptError, match=r"^a worker ended without an answer.*what is done is kept$"):
+    with pytest.raises(QPromptError, match=r"^a worker ended without an answer.*finished jobs are kept$"):
         running.run(tmp_path, processes=2, reporter=when_done(1, kill))
     assert multiprocessing.active_children() == []
     assert 1 <= len(files(tmp_path)) < len(running.jobs)

@@ -1,4 +1,7 @@
-"""The data sets of an experiment: how they are named and found, what is drawn from them, and what is left to judge by."""
+"""The data sets of an experiment.
+
+How they are named and found, what is drawn from them, and what is left to judge by.
+"""
 
 from collections.abc import Callable
 from itertools import count
@@ -152,7 +155,7 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
     assert "no such folder" in complaint(own, tmp_path / "own")
 
 
-# ---------------------------------------------------------------------- encoding, and photos that cannot be read
+# ------------------------------------------------------------------- encoding, and photos that cannot be read
 
 
 @pytest.fixture
@@ -252,7 +255,7 @@ def test_drawing_every_photo_leaves_nothing_to_judge_by(photos: Path, tmp_path: 
     jobs = few_shot(["zero-shot"], ["own"], [6], [1])
     message = complaint(Experiment(jobs, {"own": own(photos)}).run, tmp_path / "out")
     assert message == (
-        "data set 'own' has no photo left to judge by (all classes) after 6 of each class are drawn; take fewer "
+        "data set 'own' has no photo left to test on (all classes) after 6 of each class are drawn; take fewer "
         "--shots, or give it a test folder"
     )
     assert not (tmp_path / "out").exists()
@@ -264,7 +267,7 @@ def test_each_half_of_the_classes_needs_a_photo_to_judge_by(tmp_path: Path, plen
         for number in range(5 if index in plenty else 2):
             write_photo(tmp_path / "own" / f"class {index}" / f"{number}.png", (90, 90, 90), number)
     message = complaint(experiment(tmp_path / "own").run, tmp_path / "out")
-    assert f"no photo left to judge by ({part} classes) after 2 of each" in message
+    assert f"no photo left to test on ({part} classes) after 2 of each" in message
 
 
 def test_what_cannot_be_read_does_not_count_as_left(tmp_path: Path) -> None:
@@ -272,7 +275,7 @@ def test_what_cannot_be_read_does_not_count_as_left(tmp_path: Path) -> None:
     write_photos(folder, classes=CLASSES[2:], count=3)
     (folder / CLASSES[2] / "01.png").write_bytes(b"")
     message = complaint(experiment(folder).run, tmp_path / "out")
-    assert "no photo left to judge by (new classes)" in message
+    assert "no photo left to test on (new classes)" in message
 
 
 def test_with_a_test_folder_every_photo_may_be_drawn(tmp_path: Path) -> None:

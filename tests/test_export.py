@@ -150,7 +150,10 @@ def test_a_second_export_writes_the_same_bytes(small_bundle: Any, small_model: A
 
 
 def test_a_tag_beside_a_checkpoint_says_how_it_was_trained(tmp_path: Path) -> None:
-    """MobileCLIP's photos are not normalised and OpenAI's activation is QuickGELU; neither is in the weights."""
+    """MobileCLIP's photos are not normalised, and OpenAI's activation is QuickGELU.
+
+    Neither is in the weights.
+    """
     for name, tag in (("MobileCLIP2-S0", "dfndr2b"), ("ViT-B-32", "openai")):
         weights = tmp_path / f"{name}.pt"
         torch.save(open_clip.create_model(name).state_dict(), weights)

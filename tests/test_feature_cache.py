@@ -1,4 +1,7 @@
-"""Features on disk: each written once, found again to the last bit, and never a wrong one, whatever happens to the file."""
+"""Features on disk.
+
+Each is written once and found again to the last bit. None is ever wrong, whatever happens to the file.
+"""
 
 import fcntl
 import hashlib

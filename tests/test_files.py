@@ -1,4 +1,7 @@
-"""Writing files where the file system knows less: no permissions, no syncing; and none where the disk is full."""
+"""Writing files on file systems without permissions or syncing.
+
+Nothing is written where the disk is full.
+"""
 
 import errno
 import os

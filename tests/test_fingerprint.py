@@ -1,4 +1,7 @@
-"""The fingerprint is what `docs/bundle.md` says, computed here from a bundle's own files and the model's tensors."""
+"""The fingerprint is what `docs/bundle.md` says.
+
+It is computed here from a bundle's own files and from the model's tensors.
+"""
 
 import hashlib
 import json

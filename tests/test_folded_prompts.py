@@ -59,7 +59,10 @@ def folded_file(deep: DeepBackbone, prompt: qmaple.DeepPrompt, bits: int) -> Pro
 
 
 def test_the_gradient_says_how_the_loss_changes(deep: DeepBackbone, start_point: qmaple.DeepPrompt) -> None:
-    """Along the gradient, a small step changes the loss by the step times the gradient's length; the loss is much curved."""
+    """Along the gradient, a small step changes the loss by the step times the gradient's length.
+
+    The step has to be small, because the loss is much curved.
+    """
     labels = np.arange(6) % len(NAMES)
     stems = deep.encode_stem(some_pixels(6))
     objective = qmaple.DeepObjective(deep, start_point.tokens, lambda rows, _epoch: stems[rows], labels)
@@ -148,7 +151,7 @@ def test_another_width_is_refused(deep: DeepBackbone, start_point: qmaple.DeepPr
     prompt = folded_file(deep, start_point, 4)
     narrow = np.ones((deep.deep.depth, 2, 100), np.float32)
     groups = tuple(make_group(group.role, narrow, 32) for group in prompt.groups)
-    with pytest.raises(PromptFileError, match="the prompt's context is 100, the backbone's 192"):
+    with pytest.raises(PromptFileError, match="the prompt's context is 100, but the backbone's is 192"):
         _ = PromptClassifier(replace(prompt, groups=groups), deep).class_features
 
 
@@ -176,5 +179,5 @@ def test_a_coupled_prompt_that_was_not_folded_is_refused(
 ) -> None:
     groups = tuple(make_group(role, values, 32) for role, values in start_point.learned.items())
     coupled = replace(folded_file(deep, start_point, 32), method=COUPLED, groups=groups)
-    with pytest.raises(PromptFileError, match="runs as a folded one"):
+    with pytest.raises(PromptFileError, match="must be folded before it runs"):
         prompt_features(coupled, deep, coupled.classes)

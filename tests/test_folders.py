@@ -1,4 +1,7 @@
-"""What lies in a folder: every spelling of its path, what systems leave there, and what a share will not say."""
+"""What lies in a folder.
+
+Every spelling of its path, what systems leave there, and what a network share will not list.
+"""
 
 import errno
 import os
@@ -172,7 +175,7 @@ def test_a_class_that_the_share_says_nothing_about_is_not_left_out(
         f"{tmp_path / 'b'}: cannot be read: {reason}; it may be a class"
     )
     assert complaint(find_photos, tmp_path / "b").startswith(
-        f"{tmp_path / 'b'}: cannot be read: {reason}; is its drive"
+        f"{tmp_path / 'b'}: cannot be read: {reason}; check that its drive"
     )
     assert complaint(list_images, [tmp_path / "b"]) == f"{tmp_path / 'b'}: cannot be read: {reason}"
     files, problems = list_images([tmp_path])
@@ -213,7 +216,7 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pyt
     assert complaint(list_images, [tmp_path / "a"]) == f"{tmp_path / 'a'}: cannot be read: Permission denied"
 
 
-# ---------------------------------------------------------------------- the folder above the one that was meant
+# -------------------------------------------------------------------- the folder above the one that was meant
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Users without a home, with one that is not theirs, or with a cache that cannot be written: the result all the same."""
+"""Users without a home folder, with one that is not theirs, or with a cache that cannot be written.
+
+The result is the same.
+"""
 
 import errno
 import os
@@ -84,7 +87,7 @@ def test_commands_run_whatever_home_is(home: str | None, forbidden: Path, photos
         done = qprompt_edge(*arguments, before=ANOTHER_USER, environment=environment)
         assert done.returncode == 0, done.stderr
         assert b"Traceback" not in done.stderr
-    assert done.stderr.count(b"The work goes on") == (home in ("forbidden", "file"))
+    assert done.stderr.count(b"The run continues") == (home in ("forbidden", "file"))
     assert read_prompt_file(forbidden.parent / "made.qpt").classes
 
 
@@ -123,7 +126,7 @@ def test_a_full_cache_costs_one_note(
     result = run("adapt", photos, "--out", tmp_path / "made.qpt", *QUICK)
     assert result.code == 0, result.err
     (note,) = (line for line in result.err.splitlines() if "No space left" in line)
-    assert "The work goes on" in note
+    assert "The run continues" in note
     assert "QPE_CACHE" in note
     assert read_prompt_file(tmp_path / "made.qpt").classes
 
@@ -149,7 +152,7 @@ def test_a_work_directory_that_fills_up_costs_a_note_too(
     words = ("adapt", photos, "--out", tmp_path / "made.qpt", "--work-dir", tmp_path / "own", *QUICK)
     result = run(*words)
     assert result.code == 0, result.err
-    assert result.err.count("The work goes on") == 1
+    assert result.err.count("The run continues") == 1
 
 
 def test_a_work_directory_that_cannot_be_written_is_refused(
@@ -168,5 +171,5 @@ def test_a_cache_that_is_not_ours_costs_one_note(photos: Path, tmp_path: Path) -
     words = ("adapt", photos, "--out", tmp_path / "made.qpt", *QUICK)
     done = qprompt_edge(*words, before=ANOTHER_USER, environment={"QPE_CACHE": str(cache)})
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count(b"Permission denied") == done.stderr.count(b"The work goes on") == 1
+    assert done.stderr.count(b"Permission denied") == done.stderr.count(b"The run continues") == 1
     assert read_prompt_file(tmp_path / "made.qpt").classes

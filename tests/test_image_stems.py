@@ -1,4 +1,7 @@
-"""What stands before the image tower's blocks: the tower's own, also in a subclass of open_clip's ViT, and run once a photo."""
+"""What stands before the image tower's blocks.
+
+It is the tower's own, also in a subclass of open_clip's ViT, and runs once a photo.
+"""
 
 from collections import Counter
 from collections.abc import Callable

@@ -187,7 +187,7 @@ def test_classes_are_taken_out_with_their_rows():
     assert [name.label for name in after.classes] == ["two", "three"]
     assert (after.groups[0].rows, after.photos) == ((1,), (16, 16))
     assert np.array_equal(after.groups[0].values()[0], before.groups[0].values()[1])
-    with pytest.raises(PromptFileError, match="none of the classes that would stay was tuned"):
+    with pytest.raises(PromptFileError, match="no class that would remain was tuned on photos"):
         without_classes(before, {"one", "three"})
 
 

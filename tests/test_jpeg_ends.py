@@ -1,4 +1,7 @@
-"""JPEGs whose picture does not end with an end marker: read if every row is there, whatever stands behind, else refused."""
+"""JPEGs whose picture does not end with an end marker.
+
+They are read if every row is there, whatever follows, and otherwise refused.
+"""
 
 import io
 import random

@@ -98,7 +98,7 @@ def test_manifest_with_a_missing_field(dummy: Path, name: str) -> None:
 def test_manifest_with_an_unknown_field(dummy: Path) -> None:
     change(dummy, lambda raw: raw["text"].update(colour="red"))
     with pytest.raises(
-        BundleError, match=r"manifest.text does not match: missing \[\], unknown \['colour'\]"
+        BundleError, match=r"manifest.text has the wrong fields: missing \[\], unknown \['colour'\]"
     ):
         read_manifest(dummy)
 
@@ -139,7 +139,9 @@ def test_manifest_with_a_value_of_the_wrong_kind(dummy: Path, place: str, value:
 )
 def test_a_text_layout_that_is_not_obeyed(dummy: Path, name: str, value: str, known: str) -> None:
     change(dummy, lambda raw: raw["text"].update({name: value}))
-    with pytest.raises(BundleError, match=f"{name} is '{value}', this version does '{known}' only; update"):
+    with pytest.raises(
+        BundleError, match=f"{name} is '{value}', this version supports '{known}' only; update"
+    ):
         read_manifest(dummy)
 
 

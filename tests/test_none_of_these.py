@@ -1,4 +1,7 @@
-"""Residuals and "none of these" where they are used: names that were tuned, names that were not, and photos of neither."""
+"""Residuals and "none of these" where they are used.
+
+With names that were tuned, names that were not, and photos of neither.
+"""
 
 import csv
 import io
@@ -169,7 +172,7 @@ def test_names_that_were_not_tuned_have_no_promise(run, file: Path, photos: Path
 
 def test_a_prompt_without_scores_says_what_to_do(prompt: PromptFile, tiny: Backbone) -> None:
     bare = replace(prompt, calibration=Calibration(20.0))
-    with pytest.raises(PromptFileError, match="does not know which scores its classes reach"):
+    with pytest.raises(PromptFileError, match="the prompt file has no scores for 'none of these'"):
         PromptClassifier(bare, tiny, accept=0.9)
 
 

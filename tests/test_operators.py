@@ -1,4 +1,7 @@
-"""Which operators a bundle's graphs are made of: those of ONNX itself, which every onnxruntime has, old or on aarch64."""
+"""A bundle's graphs are made of ONNX's own operators.
+
+Every onnxruntime has those, old or on aarch64.
+"""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Photos come as paths, bytes, open files, pictures and arrays; what is none of these is refused in one line."""
+"""Photos come as paths, bytes, open files, pictures and arrays.
+
+Anything else is refused in one line.
+"""
 
 import io
 import os

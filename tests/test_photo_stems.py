@@ -1,4 +1,7 @@
-"""Stems of training photos: computed once, kept within a limit, and the same whether they were kept or not."""
+"""Stems of training photos.
+
+They are computed once, kept within a limit, and the same whether they were kept or not.
+"""
 
 from collections import Counter
 from pathlib import Path

@@ -24,7 +24,10 @@ from qprompt_runtime.prompt_file import (
 
 
 def walk(data: bytes, at: int = 0) -> tuple[object, int]:
-    """Read one CBOR item, as RFC 8949, section 3, says and independently of cbor2; return it and where it ends."""
+    """Read one CBOR item as RFC 8949, section 3, says, independently of cbor2.
+
+    Returns it and where it ends.
+    """
     major, info = data[at] >> 5, data[at] & 31
     size = {24: 1, 25: 2, 26: 4, 27: 8}.get(info, 0)
     raw, at = data[at + 1 : at + 1 + size], at + 1 + size

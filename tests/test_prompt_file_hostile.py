@@ -245,7 +245,7 @@ def test_faults_of_encoding(old: str, new: str, message: str) -> None:
 
 
 def test_constructors_check_what_a_file_cannot_hold() -> None:
-    with pytest.raises(PromptFileError, match="text that UTF-8 can carry"):
+    with pytest.raises(PromptFileError, match="text that can be encoded as UTF-8"):
         ClassName.from_label("\udcff")
     with pytest.raises(PromptFileError, match="finite float16"):
         PromptGroup("text-context", (1, 1), 1, (0.1, 0.2), b"\0")

@@ -1,4 +1,7 @@
-"""What format version 2 brought: faults of residuals, scores, photos and keys, one clear error each; version 1 has none of it."""
+"""What format version 2 brought.
+
+Each fault of residuals, scores, photos and keys has one clear error. Version 1 has none of these fields.
+"""
 
 import dataclasses
 

@@ -1,4 +1,7 @@
-"""`reproduce` on a Ray cluster gives what it gives here; what is wrong with the cluster is said in one line."""
+"""`reproduce` on a Ray cluster gives what it gives here.
+
+What is wrong with the cluster is reported in one line.
+"""
 
 import json
 import os

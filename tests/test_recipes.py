@@ -1,4 +1,7 @@
-"""Every method that the paper compares, run on a small set: what it judges, what it stores, and how it differs."""
+"""Every method that the paper compares, run on a small set.
+
+What it judges, what it stores, and how it differs.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Steadier contexts: each term against its formula and its slope, through the text tower too; averages over time."""
+"""Regularizers of contexts.
+
+Each term against its formula and its slope, through the text tower too; and averages over time.
+"""
 
 import math
 from dataclasses import replace
@@ -34,7 +37,10 @@ def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def case(new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Features [N,E] of 3 classes and some new names, 7 photos [B,E], their targets [B,3], prompts [T,N,E]; float64."""
+    """Features [N,E] of 3 classes and some new names, 7 photos [B,E], and targets and prompts; float64.
+
+    The photos' targets are [B,3], the prompts [T,N,E].
+    """
     rng = np.random.default_rng(5)
     targets = np.eye(3)[rng.integers(3, size=7)] / 7
     return unit(rng, 3 + new, 6), unit(rng, 7, 6), targets, unit(rng, 4, 3 + new, 6)

@@ -1,4 +1,4 @@
-"""The pieces of a report: what they say, that they are well-formed and harmless, and that they can be read."""
+"""The pieces of a report say what the results say, are well-formed and harmless, and can be read."""
 
 import base64
 import io
@@ -159,14 +159,14 @@ def test_classes_from_the_lowest_accuracy_on():
     counts = counts_of(3)
     counts[2] = [6, 2, 2]
     text = text_of(whole(per_class(["a", "b", "c"], counts)))
-    assert "right c 2 of 10 others: a 6, b 2 a 10 of 10 b 10 of 10" in text
+    assert "right answers c 2 of 10 taken for: a 6, b 2 a 10 of 10 b 10 of 10" in text
 
 
 def test_of_many_classes_those_without_a_mistake_are_named_in_a_line():
     labels, counts = [f"c{number}" for number in range(30)], counts_of(30)
     counts[3, 4], counts[3, 3], counts[7] = 1, 9, 0
     text = text_of(whole(per_class(labels, counts)))
-    assert "c3 9 of 10 others: c4 1" in text
+    assert "c3 9 of 10 taken for: c4 1" in text
     assert "Without a mistake: c0, c1, c2, c4" in text
     assert "Without a photo to judge by: c7." in text
     assert len(per_class([f"c{number}" for number in range(5000)], counts_of(5000, 1))) < 40_000

@@ -137,7 +137,8 @@ def test_tables_hold_the_figures() -> None:
         r"- command: reproduce --set \*",
     ]
     assert r"| method | cars\|odd | pets | mean | bytes |" in lines
-    # base 80 and 90, new 80: H 80 and 2 * 0.9 * 0.8 / 1.7 = 84.7; standard deviations 10 / sqrt 2 and 4.7 / sqrt 2
+    # base 80 and 90, new 80: H 80 and 2 * 0.9 * 0.8 / 1.7 = 84.7
+    # standard deviations 10 / sqrt 2 and 4.7 / sqrt 2
     both = "85.0 / 80.0 / 82.4"
     assert f"| QCoOp, 1 bit | {both} | {both} | 85.0 ± 7.1 / 80.0 ± 0.0 / 82.4 ± 3.3 | 68 |" in lines
     # a method that lacks a data set has no mean
@@ -148,7 +149,7 @@ def test_tables_hold_the_figures() -> None:
     # the source comes first and does not count
     assert r"| method | pets | cars\|odd | mean | bytes |" in lines
     assert "| CoOp | 65.0 | 30.0 | 30.0 ± 0.0 | 2,048 |" in lines
-    (claim,) = (line for line in lines if "Target: QCoOp at 1 bit is 2 points" in line)
+    (claim,) = (line for line in lines if "QCoOp at 1 bit is 2 points of H ahead" in line)
     assert "| +20.0 |" in claim
     assert claim.split(" | ")[5:7] == ["+2.0", "0.0332"]
     assert text.endswith("|\n")

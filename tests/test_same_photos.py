@@ -1,4 +1,7 @@
-"""The same photo in two classes, or among training and test photos, is named and never counts in the verdict."""
+"""The same photo in two classes, or among training and test photos.
+
+It is named, and never counts in the verdict.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -95,9 +98,7 @@ def test_a_test_photo_under_another_label_is_named(run: Run, photos: Path, tmp_p
 def test_training_photos_are_no_test_photos(run: Run, photos: Path, tmp_path: Path) -> None:
     options = ("-o", tmp_path / "made.qpt", "--epochs", 1, "--json")
     result = run("adapt", photos, "--test-images", photos, *options)
-    assert_refused(
-        result, "each of the 18 photos to judge by is trained on too", "give other --test-images, or none"
-    )
+    assert_refused(result, "all 18 test photos are training photos too", "give other --test-images, or none")
     assert not (tmp_path / "made.qpt").exists()
     few = run("adapt", photos, "--test-images", photos, "--shots", 2, *options).json
     assert (few["images"]["train"], few["images"]["holdout"], len(few["images"]["skipped"])) == (6, 12, 6)
@@ -127,5 +128,5 @@ def test_reproduce_names_what_is_there_twice(tmp_path: Path, source: str) -> Non
     running = experiment(folder, ["zero-shot"], [1])
     running.run(tmp_path / "second", reporter=Reporter(note=notes.append))
     (said,) = [note for note in notes if "more than once" in note]
-    assert said.startswith("photos that data set odd has more than once: 1, such as ")
+    assert said.startswith("data set odd has 1 photo more than once, such as ")
     assert str(folder / source) in said

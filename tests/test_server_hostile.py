@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -178,7 +179,7 @@ def test_broken_uploads_are_refused(server, what):
 def test_a_photo_bomb_is_refused(server):
     ihdr = struct.pack(">II5B", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", __import__("zlib").crc32(kind + data))
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in ((b"IHDR", ihdr), (b"IDAT", b"x" * 100), (b"IEND", b""))
     )
     answer = server.post("/api/tasks/belt/classes/cup/photos", bomb)
@@ -399,6 +400,30 @@ def test_sigterm_ends_it_in_time_with_a_stream_open_and_a_job_running(tmp_path: 
         assert server.end() < END_SECONDS
         assert b"Traceback" not in server.log.encode()
         connection.close()
+
+
+def test_sigterm_ends_it_in_time_while_an_archive_is_unpacked(tmp_path: Path) -> None:
+    photo, out = picture(1, "JPEG", (2000, 1500)), io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for number in range(300):
+            archive.writestr(f"cup/{number}.jpg", photo)
+    with served(tmp_path / "data") as server:
+        assert server.post("/api/tasks", {"name": "belt"}).status == 201
+        with socket.create_connection((server.host, server.port)) as sock:
+            head = f"POST /api/tasks/belt/classes/-/photos HTTP/1.1\r\nHost: localhost\r\nContent-Length: {out.tell()}\r\n\r\n"
+            sock.sendall(head.encode() + out.getvalue())
+            while not list((server.data / ".qprompt" / "incoming").glob("*/*")):
+                time.sleep(0.05)
+            assert server.end() < END_SECONDS
+    with served(tmp_path / "data") as server:
+        assert server.get("/api/tasks/belt").json["classes"] == []
+
+
+def test_ctrl_c_ends_it_with_130(tmp_path: Path) -> None:
+    with served(tmp_path / "data") as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 130
+        assert "Traceback" not in server.log
 
 
 def test_a_kill_during_an_upload_leaves_no_half_photo(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The embedded backbone `small`, the default: the bundle is the trained model, fits its budget, and helps at once."""
+"""The embedded backbone `small`, the default.
+
+The bundle is the trained model, fits its budget, and helps at once.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""How `small` is trained: its trunk is the published network, targets follow from known places, and runs resume to the bit."""
+"""How `small` is trained.
+
+Its trunk is the published network, targets follow from known places, and runs resume to the bit.
+"""
 
 from pathlib import Path
 
@@ -49,7 +52,10 @@ def test_the_folded_trunk_is_the_published_network(network: nn.Module) -> None:
 
 
 def test_the_feature_starts_as_the_linear_map() -> None:
-    """Cosines of features and mapped class weights order classes as the centred classifier does, on its own axes."""
+    """Cosines of features and mapped class weights order the classes as the centred classifier does.
+
+    The classifier is compared on its leading axes, those that the map keeps.
+    """
     rng = np.random.default_rng(0)
     classifier = rng.normal(size=(1000, 1280)).astype(np.float32)
     of_features, of_classes = targets.projection(classifier, 256)

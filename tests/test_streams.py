@@ -1,4 +1,7 @@
-"""stdout and stderr that take nothing, or not every letter: a service's, a full disk's, another encoding's."""
+"""stdout and stderr that take nothing, or not every letter.
+
+Those of a service, of a full disk, or of another encoding.
+"""
 
 import os
 import subprocess

@@ -1,6 +1,7 @@
-"""Compiled libraries do nothing that we do not: no socket to the internet, and no file outside of our own folders.
+"""Compiled libraries do nothing that we do not.
 
-onnxruntime has telemetry from 1.29 on. Hooks of Python cannot see what native code does, so system calls are watched.
+They open no socket to the internet, and no file outside of our own folders. onnxruntime has telemetry from
+1.29 on. Hooks of Python cannot see what native code does, so system calls are watched.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The text graph and its hand-written gradient, against torch autograd through open_clip's own `encode_text`.
 
-The reference runs at full length, in double precision, and shares nothing with the graph: context vectors enter it
-through a hook on the token embedding.
+The reference runs at full length, in double precision, and shares nothing with the graph: context vectors
+enter it through a hook on the token embedding.
 """
 
 import copy

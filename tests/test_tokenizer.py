@@ -1,4 +1,7 @@
-"""Our tokenizer, which needs no library on the device, against open_clip's `SimpleTokenizer`. No input differs."""
+"""Our tokenizer, which needs no library on the device, against open_clip's `SimpleTokenizer`.
+
+No input differs.
+"""
 
 import unicodedata
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""What the paper's comparisons switch off or add: noise, normalisation of the codebook, constrained reclustering."""
+"""What the paper's comparisons switch off or add.
+
+Noise, normalisation of the codebook, constrained reclustering.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace

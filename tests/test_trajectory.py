@@ -1,7 +1,7 @@
-"""Our trainer at 32 bits follows an independent CoOp in PyTorch: same start, same batches, same learning rates.
+"""Our trainer at 32 bits follows an independent CoOp in PyTorch.
 
-The reference uses open_clip and `torch.optim.SGD` only. It runs the text tower at its full 77 tokens, one row per
-class, and encodes the images itself.
+Start, batches and learning rates are the same. The reference uses open_clip and `torch.optim.SGD` only. It
+runs the text tower at its full 77 tokens, one row per class, and encodes the images itself.
 """
 
 from functools import cache

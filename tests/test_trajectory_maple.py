@@ -1,4 +1,7 @@
-"""Our trainer at 32 bits follows an independent MaPLe in PyTorch: same start, same batches, same learning rates."""
+"""Our trainer at 32 bits follows an independent MaPLe in PyTorch.
+
+Start, batches and learning rates are the same.
+"""
 
 from typing import Any
 

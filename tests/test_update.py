@@ -103,7 +103,8 @@ def test_where_the_old_features_are_here_all_are_tuned_anew_as_adapt_would(run, 
     assert anew.classes == updated.classes
     assert anew.photos == updated.photos
     for group, same in zip(updated.groups, anew.groups, strict=True):
-        # Photos are summed in another order, so a number next to the boundary of two values may take the other one.
+        # Photos are summed in another order, so a number next to the boundary of two values may take the
+        # other one.
         apart = np.abs(group.values() - same.values()) > 2e-3
         assert apart.mean() < 0.01
     scores = updated.calibration.accept_scores  # parts are dealt out in another order
@@ -311,7 +312,7 @@ def test_methods_whose_classes_share_what_was_learned(run, photos, new, tmp_path
     belt = tmp_path / "belt.qpt"
     adapt(photos, backbone=TINY_FOLDER, method="qcoop", epochs=1).save(belt)
     for arguments in (("--images", new), ("--remove", CLASSES[0])):
-        assert_refused(run("update", belt, *arguments, "--json"), "qcoop", "adapt anew")
+        assert_refused(run("update", belt, *arguments, "--json"), "qcoop", "adapt again")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Checkpoints as torch writes them, made of literal instructions of the pickle machine: no torch, no pickle module."""
+"""Checkpoints as torch writes them.
+
+They are made of literal instructions of the pickle machine, without torch and without a pickle module.
+"""
 
 import io
 import math
@@ -88,7 +91,10 @@ def archive(
 
 
 def checkpoint(arrays: Mapping[str, np.ndarray], *, dassl: bool = True) -> bytes:
-    """A state dict as `torch.save` writes it; under `state_dict`, beside a scheduler's state, as Dassl does."""
+    """A state dict as `torch.save` writes it.
+
+    With `dassl`, it is under `state_dict`, beside a scheduler's state.
+    """
     keys = {label: str(place) for place, label in enumerate(arrays)}
     state = ordered({label: whole(array, keys[label]) for label, array in arrays.items()})
     content = table({"state_dict": state, "epoch": number(50), "scheduler": SCHEDULER}) if dassl else state

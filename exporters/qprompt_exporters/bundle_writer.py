@@ -36,7 +36,10 @@ from qprompt_runtime.manifest import (
 
 @dataclass(frozen=True)
 class Precision:
-    """How one precision stores each part: the image tower, the text tower, and the text tower's token table."""
+    """How one precision stores each part.
+
+    The parts are the image tower, the text tower, and the text tower's token table.
+    """
 
     image: str
     text: str
@@ -77,7 +80,7 @@ def export_bundle(
         pretrained: A pretrained tag; with neither tag nor checkpoint the weights are random.
         checkpoint: A local file of weights.
         precision: `fp32`, `fp16` or `int8`.
-        deep_prompts: Blocks of each tower that shall take prompts of their own (MaPLe's depth J); 0: none.
+        deep_prompts: Blocks of each tower that take prompts of their own (MaPLe's depth J); 0: none.
         parity_images: A folder of real photos for the parity check.
         licence: Licence of the weights, for the manifest; None takes what is known of the model.
         progress: Called with a phrase before each step.

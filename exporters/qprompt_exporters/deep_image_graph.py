@@ -1,20 +1,21 @@
 """A ViT image tower with prompts in its blocks (MaPLe), and the gradient at them, as ONNX operators.
 
-Prompts stand behind the image's own tokens; before blocks 1 to J-1 those of the block take their places (Khattak et
-al. 2023, Eq. 6). The blocks are those of `vit_graph.py`; the stem before them sees no prompt and is a graph of its
-own (`image_graph.stem_graph`).
+Prompts stand behind the image's own tokens; before blocks 1 to J-1 those of the block take their places
+(Khattak et al. 2023, Eq. 6). The blocks are those of `vit_graph.py`; the stem before them sees no prompt and
+is a graph of its own (`image_graph.stem_graph`).
 
 Inputs (B, n and C are free):
 
-    tokens          float32 [B, T, D]  class token and patches with their positions, as the stem's graph gives them
+    tokens          float32 [B, T, D]  class token and patches with positions, as the stem's graph gives them
     prompts         float32 [J, n, D]  prompts of the first J blocks
     class_features  float32 [C, E]     unit features of the classes
     targets         float32 [B, C]     weight of each class as the true one; rows of a mean loss sum to 1/B
     logit_scale     float32 []         s in softmax(s * cos)
     need_grad       bool    []         run the backward part
 
-Outputs: `features` float32 [B, E]; `loss` float32 []; `gradient` float32 [J, n, D] of the loss; `class_gradient`
-float32 [C, E], which the text graph takes as its cotangent. The last three are zero or empty without `need_grad`.
+Outputs: `features` float32 [B, E]; `loss` float32 []; `gradient` float32 [J, n, D] of the loss;
+`class_gradient` float32 [C, E], which the text graph takes as its cotangent. The last three are zero or empty
+without `need_grad`.
 """
 
 from __future__ import annotations

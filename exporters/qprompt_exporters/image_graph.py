@@ -26,7 +26,8 @@ _LEAST_INT8_SHARE = 0.5
 def image_graph(model: nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
     """Export the image tower: `pixels` [B,3,H,W] to unit `features` [B,E].
 
-    The blocks of a plain ViT are written out, which runs faster than what torch traces; every other tower is traced.
+    The blocks of a plain ViT are written out, which runs faster than what torch traces; every other tower is
+    traced.
     """
     if beyond_plain_vit(model):
         return _trace(ImageTower(_reparameterised(model)), size, "features")
@@ -94,12 +95,14 @@ def _reparameterised(model: nn.Module) -> nn.Module:
 
 
 def to_int8(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Quantize every matrix product but the last: weights with a scale a column, activations with a scale a run.
+    """Quantize every matrix product but the last.
+
+    Weights get a scale a column, activations a scale a run.
 
     The last product makes the features themselves, and nothing behind it averages its rounding out: in the
     embedded backbone it made more noise than all others together. It stays in float32, which costs no
-    time, as it multiplies one row an image. `_integer_columns` says how the others' weights are rounded. Their
-    activation scales span a run, so a run holds one image.
+    time, as it multiplies one row an image. `_integer_columns` says how the others' weights are rounded.
+    Their activation scales span a run, so a run holds one image.
 
     Raises:
         BundleError: Less than half of the weights are in matrix products, as in convolutional towers.
@@ -155,10 +158,10 @@ def _check_int8_share(products: list[onnx.NodeProto], arrays: Mapping[str, NDArr
 def _integer_columns(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric int8 with a scale a column: matrix [K,N] is close to codes [K,N] * scales [N].
 
-    x86 processors without VNNI multiply 8-bit numbers (activations up to 255) two rows at a time, and saturate
-    the sum of the two beyond 32767. So the codes a and b in rows 2i and 2i + 1 of a column keep |a| + |b| <= 128,
-    and the products are exact on every processor. Large weights seldom stand in pairs: the scale is finer by
-    about a third than one that bounds each code by 64.
+    x86 processors without VNNI multiply 8-bit numbers (activations up to 255) two rows at a time, and
+    saturate the sum of the two beyond 32767. So the codes a and b in rows 2i and 2i + 1 of a column keep |a|
+    + |b| <= 128, and the products are exact on every processor. Large weights seldom stand in pairs: the
+    scale is finer by about a third than one that bounds each code by 64.
     """
     sizes = np.abs(matrix)
     pairs = sizes[0::2].copy()

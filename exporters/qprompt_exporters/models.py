@@ -77,7 +77,10 @@ class SourceModel:
 
 
 def _canonical_json(value: Any) -> bytes:
-    """One text for one value: keys sorted, no spaces, ASCII only, floats in the shortest form that keeps them."""
+    """One text for one value.
+
+    Keys are sorted; no spaces, ASCII only, floats in the shortest form that keeps them.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     ).encode("ascii")
@@ -168,8 +171,8 @@ def _check_config(name: str) -> None:
     for option, what in (("hf_model_name", "Hugging Face text tower"), ("hf_tokenizer_name", "tokenizer")):
         if text.get(option):
             raise BundleError(
-                f"{name} is not supported: it has the {what} {text[option]!r} ({option}); supported are open_clip's "
-                "own text transformers with CLIP's tokenizer"
+                f"{name} is not supported: it has the {what} {text[option]!r} ({option}); supported are "
+                "open_clip's own text transformers with CLIP's tokenizer"
             )
     if "multimodal_cfg" in config:
         raise BundleError(f"{name} is not supported: it has a multimodal text tower (multimodal_cfg)")

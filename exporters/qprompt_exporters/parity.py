@@ -83,8 +83,8 @@ def measure(source: SourceModel, backbone: Backbone, photos: Path | None) -> dic
 
     Returns:
         `image_cosine_mean`, `image_cosine_min`, `image_count`, `image_real` (1 for real photos),
-        `text_cosine_min`, `gradient_error` (relative, L2), and `deep_gradient_error`, of the prompts of both towers, if the
-        bundle has deep graphs.
+        `text_cosine_min`, `gradient_error` (relative, L2), and `deep_gradient_error`, of the prompts of both
+        towers, if the bundle has deep graphs.
     """
     pixels, real = _pixels(source.transform, photos)
     with torch.no_grad():
@@ -117,8 +117,8 @@ def check(parity: dict[str, float], precision: str) -> None:
         good = parity[name] <= bound if name.endswith("error") else parity[name] >= bound
         if not good:
             raise BundleError(
-                f"the {precision} bundle is too far from the original: {name} is {parity[name]:.6g}, the bound "
-                f"{bound:g}; nothing was written. Try --precision fp32"
+                f"the {precision} bundle is too far from the original: {name} is {parity[name]:.6g}, the "
+                f"bound {bound:g}; nothing was written. Try --precision fp32"
             )
 
 

@@ -11,7 +11,10 @@ import torch
 
 @contextmanager
 def _prompted(model: Any, text_prompts: torch.Tensor, image_prompts: torch.Tensor) -> Iterator[None]:
-    """Inside it, `encode_text` and `encode_image` see the prompts as in MaPLe's code (Khattak et al. 2023)."""
+    """Let `encode_text` and `encode_image` see the prompts inside of the block.
+
+    They do as MaPLe's code does (Khattak et al. 2023).
+    """
     count, own = text_prompts.shape[1], model.visual.positional_embedding.shape[0]
     text, visual = getattr(model, "text", model), model.visual
 

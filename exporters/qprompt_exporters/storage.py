@@ -73,7 +73,10 @@ class Weights:
         return picked if scale is None else op.mul(picked, op.gather(scale, indices))
 
     def row(self, name: str, index: int) -> Var:
-        """One row of a table, [D], float32; a constant of its own, or onnxruntime would load the table to fold it."""
+        """One row of a table, [D], float32.
+
+        It is a constant of its own; otherwise onnxruntime would load the whole table to fold it.
+        """
         row = self.stored[name][index].astype(np.float32)
         scales = self.stored.get(f"{name}.scale")
         return op.const(row if scales is None else row * scales[index].astype(np.float32))

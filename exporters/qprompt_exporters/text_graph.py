@@ -1,9 +1,10 @@
 """The text tower as one ONNX graph, and its gradient as another.
 
 The first gives the unit features of C classes. The second gives the loss on a batch of image features and its
-gradient with respect to the context vectors: its backward pass is written by hand out of plain operators, so that
-stock onnxruntime trains. They are two graphs over one file of weights, not one with a branch, because a
-session keeps what its graph can compute: who only predicts needs neither tape nor weights packed for two directions.
+gradient with respect to the context vectors. Its backward pass is written by hand with plain operators, so
+that ordinary onnxruntime can train. They are two graphs over one file of weights, not one with a branch,
+because a session keeps memory for all that its graph can compute. Prediction needs neither the tape of a
+backward pass nor weights packed for two directions.
 
 Inputs of both (dimensions in brackets are dynamic):
 
@@ -18,15 +19,16 @@ and of the gradient:
     logit_scale     float32 []         s in softmax(s * cos)
     cotangent       float32 [C, E]     added to the loss's gradient at the features (classes in chunks)
 
-Outputs of the first: `features` float32 [C, E]; `embeddings` float32 [G, R, S, D], the rows of the token table. Of the
-second: `loss` float32 [] = -sum(targets * log softmax(s * image @ features^T)); `gradient` float32 [G, n, D] of
-loss + sum(cotangent * features).
+Outputs of the first: `features` float32 [C, E]; `embeddings` float32 [G, R, S, D], the rows of the token
+table. Of the second: `loss` float32 [] = -sum(targets * log softmax(s * image @ features^T)); `gradient`
+float32 [G, n, D] of loss + sum(cotangent * features).
 
-Deep graphs (MaPLe) have one more input, `deep_prompts` float32 [J-1, n, D], which take the context's places before
-blocks 1 to J-1, and the second one more output, `deep_gradient`.
+Deep graphs (MaPLe) have one more input, `deep_prompts` float32 [J-1, n, D], which replaces the context before
+blocks 1 to J-1. The second has one more output, `deep_gradient`.
 
-How rows lie and what a causal tower saves is in `text_rows.py`. Two more savings are exact: in the last block only the end token's row is computed, and in the first block of
-a causal tower the backward pass ends at the prefix rows.
+`text_rows.py` says how rows lie and what a causal tower saves. Two more savings are exact: in the last block
+only the end token's row is computed, and in the first block of a causal tower the backward pass ends at the
+prefix rows.
 """
 
 from __future__ import annotations

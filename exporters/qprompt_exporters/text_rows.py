@@ -1,16 +1,17 @@
 """How the tokens of all classes lie in one matrix of rows, and the masks and moves that follow from it.
 
 A causal tower computes the prefix (start token and context: P = 1 + n rows) once a group instead of once a
-class, and of a class only the rows up to its end token: rows lie as [N, D], N = G*P + T, where T counts the tokens of all
-classes without padding; normalisations and linear maps stay one operation. Only attention tells the parts
-apart (a suffix query sees the prefix's keys and its own class's): for it the classes' rows move to [C*S] places, as
-many for each class as for the longest, and back. This is exact, since no prefix row sees a class, and nothing sees
-what comes later.
+class, and of a class only the rows up to its end token: rows lie as [N, D], N = G*P + T, where T counts the
+tokens of all classes without padding; normalisations and linear maps stay one operation. Only attention tells
+the parts apart (a suffix query sees the prefix's keys and its own class's): for it the classes' rows move to
+[C*S] places, as many for each class as for the longest, and back. This is exact, since no prefix row sees a
+class, and nothing sees what comes later.
 
-A tower without a causal mask sees everything, padding too: there each class has all its L = P + S rows (T = C*L, and no
-row is shared), and the caller pads S to the full context length.
+A tower without a causal mask sees everything, padding too: there each class has all its L = P + S rows (T =
+C*L, and no row is shared), and the caller pads S to the full context length.
 
-Every move is one gather. Its indices, like masks and shapes, depend on no block: all are computed here, once a run.
+Every move is one gather. Its indices, like masks and shapes, depend on no block: all are computed here, once
+a run.
 """
 
 from __future__ import annotations
@@ -30,20 +31,27 @@ _MASKED = -1e9  # added to a score that must not be seen; exp of it is exactly 0
 _COUNTS = (1, 3)  # matrices side by side in a row: an attention's output, or its queries, keys and values
 
 Spots = dict[int, list[Var]]
-"""By the number k of matrices side by side in rows [N, k*D]: for each matrix, which heads to read, [G, H, R, Q]."""
+"""Which heads to read for each of k matrices that lie side by side in rows [N, k*D].
+
+By their number k: for each matrix, indices [G, H, R, Q].
+"""
 
 
 class Rows:
-    """The rows of C = G * R classes; G contexts [G, n, D] stand before tokens [G, R, S], which end at `ends` [G, R].
+    """The rows of C = G * R classes.
+
+    G contexts [G, n, D] stand before tokens [G, R, S], which end at `ends` [G, R].
 
     Attributes:
         prefix_heads: Places of the shared rows, [G, H, 1, P]; nothing in a tower without a causal mask.
         own_heads: Of the classes' own rows, [G, H, R, S]; places behind an end repeat it.
         end_heads: Of each class's end token, [G, H, R, 1].
         answer_heads: The same in a matrix that holds the end tokens' rows only, [C, k*D].
-        all_rows: By k, what `merge` reads to undo `prefix_heads` and `own_heads`; of ends, `answer_rows` [C, H].
+        all_rows: By k, what `merge` reads to undo `prefix_heads` and `own_heads`; of ends, `answer_rows` [C,
+            H].
         prefix_rows: As `all_rows` for three matrices and the shared rows alone.
-        own_shape: int64 [5], unfolds [G, H, 1, R*S, m] to [G, H, R, S, m]; `end_shape` the same for one row a class.
+        own_shape: int64 [5], unfolds [G, H, 1, R*S, m] to [G, H, R, S, m]; `end_shape` the same for one row a
+            class.
     """
 
     def __init__(self, tower: TextTower, context: Var, tokens: Var, ends: Var) -> None:
@@ -132,7 +140,10 @@ class Rows:
         return op.reduce_sum(op.gather(dx, self._context_rows), ints(1), keepdims=0)
 
     def replace_context(self, x: Var, prompts: Var) -> Var:
-        """Put prompts [n,D] in the places of every context, as MaPLe does between blocks (Khattak et al. 2023, Eq. 3)."""
+        """Put prompts [n,D] in the places of every context.
+
+        MaPLe does so between blocks (Khattak et al. 2023, Eq. 3).
+        """
         return op.scatter_nd(x, self._context_spots, op.expand(prompts, self._context_shape))
 
     def replace_context_backward(self, dx: Var) -> tuple[Var, Var]:
@@ -151,7 +162,10 @@ class Rows:
         return [op.gather(table, spot) for spot in spots]
 
     def merge(self, parts: Sequence[Var], spots: Var) -> Var:
-        """Undo `heads`: k parts of the prefix, where there is one, then k parts of the classes, to rows [N, k*D]."""
+        """Undo `heads`: back to rows [N, k*D].
+
+        Takes k parts of the prefix, where there is one, then k parts of the classes.
+        """
         flat = [op.reshape(part, ints(-1, self.tower.width // self.tower.heads)) for part in parts]
         table = op.concat(flat, axis=0) if len(flat) > 1 else flat[0]
         return op.reshape(op.gather(table, spots), ints(0, -1))
@@ -174,7 +188,10 @@ class Rows:
         }
 
     def _back(self, kinds: Sequence[tuple[Var, Var]], count: int) -> Var:
-        """What `merge` reads [N, k*H]; a kind's rows [M] are which of its places they come from, R*Q in each group."""
+        """What `merge` reads, [N, k*H].
+
+        A kind's rows [M] say which of its places they come from, R*Q in each group.
+        """
         first, spots = ints(0), []
         for rows, of_group in kinds:
             # place (g, r, q) of head h in matrix i is at ((i * G + g) * H + h) * R * Q + r * Q + q

@@ -1,4 +1,7 @@
-"""open_clip's CLIP tokenizer as a `tokenizer.json` that the `tokenizers` library and our runtime both read."""
+"""open_clip's CLIP tokenizer as a `tokenizer.json`.
+
+The `tokenizers` library and our runtime both read it.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ def check_tokenizer(tokenizer: Any) -> SimpleTokenizer:
     plain = isinstance(tokenizer, SimpleTokenizer) and tokenizer.reduction_fn is None
     if not plain or tokenizer.clean_fn.__name__ != "_clean_lower":
         raise BundleError(
-            f"the model's tokenizer is a {type(tokenizer).__name__} with options of its own; supported is CLIP's "
-            "byte-pair tokenizer with lower-case cleaning"
+            f"the model's tokenizer is a {type(tokenizer).__name__} with options of its own; supported is "
+            "CLIP's byte-pair tokenizer with lower-case cleaning"
         )
     return tokenizer
 

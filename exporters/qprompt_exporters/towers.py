@@ -30,7 +30,8 @@ class TextTower:
 
     Attributes:
         weights: float32 arrays by the names of open_clip's `TextTransformer`: `token_embedding.weight` [V,D],
-            `positional_embedding` [L,D], `transformer.resblocks.<i>.*`, `ln_final.*`, `text_projection` [D,E].
+            `positional_embedding` [L,D], `transformer.resblocks.<i>.*`, `ln_final.*`, `text_projection`
+            [D,E].
         layers: Number of residual attention blocks.
         heads: Attention heads of a block.
         causal: Whether a position sees only itself and what stands before it.
@@ -73,8 +74,8 @@ def read_text_tower(model: nn.Module) -> TextTower:
     text: Any = getattr(model, "text", model)
     if hasattr(model, "text") and not isinstance(text, TextTransformer):
         raise BundleError(
-            f"the text tower is a {type(text).__name__}; supported are open_clip's own text transformers with "
-            "CLIP's tokenizer (SigLIP, Hugging Face and multimodal text towers are not)"
+            f"the text tower is a {type(text).__name__}; supported are open_clip's own text transformers "
+            "with CLIP's tokenizer (SigLIP, Hugging Face and multimodal text towers are not)"
         )
     block = text.transformer.resblocks[0]
     _check_supported(text, block)
@@ -171,8 +172,8 @@ def read_image_transformer(model: nn.Module) -> ImageTransformer:
     problems = beyond_plain_vit(model)
     if problems:
         raise BundleError(
-            f"this image tower ({type(visual).__name__}) cannot take deep prompts: it has {'; '.join(problems)}; "
-            "export it without --deep-prompts"
+            f"this image tower ({type(visual).__name__}) cannot take deep prompts: it has "
+            f"{'; '.join(problems)}; export it without --deep-prompts"
         )
     block = visual.transformer.resblocks[0]
     parts = ("ln_pre", "transformer", "ln_post", "proj")
@@ -193,7 +194,10 @@ def read_image_transformer(model: nn.Module) -> ImageTransformer:
 
 
 def beyond_plain_vit(model: nn.Module) -> list[str]:
-    """What an image tower has that a plain ViT, as `vit_graph.py` writes it, has not; empty for a plain ViT."""
+    """What an image tower has beyond a plain ViT, as `vit_graph.py` writes it.
+
+    Empty for a plain ViT.
+    """
     visual: Any = getattr(model, "visual", None)
     if not isinstance(visual, VisionTransformer):
         return ["no tokens to put prompts beside"]
@@ -213,9 +217,10 @@ def beyond_plain_vit(model: nn.Module) -> list[str]:
 
 
 class ImageStem(nn.Module):
-    """Pixels [B,3,H,W] to the tokens [B,T,D] of a ViT, class token first, positions added, not yet normalised.
+    """Pixels [B,3,H,W] to the tokens [B,T,D] of a ViT.
 
-    The tokens are the tower's own, also where a subclass of `VisionTransformer` makes them in another way.
+    The class token comes first; positions are added; nothing is normalised yet. The tokens are the tower's
+    own, also where a subclass of `VisionTransformer` makes them in another way.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -1,9 +1,9 @@
 """A ViT image tower behind its patches, as ONNX operators: tokens to unit features.
 
-What comes before the first normalisation, patches or a stem, is traced from torch (`image_graph.stem_graph`). Tokens of
-all images lie as rows of one matrix, so that normalisations and linear maps are one operation; only attention tells
-images apart. In the last block only the rows that make the feature are computed, which is exact: of a class token's tower that saves
-most of a block.
+What comes before the first normalisation, patches or a stem, is traced from torch (`image_graph.stem_graph`).
+Tokens of all images lie as rows of one matrix, so that normalisations and linear maps are one operation; only
+attention tells images apart. In the last block only the rows that make the feature are computed, which is
+exact: of a class token's tower that saves most of a block.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class ImageRows:
     def heads(self, x: Var, parts: int, *, pooled: bool = False) -> Sequence[Var]:
         """All rows, or the pooled ones, [B*Q, parts*D] to `parts` times [B, H, 1, Q, hd].
 
-        Heads are picked, not transposed: onnxruntime merges a transposition here with that of the keys into one that
-        moves single numbers.
+        Heads are picked, not transposed: onnxruntime merges a transposition here with that of the keys into
+        one that moves single numbers.
         """
         # row n, part k, head h is at (n * parts + k) * H + h
         table = op.reshape(x, ints(-1, self.head_width))

@@ -169,7 +169,10 @@ class Prefix:
 
 @dataclass(frozen=True)
 class AttentionTape:
-    """What one attention keeps for its backward pass; `parts` are the weights of the prefix's keys and own ones."""
+    """What one attention keeps for its backward pass.
+
+    `parts` are the attention weights of the prefix's keys and of the class's own keys.
+    """
 
     scale: float
     q: Var

@@ -77,17 +77,17 @@ def adapt(
         test_images: Photos to test on, in sub-folders like those of `photos`; no photos are held out then.
         class_names: A CSV file with the columns `label,text`: texts for labels that are no plain words.
         backbone: Name or folder of the frozen model.
-        method: `qtaskres` (residuals of the class features), `qcoop` (context vectors), `qmaple` (deep prompts of both
-            towers, with the image prompts already projected) or `qmaple-coupled` (the same with the projections, as in
-            the paper). None: `qtaskres`, or `qcoop` with `contexts="per-class"`.
+        method: `qtaskres` (residuals of the class features), `qcoop` (context vectors), `qmaple` (deep
+            prompts of both towers, with the image prompts already projected) or `qmaple-coupled` (the same
+            with the projections, as in the paper). None: `qtaskres`, or `qcoop` with `contexts="per-class"`.
         bits: Bits per weight: 1, 2, 3, 4 or 8; 32 means no quantizer.
         contexts: `shared`, or `per-class` for separate context vectors for each class (`qcoop` only).
         context_init: Words that the context vectors start from; with `qtaskres` they stay as they are.
         shots: Photos of each class to train on; None takes all that are not held out.
         holdout: Share of each class's photos to hold out, from 0 to 0.9.
         views: Number of augmented views of each training photo, in addition to the photo itself.
-        accept: Default for "none of these" in the prompt file (`qtaskres` only): the share of photos of the classes that
-            keep their label, from 0.8 to 0.99. None: off by default.
+        accept: Default for "none of these" in the prompt file (`qtaskres` only): the share of photos of the
+            classes that keep their label, from 0.8 to 0.99. None: off by default.
         epochs: Passes over the photos; None: the method's default.
         lr: Peak learning rate; None computes it from the backbone.
         batch_size: Photos per step; None: the method's default.

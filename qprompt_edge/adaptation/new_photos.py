@@ -69,7 +69,8 @@ def with_new_classes(
         if texts.get(label, text) != text:
             raise PhotosError(
                 f"class {printable(label)} was tuned with the words {printable(texts[label])!r}, not "
-                f"{printable(text)!r}; leave it out of --class-names, or remove it and add it under another label"
+                f"{printable(text)!r}; leave it out of --class-names, or remove it and add it under another "
+                "label"
             )
     new = (ClassName(it, given[it]) if it in given else ClassName.from_label(it) for it in added)
     classes = (*known, *new)
@@ -149,7 +150,11 @@ def _unseen(
     readable: Sequence[int],
     tuned_on: Mapping[bytes, set[str]],
 ) -> tuple[dict[tuple[str, bytes], int], int, list[tuple[str, SkippedPhoto]]]:
-    """Where each photo that is new to its class lies first, how many are not new, and those that were tuned on as another class."""
+    """Sort out the photos that are new to their class.
+
+    Returns where each of them lies first, how many are not new, and those that were tuned on as another
+    class.
+    """
     chosen: dict[tuple[str, bytes], int] = {}
     others: list[tuple[str, SkippedPhoto]] = []
     repeated = 0

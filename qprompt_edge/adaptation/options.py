@@ -29,8 +29,8 @@ class AdaptOptions:
         shots: Photos of each class to train on; None takes all that are not held out.
         holdout: Share of each class's photos to judge by.
         views: Augmented views of each training photo beside the plain one.
-        accept: Share of known photos that "none of these" lets pass, in force unless a command asks for another; None
-            leaves it off.
+        accept: Share of known photos that "none of these" lets pass, in force unless a command asks for
+            another; None leaves it off.
         training: How the prompt is tuned.
         resume: Continue this very task if the work directory holds its checkpoint.
         work_dir: Folder for checkpoints; None takes one in the user's cache.
@@ -73,7 +73,8 @@ class AdaptOptions:
                 raise ValueError(f"accept is for method {RESIDUAL!r}, got {self.method!r}")
             if not ACCEPT_SHARES[0] <= self.accept <= ACCEPT_SHARES[-1]:
                 raise ValueError(
-                    f"accept is {self.accept}, expected a share from {ACCEPT_SHARES[0]} to {ACCEPT_SHARES[-1]}"
+                    f"accept is {self.accept}, expected a share from {ACCEPT_SHARES[0]} to "
+                    f"{ACCEPT_SHARES[-1]}"
                 )
         if not 0 <= self.holdout <= MOST_HELD_OUT:
             raise ValueError(f"holdout is {self.holdout}, expected a share from 0 to {MOST_HELD_OUT}")

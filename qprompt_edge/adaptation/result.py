@@ -28,8 +28,8 @@ class Holdout:
 
     Attributes:
         zero_shot: The hand-written prompt.
-        context: The context of the prompt that is written, without what was learned for each class: what names get that
-            were not tuned. For a prompt that is all context it is `adapted`.
+        context: The context of the prompt that is written, without what was learned for each class: what
+            names get that were not tuned. For a prompt that is all context it is `adapted`.
         adapted: The prompt that is written.
         probe: A linear probe on the same image features: what the backbone's features allow.
         missing: Classes without a photo to judge by.
@@ -124,7 +124,8 @@ class AdaptResult:
         """The report that the command prints: files left out, scores, verdict, time and memory.
 
         Returns:
-            Lines of plain text. Options have the command line's names, which are those of `adapt`'s arguments.
+            Lines of plain text. Options have the command line's names, which are those of `adapt`'s
+            arguments.
         """
         lines = (*notes(self), *score_lines(self.holdout), verdict(self), facts(self))
         return "\n".join(map(printable, lines))

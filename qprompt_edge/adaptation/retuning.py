@@ -1,4 +1,7 @@
-"""A prompt tuned again with new photos: on all photos, or on the new ones and what the class vectors know of the others."""
+"""A prompt tuned again with new photos.
+
+Either on all photos, or on the new ones and what the class vectors know of the others.
+"""
 
 from __future__ import annotations
 
@@ -147,7 +150,10 @@ def _estimates(
 
 
 def _measured(held_out: HeldOutScores, old: int) -> OldClasses | None:
-    """How many photos of the first `old` classes would be right if the others were not there, and now are not."""
+    """How many photos of the first `old` classes the new classes cost.
+
+    Those that would be right if the new classes were not there, and now are wrong.
+    """
     mine = held_out.labels < old
     if old == held_out.scores.shape[1] or not mine.any():
         return None

@@ -66,7 +66,8 @@ def prepare(
         reporter: Told how far it is.
 
     Raises:
-        PhotosError: A class is left without a readable photo, test photos have a class of their own, or all are trained on.
+        PhotosError: A class is left without a readable photo, test photos have a class of their own, or all
+            are trained on.
         TextError: A class has no words, or two that share a context have the same.
     """
     _check_known(photos, tests)
@@ -134,8 +135,8 @@ def _without_trained(
     if twins and len(twins) == len(held):
         position, twin = next(iter(twins.items()))
         raise PhotosError(
-            f"each of the {len(held)} photos to judge by is trained on too ({printable(paths[position])} is "
-            f"{printable(twin)}); give other --test-images, or none: then some photos are held out"
+            f"all {len(held)} test photos are training photos too ({printable(paths[position])} is the same "
+            f"as {printable(twin)}); give other --test-images, or none: then some photos are held out"
         )
     left = np.array([i for i in held if int(i) not in twins], np.int64)
     reason = "is trained on too, so it does not count in the verdict: it is the same photo as"

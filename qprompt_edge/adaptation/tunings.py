@@ -1,7 +1,8 @@
 """What a prompt was tuned on, kept in the user's cache: which photos, by their content, had which label.
 
-The prompt file does not hold its photos. Where they were encoded on this machine, their features are still in the feature
-cache, and this record says which of them they were, so that `update` can tune on old and new photos together.
+The prompt file does not hold its photos. If they were encoded on this machine, their features are still in
+the feature cache. This record says which of them they were, so that `update` can tune on old and new photos
+together.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class TuningRecord:
         return TuningRecord((*self.keys, *keys), (*self.labels, *labels), self.views, self.training)
 
     def entries(self, prompt: PromptFile, cache: FeatureCache) -> list[Entry] | None:
-        """What the feature cache has of the photos; None if one is missing, or the prompt was tuned on more than these."""
+        """The photos' entries in the feature cache.
+
+        None if one is missing, or if the prompt was tuned on more photos than these.
+        """
         counts = tuple(self.labels.count(name.label) for name in prompt.classes)
         if counts != prompt.photos or sum(counts) != len(self.keys):
             return None

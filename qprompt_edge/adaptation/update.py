@@ -1,8 +1,9 @@
-"""`update`: classes and photos added to a prompt file, or classes taken out, without the photos it was tuned on.
+"""`update`: add classes and photos to a prompt file, or remove classes.
 
-Where the cache still has the features of those photos, and the record of which they were (`tunings`), the prompt is tuned
-anew on old and new photos together, as `adapt` would. Elsewhere only the rows of the classes that photos are given of are tuned
-(`tuning.incremental`), and all others stay as they are.
+The photos that the prompt was tuned on are not needed. If the cache still has the features of those photos,
+and the record of which they were (`tunings`), the prompt is tuned anew on old and new photos together, as
+`adapt` would. Otherwise only the rows of the classes with new photos are tuned (`tuning.incremental`), and
+all others stay as they are.
 """
 
 from __future__ import annotations
@@ -46,31 +47,31 @@ def update(
     max_memory: float | None = None,
     reporter: Reporter | None = None,
 ) -> UpdateResult:
-    """Add classes or photos to a prompt, or take classes out, without the photos that it was tuned on.
+    """Add classes or photos to a prompt, or remove classes, without the photos that it was tuned on.
 
         update("belt.qpt", "new", remove=["mud"]).save("belt.qpt")
 
-    Where the cache still has the features of those photos, the prompt is tuned anew on all, as `adapt` would. Else the classes that
-    get no photos keep their bits, and what the others cost them is an estimate.
+    If the cache still has the features of those photos, the prompt is tuned anew on all photos, as `adapt`
+    would. Otherwise classes that get no photos keep their bits, and what the others cost them is estimated.
 
     Args:
         prompt: A `qtaskres` prompt, which `adapt` makes by default, or its file.
-        photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start. A class that the prompt has
-            gets more photos, any other is added. None only removes.
-        remove: Labels of classes to take out.
+        photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start. A
+            class that the prompt has gets more photos, any other is added. None only removes.
+        remove: Labels of classes to remove.
         labels: A CSV file with the columns `path,label`, instead of sub-folders.
-        class_names: A CSV file with the columns `label,text`: words for labels that say nothing.
+        class_names: A CSV file with the columns `label,text`: texts for labels that are no plain words.
         backbone: Name or folder of the frozen model; by default the one that the prompt names.
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
         max_memory: Most resident memory of the process in MB of 10^6 bytes; None sets no limit.
-        reporter: Told how far it is.
+        reporter: Receives progress and messages.
 
     Returns:
-        The prompt, what changed, and what is known of the cost. Nothing is written but the cache.
+        The prompt, what changed, and what is known of the cost. Only the cache is written.
 
     Raises:
-        QPromptError: The prompt or the photos do not allow it; the message says why and what to do.
+        QPromptError: The prompt or the photos do not allow the update; the message says why and what to do.
         ValueError: There is neither a photo to add nor a class to remove.
     """
     begin = time.monotonic()
@@ -114,8 +115,9 @@ def _path(given: str | Path | None) -> Path | None:
 def _check_method(prompt: PromptFile) -> None:
     if prompt.method != RESIDUAL:
         raise PromptFileError(
-            f"the prompt is of the method {prompt.method}, whose classes share what was learned, so none can be added or taken "
-            f"out alone; adapt anew with all photos (adapt's default method, {RESIDUAL}, makes prompts that can be updated)"
+            f"the prompt was made by the method {prompt.method}, where all classes share what was learned, "
+            "so no class can be added or removed; adapt again with all photos (the default method, "
+            f"{RESIDUAL}, makes prompts that can be updated)"
         )
 
 
@@ -130,18 +132,21 @@ def _without(prompt: PromptFile, remove: Sequence[str], found: LabelledPhotos | 
     unknown = [label for label in remove if label not in labels]
     if unknown:
         raise PromptFileError(
-            f"the prompt has no class {printable(unknown[0])} to remove; its classes are {first_few(labels, 20)}"
+            f"the prompt has no class {printable(unknown[0])} to remove; its classes are "
+            f"{first_few(labels, 20)}"
         )
     twofold = [label for label in remove if found is not None and label in found.classes]
     if twofold:
         raise PhotosError(
-            f"class {printable(twofold[0])} is to be removed, but there are photos of it; choose one of the two"
+            f"class {printable(twofold[0])} is to be removed, but there are photos of it; choose one of the "
+            "two"
         )
     left = [label for label in labels if label not in remove]
     coming = set(found.classes) - set(labels) if found is not None else set()
     if len(left) + len(coming) < 2 or not left:
         raise PromptFileError(
-            f"{len(left) + len(coming)} of {len(labels)} classes would be left; at least 2 are needed to tell them apart"
+            f"{len(left) + len(coming)} of {len(labels)} classes would be left; at least 2 are needed to "
+            "tell them apart"
         )
     return without_classes(prompt, remove) if remove else prompt
 
@@ -156,7 +161,10 @@ def _encode(
     unkept: Unkept,
     reporter: Reporter,
 ) -> tuple[NewPhotos, FeatureCache]:
-    """New photos, with as many views as the prompt was tuned on, and the cache that holds the features of all."""
+    """Encode the new photos, with as many views as the prompt was tuned on.
+
+    Returns them, and the cache that holds the features of all photos.
+    """
     views, seed = (0, 1) if record is None else (record.views, record.training.seed)
     cache = user_features(backbone, unkept, views, seed)
     tuned_on = {} if record is None else record.known()

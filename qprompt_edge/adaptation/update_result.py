@@ -15,19 +15,23 @@ _SHOWN_CLASSES = 20
 _SHOWN_WRONG = 3
 
 ANEW, JOINED, KEPT = "anew", "joined", "kept"
-"""How the calibration came about: fitted to all photos; accept scores of old and new photos joined; as it was."""
+"""How the calibration was made.
+
+`anew`: fitted to all photos. `joined`: accept scores of old and new photos joined. `kept`: unchanged.
+"""
 
 
 @dataclass(frozen=True)
 class ClassEstimate:
-    """A class that photos were given of.
+    """A class for which photos were given.
 
     Attributes:
         label: Its label.
-        new: Whether the prompt did not have it.
-        photos: Photos that were given of it and not tuned on before.
+        new: Whether the prompt did not have the class before.
+        photos: Photos that were given for it and not tuned on before.
         right: How many of `judged` were right.
-        judged: Photos of it that were judged by rows tuned without them (cross-validation); 0 where there were too few.
+        judged: Photos of it that were judged by rows tuned without them (cross-validation); 0 if there were
+            too few.
         taken_for: Labels that the others of `judged` were taken for, and how many, the most first.
     """
 
@@ -41,10 +45,13 @@ class ClassEstimate:
 
 @dataclass(frozen=True)
 class OldClasses:
-    """What new classes cost the classes that were there, on photos of theirs that were kept away in cross-validation.
+    """What new classes cost the old ones.
+
+    Measured on photos of the old classes that were kept away in cross-validation.
 
     Attributes:
-        loss: Share of their photos that are taken for a new class and were right without it, mean over classes.
+        loss: Share of their photos that are taken for a new class and were right without it, mean over
+            classes.
         photos: How many photos were judged.
     """
 
@@ -54,16 +61,16 @@ class OldClasses:
 
 @dataclass(frozen=True, repr=False)
 class UpdateResult:
-    """What `update` gives back.
+    """The result of `update`.
 
     Attributes:
         prompt: The updated prompt.
-        removed: Labels of classes that were taken out.
-        classes: The classes that photos were given of.
-        cost: What new classes cost the old ones; None if there are no new ones, or no photos of old ones to tell by: class vectors
-            alone do not (`docs/defaults.md`).
-        from_photos: True: tuned anew on old and new photos together, from the feature cache, as `adapt` does. False: only
-            the rows of `classes` were tuned, and all others are as they were.
+        removed: Labels of classes that were removed.
+        classes: The classes for which photos were given.
+        cost: What new classes cost the old ones. None if there are no new ones, or no photos of the old ones:
+            class vectors alone do not tell (`docs/defaults.md`).
+        from_photos: True: tuned anew on old and new photos together, from the feature cache, as by `adapt`.
+            False: only the rows of `classes` were tuned, and all others are unchanged.
         calibration: `anew`, `joined` or `kept`.
         repeated: Photos that were given twice, or were tuned on before; each counts once.
         skipped: Files that were left out.
@@ -142,8 +149,8 @@ def findings(result: UpdateResult) -> list[str]:
         if it.judged:
             wrong = ", ".join(f"{label} {count}" for label, count in it.taken_for[:_SHOWN_WRONG])
             lines.append(
-                f"{it.label}: {it.right} of {counted(it.judged, 'photo')} ({percent(it.right / it.judged)}) right by rows that "
-                f"were tuned without them{'; taken for: ' + wrong if wrong else ''}."
+                f"{it.label}: {it.right} of {counted(it.judged, 'photo')} ({percent(it.right / it.judged)}) "
+                f"right by rows that were tuned without them{'; taken for: ' + wrong if wrong else ''}."
             )
         else:
             lines.append(f"{it.label}: too few photos, or too alike, to judge it by.")
@@ -161,10 +168,13 @@ def findings(result: UpdateResult) -> list[str]:
 def _cost(result: UpdateResult) -> str:
     if result.cost is not None:
         return (
-            f"The old classes lose {100 * result.cost.loss:.1f} points to the new, on {counted(result.cost.photos, 'photo')} "
-            "of theirs that were kept away in turn."
+            f"The old classes lose {100 * result.cost.loss:.1f} points to the new, on "
+            f"{counted(result.cost.photos, 'photo')} of theirs that were kept away in turn."
         )
-    return "Their cost for the old classes is not known: there are no photos of these to tell by. qprompt-edge eval tells, with some."
+    return (
+        "Their cost for the old classes is not known: there are no photos of these to tell by. qprompt-edge "
+        "eval tells, with some."
+    )
 
 
 def facts(result: UpdateResult) -> str:

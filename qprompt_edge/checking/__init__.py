@@ -1,1 +1,1 @@
-"""A look at labelled photos before they are trained on: what is wrong with them, and whether there are enough."""
+"""What is wrong with labelled photos, and whether there are enough, before a prompt is tuned on them."""

@@ -1,7 +1,7 @@
 """`check`: a look at labelled photos before they are trained on.
 
-The steps: find the photos and encode them, as `adapt` would, and measure them on the way; then ask what is wrong with single
-photos, with pairs of them, with labels, with classes, and with their number.
+The steps: find the photos and encode them, as `adapt` would, and measure them on the way; then ask what is
+wrong with single photos, with pairs of them, with labels, with classes, and with their number.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def check(
     The same photos give the same findings. Only the cache is written.
 
     Args:
-        photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start. A single class, or a class
-            whose folder is empty, is no error here.
+        photos: A folder with one sub-folder of photos per class; with `labels`, where its paths start. A
+            single class, or a class whose folder is empty, is no error here.
         labels: A CSV file with the columns `path,label`, instead of sub-folders.
         backbone: Name or folder of the frozen model that the photos are for.
         provider: `auto`, or an execution provider's short name.

@@ -1,6 +1,7 @@
 """Scores of photos by a classifier that was learned without them.
 
-Photos that are nearly the same are kept away together: else a wrong label would be confirmed by its photo's twin.
+Photos that are nearly the same are kept away together: else a wrong label would be confirmed by its photo's
+twin.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def deal(
 
     Args:
         labels: int64 [N].
-        groups: int64 [N]; photos of a group come to the same fold, dealt out with the class of the group's first photo.
+        groups: int64 [N]; photos of a group come to the same fold, dealt out with the class of the group's
+            first photo.
         folds: How many.
         rng: Decides the order.
     """

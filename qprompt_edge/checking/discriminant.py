@@ -1,9 +1,9 @@
-"""Linear discriminant analysis: a classifier that is learned in closed form, from few photos and with some wrong labels.
+"""Linear discriminant analysis: a classifier that is learned in closed form.
 
-The idea: each class is a normal distribution of features around its mean, all with the same spread (Fisher 1936). A check asks
-the same question of many parts of the photos, on a small device: here each part takes one product and one small linear system,
-where logistic regression takes hundreds of products. Its scores are log-likelihoods, so how far two of them are apart says by
-how much a photo looks more like one class than the other.
+The idea: each class is a normal distribution of features around its mean, and all classes have the same
+covariance (Fisher 1936). A check learns from many different parts of the photos, on a small device. Each part
+takes one product and one small linear system here; logistic regression would take hundreds of products. The
+scores are log-likelihoods: their difference says how much more a photo looks like one class than the other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qprompt_runtime.arrays import Array
 
 PENALTY = 1.0
-"""Spread that is added in every direction, in mean variances within the classes; `docs/check.md` says how it was chosen."""
+"""Variance that is added in every direction, in mean variances of a feature within its class."""
 _LEAST = 1e-6
 _NEVER = -1e9
 
@@ -31,7 +31,8 @@ def discriminant(
         penalty: In mean variances of a feature within its class.
 
     Returns:
-        Weight float32 [E,C] and bias float32 [C]: `features @ weight + bias` are log-likelihoods but for what all classes share.
+        Weight float32 [E,C] and bias float32 [C]: `features @ weight + bias` are log-likelihoods but for what
+        all classes share.
     """
     counts = np.bincount(labels, minlength=classes)
     members = np.eye(classes, dtype=np.float32)[labels]

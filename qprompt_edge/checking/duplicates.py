@@ -1,7 +1,7 @@
 """Photos that are the same, or nearly so, in one class or in several.
 
-The idea: hashes of coarse light and dark propose pairs, and the backbone's features confirm them. Hashes alone would do within
-a class; over all classes there are so many pairs that some meet by chance.
+The idea: hashes of coarse light and dark propose pairs, and the backbone's features confirm them. Hashes
+alone would do within a class; over all classes there are so many pairs that some meet by chance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qprompt_edge.checking.findings import Duplicates
 from qprompt_edge.data.splits import chains, near_rows
 from qprompt_runtime.arrays import Array
 
-LEAST_COSINE = 0.85
+LEAST_COSINE = 0.9
 """Cosine of the features of two near-identical photos at least."""
 
 

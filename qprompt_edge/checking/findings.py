@@ -197,7 +197,8 @@ class LearningCurve:
         points: From few photos of each class to nearly all; at least two.
         gain: What twice the photos would likely add to `top1`.
         interval: Where that gain lies in about nine cases of ten.
-        enough: True: twice the photos would add less than a point. False: they would add more. None: too few to tell.
+        enough: True: twice the photos would add less than a point. False: they would add more. None: too few
+            to tell.
     """
 
     points: tuple[CurvePoint, ...]

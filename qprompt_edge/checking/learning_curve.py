@@ -1,8 +1,8 @@
 """Are there enough photos? What fewer of them would give says what more are likely to bring.
 
-The idea: a quick classifier learns from nearly all photos, from half of them, from a quarter and so on, and is judged by photos
-that it never saw. What the last doubling brought, photo by photo, is known with an interval. The next one brings about half of
-that: so it was on the sets that were measured.
+The idea: a quick classifier learns from nearly all photos, from half of them, from a quarter and so on, and
+is judged by photos that it never saw. So the gain of the last doubling is known, with an interval. On the
+sets that were measured, the next doubling brings a little more than half of that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from qprompt_runtime.arrays import Array
 WORTH_IT = 0.01
 """A doubling that adds less than this to the accuracy is not worth the work."""
 NEXT = (0.45, 0.57, 0.7)
-"""What the next doubling brings as a share of what the last one did: hardly less, likely, hardly more (`docs/check.md`)."""
+"""What the next doubling brings, by what the last one did: least, likely, most (`docs/check.md`)."""
 _FOLDS = 5
 _JUDGED = 2000  # times that a photo is judged, all photos together, roughly
 _MOST_REPEATS = 10
@@ -124,7 +124,7 @@ def _group_means(figures: NDArray[np.float64], groups: NDArray[np.int64]) -> NDA
 
 
 def _next_gain(differences: NDArray[np.float64]) -> tuple[float, Interval]:
-    """What the next doubling would likely bring, and an interval, from what the last one changed in each of G groups."""
+    """The likely gain of the next doubling, and its interval, from what the last one changed by group."""
     count, last = len(differences), float(differences.mean())
     spread = float(((differences - last) ** 2).sum()) + _ADDED
     half = QUANTILE * math.sqrt(spread) / (count + 2 * _ADDED)

@@ -1,8 +1,9 @@
 """Photos that probably have the wrong label.
 
-The idea: a classifier that was learned without a photo says which class the photo looks like. Where that is another class than its
-own, by far, the label is doubted. How far that must be, the photos say themselves: log-likelihoods are scaled until they are as
-sure as they are right. Where classes are hard to tell apart, many photos would be doubted; then only the most doubtful are listed.
+The idea: a classifier that was learned without a photo says which class the photo looks like. If that is
+clearly another class than its own, the label is doubted. Log-likelihoods are first scaled so that they are as
+confident as they are right. Where classes are hard to tell apart, many photos would be doubted, so only the
+most doubtful are listed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from qprompt_edge.checking.findings import Mislabelled
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.class_head import softmax
 
-LEAST_DOUBT = 0.9
+LEAST_DOUBT = 0.8
 """Probability of the other class, of the two, from which on a photo is listed."""
 MOST_LISTED = 0.1
 """Share of the photos that is listed at most."""

@@ -1,8 +1,9 @@
 """Pairs of classes that cannot be told apart.
 
-The idea: each photo of two classes looks more like the one or the other, to a classifier that was learned without it. A pair is
-listed if many photos look more like the other class (`SHARE`), and if that is no accident: were at most `HARMLESS` of them alike,
-so many would hardly be found, even where the worst of all pairs is looked at (Bonferroni's correction).
+The idea: each photo of two classes looks more like the one or the other, to a classifier that was learned
+without it. A pair is listed if many photos look more like the other class (`SHARE`), and if that is no
+accident: were at most `HARMLESS` of them alike, so many would hardly be found, even where the worst of all
+pairs is looked at (Bonferroni's correction).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from qprompt_edge.checking.intervals import tail
 from qprompt_edge.evaluation.intervals import wilson
 from qprompt_runtime.arrays import Array
 
-SHARE, HARMLESS = 0.25, 0.1
+SHARE, HARMLESS = 1 / 3, 0.1
 SIGNIFICANT = 0.05
 
 

@@ -1,7 +1,8 @@
 """Blurred, dark and blown-out photos.
 
-The idea: a photo is listed if it is poor by itself and poor beside the others. A set of drawings on white, of soft old
-pictures, or of a camera at night is as it is: what every photo has in common is no fault of one of them.
+The idea: a photo is listed if it is poor by itself and also poor compared with the others. What all photos of
+a set or of a class have in common is no fault of a single photo: drawings on white, soft old pictures, a
+camera at night.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from qprompt_edge.data.photo_quality import Quality
 
 _Figures = NDArray[np.float64]
 
-_DARK, _PALE = 0.15, 0.2
-"""Grey level, 0 to 1, that the bright parts of a dark photo do not reach, and distance from white of the dark parts of a blown-out
-one. Dark scenes in which the object is well seen lie above."""
+_DARK = 0.15
+"""Grey level, 0 to 1, that the brightest twentieth of a dark photo does not reach."""
+_PALE = 0.2
+"""Distance from white that the darkest twentieth of a blown-out photo does not reach."""
 _UNUSUAL = 0.5
 """And at most this share of what is usual in the set: of its brightness, or of its distance from white."""
 _SOFT = 1 / 3
-"""Share of the usual sharpness that a blurred photo does not reach; `docs/check.md` has what it finds and what it lists in vain."""
+"""Share of the usual sharpness that a blurred photo does not reach; measured in `docs/check.md`."""
 _ENOUGH = 10  # photos of a class that say what is usual in it
 
 
@@ -61,7 +63,9 @@ def poor_photos(
 
 
 def _usual(figures: _Figures, labels: NDArray[np.int64]) -> _Figures:
-    """What is usual for each photo: the median of all, or that of its class if that is lower and the class has enough photos.
+    """What is usual for each photo: the median of all photos.
+
+    The median of its class takes its place if that is lower and the class has enough photos.
 
     Args:
         figures: [N].

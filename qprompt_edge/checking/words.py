@@ -1,4 +1,4 @@
-"""What `check` found in words: for each kind of finding what it is, what to do about it, and the first of them."""
+"""What `check` found, in words: for each kind of finding a title, advice, and a table."""
 
 from __future__ import annotations
 
@@ -82,15 +82,15 @@ def _labels(result: CheckResult) -> tuple[Section, ...]:
         Section(
             "mislabelled",
             f"{counted(len(rows), 'photo')} may have the wrong label",
-            "Look at each: move it to the class that it shows, or leave it where it is if the label is right.",
+            "Look at each: move it to the class that it shows, or leave it if the label is right.",
             ("photo", "is in", "looks like", "doubt"),
             rows,
         ),
         Section(
             "mixed_up",
             f"{counted(len(pairs), 'pair')} of classes cannot be told apart",
-            "Join the two if you need no difference; else take photos that show it: nearer, from the side where it is seen. "
-            "A larger --backbone may see it too.",
+            "Join the two if you do not need both. If you do, take photos that show the difference, from nearer "
+            "or from another side. A larger --backbone may help.",
             ("classes", "like the other", "as a classifier", "such as"),
             pairs,
         ),
@@ -125,7 +125,8 @@ def _duplicates(result: CheckResult) -> tuple[Section, ...]:
         Section(
             "duplicates",
             f"{counted(spare, 'photo')} too like others of the class to teach anything new",
-            "They do no harm, but count once. Take photos from other sides, in other light, before other backgrounds.",
+            "They do no harm, but count once. Take photos from other sides, in other light, on other "
+            "backgrounds.",
             columns,
             rows(within),
         ),
@@ -178,7 +179,7 @@ def _paths(paths: Sequence[Path]) -> str:
 
 
 def curve_lines(result: CheckResult) -> list[str]:
-    """Whether there are enough photos: accuracy by number of photos, and what twice as many would likely bring.
+    """Accuracy by number of photos, and what twice as many photos would likely add.
 
     Args:
         result: What was found.
@@ -190,7 +191,8 @@ def curve_lines(result: CheckResult) -> list[str]:
         return ["Too few photos to tell whether there are enough."]
     learned = ", ".join(f"{percent(it.top1)} from {it.photos:.0f}" for it in curve.points)
     low, high = (100 * bound for bound in curve.interval)
-    gain = f"twice the photos would likely add {100 * curve.gain:.1f} points ({low:+.1f} to {high:+.1f}) to the accuracy"
+    likely = f"{100 * curve.gain:.1f} points ({low:+.1f} to {high:+.1f})"
+    gain = f"twice the photos would likely add {likely} to the accuracy"
     verdict = {
         True: f"Enough photos: {gain}.",
         False: f"More photos would help: {gain}.",

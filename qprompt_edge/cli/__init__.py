@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(1)
     _spare_threads()
     if arguments is None:  # the process is ours
-        gc.disable()  # starting makes no garbage, and looking for it takes time; a command runs with it enabled
+        gc.disable()  # starting makes no garbage, and looking for it takes time; commands enable it again
         atexit.register(gc.freeze)  # nor need Python look through all modules for garbage when it ends
     try:
         from qprompt_edge.cli.app import app
@@ -44,7 +44,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _spare_threads() -> None:
-    """Keep numpy's library to one thread where the system refuses more: before it is loaded, since it would end the process."""
+    """Keep numpy's library to one thread where the system refuses more.
+
+    Called before the library is loaded, because it would end the process.
+    """
     wanted = processors() - 1
     if startable_threads(wanted) < wanted:
         os.environ["OPENBLAS_NUM_THREADS"] = "1"

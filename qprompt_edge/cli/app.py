@@ -86,7 +86,8 @@ def _program(
 ) -> None:
     """Adapt a frozen CLIP to your own classes on the device itself: photos in, a prompt file out.
 
-    `adapt` makes the file, of a few hundred bytes; `update` adds a class; `predict` uses it, `eval` judges it. COMMAND --help says more.
+    `adapt` makes the file, of a few hundred bytes; `update` adds a class; `predict` uses it, `eval` judges
+    it. COMMAND --help says more.
 
     Example: qprompt-edge adapt ./photos --out belt.qpt
     """

@@ -84,14 +84,15 @@ def _show(result: BenchResult, *, aside: bool) -> None:
     title = f"{manifest.name}, {result.classes} classes, milliseconds over {counted(result.repeats, 'run')}"
     table(title, {"": "left", "median": "right", "fastest": "right"}, rows, aside=aside)
     show(
-        f"{manifest.name}: image tower {manifest.image_graph.precision}, text tower {manifest.text_graph.precision}; "
-        f"{machine.processor}, {counted(machine.cores, 'usable core')}, "
+        f"{manifest.name}: image tower {manifest.image_graph.precision}, text tower "
+        f"{manifest.text_graph.precision}; {machine.processor}, {counted(machine.cores, 'usable core')}, "
         f"{counted(machine.threads, 'thread') if machine.threads else 'a thread for each core'}, "
         f"{result.provider}, onnxruntime {machine.onnxruntime}",
         aside=aside,
     )
     show(
-        f"estimate: adapt takes about {result.adapt_seconds:.1f} s for {result.photos} photos of 12 megapixels "
-        f"({PHOTOS_PER_CLASS} for each class, {result.steps} steps); this run took {result.peak_rss_mb:.0f} MB at most",
+        f"estimate: adapt takes about {result.adapt_seconds:.1f} s for {result.photos} photos of 12 "
+        f"megapixels ({PHOTOS_PER_CLASS} for each class, {result.steps} steps); this run took "
+        f"{result.peak_rss_mb:.0f} MB at most",
         aside=aside,
     )

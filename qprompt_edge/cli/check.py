@@ -33,7 +33,9 @@ def command(
 ) -> None:
     """Look for what is wrong with photos, before a prompt is tuned on them.
 
-    Finds files that cannot be read, photos that may have the wrong label, duplicates, blurred, dark and blown-out photos, classes that are short of photos or cannot be told apart, and says whether more photos would help. Nothing is changed.
+    Finds files that cannot be read, photos that may have the wrong label, duplicates, blurred, dark and
+    blown-out photos, classes that are short of photos or cannot be told apart, and says whether more photos
+    would help. Nothing is changed.
 
     Example: qprompt-edge check ./photos
     """

@@ -61,7 +61,10 @@ def command(
 ) -> None:
     """Turn a checkpoint of CoOp or MaPLe into a prompt file.
 
-    It also turns a linear classifier into a prompt file (safetensors with the tensors weight and bias), and a prompt file into safetensors and back. If classes or bits are changed, the scores for "none of these" are left out, because they were measured without that change. An existing file is replaced if it holds a prompt for the same classes; otherwise give --force.
+    It also turns a linear classifier into a prompt file (safetensors with the tensors weight and bias), and a
+    prompt file into safetensors and back. If classes or bits are changed, the scores for "none of these" are
+    left out, because they were measured without that change. An existing file is replaced if it holds a
+    prompt for the same classes; otherwise give --force.
 
     Example: qprompt-edge convert model.pth.tar-50 --out pets.qpt --backbone ViT-B-16 --classes cat,dog
     """

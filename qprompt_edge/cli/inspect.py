@@ -190,7 +190,8 @@ def _show_bundle(folder: Path, manifest: Manifest, *, aside: bool) -> None:
     section(
         "What goes in and out",
         {
-            "photos": f"{' x '.join(map(str, image.size))} pixels ({image.resize_mode}, {image.interpolation})",
+            "photos": f"{' x '.join(map(str, image.size))} pixels "
+            f"({image.resize_mode}, {image.interpolation})",
             "text": f"at most {text.context_length} tokens, {text.width} wide, {text.layers} layers",
             "features": f"{manifest.embed_dim} numbers, logit scale {manifest.logit_scale:.6g}",
             "deep prompts": "none" if deep is None else f"in the first {deep.depth} blocks of both towers",

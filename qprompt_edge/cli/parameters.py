@@ -18,7 +18,10 @@ class GroupedCommand(TyperCommand):
     """A command whose help shows its arguments and options in groups, in plain text."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The words of the usage line: required arguments as plain names, where newer versions of typer put braces."""
+        """The words of the usage line, with required arguments as plain names.
+
+        Newer versions of typer put braces around them.
+        """
         pieces: list[str] = super().collect_usage_pieces(ctx)
         return [piece.replace("{", "").replace("}", "") for piece in pieces]
 
@@ -38,7 +41,10 @@ class GroupedCommand(TyperCommand):
 
 
 def option(group: str, text: str, *names: str, **settings: Any) -> Any:
-    """An option: its group in the help, its text there, its names if they are not the parameter's, and typer's settings."""
+    """An option: its group and text in the help, its names, and typer's settings.
+
+    Names are given only if they differ from the parameter's.
+    """
     return typer.Option(*names, help=text, rich_help_panel=group, **settings)
 
 
@@ -53,7 +59,10 @@ def argument(name: str, text: str) -> Any:
 
 
 Bits = Literal["1", "2", "3", "4", "8", "32"]
-"""Bits a weight: `quantizer.BIT_WIDTHS`, and 32 for no quantizer. Spelled out, since `predict` starts without it."""
+"""Bits a weight: `quantizer.BIT_WIDTHS`, and 32 for no quantizer.
+
+Spelled out, because `predict` starts without loading the quantizer.
+"""
 
 ImagesOption = Annotated[
     Path, option(INPUT, "Folder with one sub-folder of photos per class.", metavar="FOLDER")
@@ -68,7 +77,8 @@ LEAST_ACCEPT, MOST_ACCEPT = 0.8, 0.99
 AcceptOption = Annotated[
     float | None,
     typer.Option(
-        help='Answer "none of these" so that this share of photos of the classes keep their label; by default as the prompt says.',
+        help='Answer "none of these" so that this share of photos of the classes keep their label; by default '
+        "as the prompt says.",
         min=LEAST_ACCEPT,
         max=MOST_ACCEPT,
         metavar="NUMBER",

@@ -56,9 +56,12 @@ def command(
 ) -> None:
     """Classify photos with a prompt.
 
-    On a terminal, prints a table. To a file or a pipe, prints a line for each photo as soon as it is done: path, label and probability, separated by tabs; with --top-k, more labels and probabilities. With --json, each line is a JSON object.
+    On a terminal, prints a table. To a file or a pipe, prints a line for each photo as soon as it is done:
+    path, label and probability, separated by tabs; with --top-k, more labels and probabilities. With --json,
+    each line is a JSON object.
 
-    With --accept 0.95, photos that look like no class are answered with "none of these". 95% of the photos of the classes keep their label.
+    With --accept 0.95, photos that look like no class are answered with "none of these". 95% of the photos of
+    the classes keep their label.
 
     Example: qprompt-edge predict new.jpg more/ --prompt belt.qpt --top-k 3
     """

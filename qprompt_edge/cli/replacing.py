@@ -18,8 +18,8 @@ def check_replaceable(
     """Refuse to write over a file that is not this task's own; what a file is, its content decides.
 
     Args:
-        out: Where the prompt shall stand.
-        labels: Gives the labels of the prompt that shall stand there; called only if a prompt stands there now.
+        out: The prompt file to write.
+        labels: Gives the labels of the new prompt; called only if there is a prompt now.
         read: Reads the prompt in a file.
 
     Raises:
@@ -31,12 +31,13 @@ def check_replaceable(
         existing = [name.label for name in read(out).classes]
     except QPromptError as error:
         raise OutputError(
-            f"{printable(out)} exists and is no prompt file that can be read ({error}); choose another --out, "
-            "or replace it with --force"
+            f"{printable(out)} exists and is not a readable prompt file ({error}); choose another "
+            "--out, or replace it with --force"
         ) from error
     if set(existing) != set(labels()):
         more = f" and {len(existing) - _NAMED} more" if len(existing) > _NAMED else ""
         raise OutputError(
             f"{printable(out)} exists and is another task's prompt, for the classes "
-            f"{', '.join(map(printable, existing[:_NAMED]))}{more}; choose another --out, or replace it with --force"
+            f"{', '.join(map(printable, existing[:_NAMED]))}{more}; choose another --out, or replace it with "
+            "--force"
         )

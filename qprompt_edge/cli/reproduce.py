@@ -71,7 +71,8 @@ def command(
         list[str],
         option(
             INPUT,
-            "Data set: a name of docs/datasets.md, or NAME=FOLDER of class folders; may be given several times.",
+            "Data set: a name of docs/datasets.md, or NAME=FOLDER of class folders; may be given several "
+            "times.",
             "--set",
             metavar="NAME",
         ),
@@ -130,7 +131,8 @@ def command(
 ) -> None:
     """Run one of the paper's protocols.
 
-    Reports means, standard deviations, and tests of the paper's claims. Several protocols may share a folder; the report covers all of them. The same command continues a run that was stopped.
+    Reports means, standard deviations, and tests of the paper's claims. Several protocols may share a folder;
+    the report covers all of them. The same command continues a run that was stopped.
 
     Example: qprompt-edge reproduce --set pets=./pets --set tools=./tools --out runs
     """
@@ -182,7 +184,8 @@ def plan(
     """The jobs of a protocol.
 
     Raises:
-        typer.BadParameter: A protocol with one number of shots got several, or one with a source has no target.
+        typer.BadParameter: A protocol with one number of shots got several, or one with a source has no
+            target.
     """
     if protocol == FEW_SHOT:
         return few_shot(methods, sets, shots, seeds)

@@ -1,8 +1,8 @@
 """stdout and stderr under a service, on a full disk, or with another encoding.
 
-Results that cannot be written are an error, once; a command that has none does not look at stdout. Messages that cannot be
-written are dropped: nobody reads them. What a stream's encoding does not have, such as a file name that is no text, is
-written as an escape.
+Results that cannot be written are an error, once; a command that has none does not look at stdout. Messages
+that cannot be written are dropped: nobody reads them. What a stream's encoding does not have, such as a file
+name that is no text, is written as an escape.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ def open_streams() -> None:
 
 
 def beside_a_file(as_json: bool) -> bool:
-    """Whether what a command says about the file that it has written goes to stderr: stdout is for JSON, or closed."""
+    """Whether what a command says about the file that it has written goes to stderr.
+
+    So it is if stdout is for JSON, or closed.
+    """
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return as_json or (isinstance(raw, _Descriptor) and raw.missing)
 

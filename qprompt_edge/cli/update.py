@@ -61,7 +61,9 @@ def command(
 ) -> None:
     """Add or remove classes of a prompt, or add photos.
 
-    The photos that the prompt was tuned on are not needed. If the cache still has their features, the prompt is tuned anew on all photos. Otherwise only the classes with new photos are tuned, and the others keep their bits.
+    The photos that the prompt was tuned on are not needed. If the cache still has their features, the prompt
+    is tuned anew on all photos. Otherwise only the classes with new photos are tuned, and the others keep
+    their bits.
 
     Example: qprompt-edge update belt.qpt --images ./new-photos
     """

@@ -1,1 +1,4 @@
-"""Prompts to and from other tools' files: CoOp's and MaPLe's checkpoints, read without torch, and safetensors."""
+"""Prompts to and from other tools' files.
+
+Reads checkpoints of CoOp and MaPLe without torch; reads and writes safetensors.
+"""

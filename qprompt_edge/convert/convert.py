@@ -1,8 +1,9 @@
 """Prompts from other files: checkpoints of CoOp and MaPLe, linear heads, prompt files, safetensors.
 
-What a file is, its first bytes say, not its name. A checkpoint holds full-precision weights and is quantized after
-training (PTQ). That costs accuracy against quantizing while training: H 74.73 against 76.31 at 1 bit (QPrompt, ECCV
-2024, ablations). What a checkpoint does not hold, the caller adds: the backbone, and the names of the classes.
+What a file is, its first bytes say, not its name. A checkpoint holds full-precision weights and is quantized
+after training (PTQ). That costs accuracy against quantizing while training: H 74.73 against 76.31 at 1 bit
+(QPrompt, ECCV 2024, ablations). What a checkpoint does not hold, the caller adds: the backbone, and the names
+of the classes.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ class Additions:
     """What a conversion is told beside its source.
 
     Attributes:
-        backbone: Name or folder of the bundle; needed for a checkpoint or a head, compared with a prompt's own.
-        classes: Label to prompt text (None: the label, `_` as spaces) in the order of the classes; needed for a
-            checkpoint or a head, instead of a prompt's own.
+        backbone: Name or folder of the bundle; needed for a checkpoint or a head, compared with a prompt's
+            own.
+        classes: Label to prompt text (None: the label, `_` as spaces) in the order of the classes; needed for
+            a checkpoint or a head, instead of a prompt's own.
         bits: Bits a weight, 1 to 8 or 32; None keeps a prompt's own, and takes 1 for CoOp, 4 for
             MaPLe, 8 for a linear head.
     """
@@ -65,8 +67,8 @@ def convert(source: Path, additions: Additions) -> PromptFile:
     """Read a prompt from whatever file holds one.
 
     Args:
-        source: A prompt file, a checkpoint of CoOp or MaPLe (torch's, or its tensors as safetensors), a linear head's
-            tensors, or what `to_safetensors` wrote. Nobody needs to vouch for it.
+        source: A prompt file, a checkpoint of CoOp or MaPLe (torch's, or its tensors as safetensors), a
+            linear head's tensors, or what `to_safetensors` wrote. Nobody needs to vouch for it.
         additions: What the file does not say.
 
     Raises:
@@ -105,8 +107,8 @@ def kind_of(path: Path) -> str:
         return "safetensors"
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         raise CheckpointError(
-            f"{shown}: is a bare pickle, as torch before 1.6 wrote it; it was not run. If you trust it, write it anew on "
-            "a workstation: torch.save(torch.load(FILE)['state_dict'], NEW)"
+            f"{shown}: is a plain pickle file, as torch before 1.6 wrote it; it was not run. If you trust "
+            "it, write it anew on a workstation: torch.save(torch.load(FILE)['state_dict'], NEW)"
         )
     kind = foreign(start)
     what = f"it is {kind}" if kind else f"it begins with {start[:4].hex()}"
@@ -127,7 +129,7 @@ def import_state(state: State, additions: Additions) -> PromptFile:
     maple = not head and is_maple(state)
     if additions.backbone is None:
         raise CheckpointError(
-            "a checkpoint does not say what it was tuned on: give the bundle of that CLIP as --backbone"
+            "a checkpoint does not name its backbone: give the CLIP that it was tuned on as --backbone"
         )
     if additions.classes is None:
         raise CheckpointError(
@@ -186,24 +188,28 @@ def _check_fit(context: Array, manifest: Manifest, names: tuple[ClassName, ...] 
     width = manifest.text.width
     if context.shape[-1] != width:
         raise CheckpointError(
-            f"its context vectors are {context.shape[-1]} wide, those of the backbone {manifest.name!r} {width}; it was "
-            "tuned on another CLIP: give the bundle of that one as --backbone"
+            f"its context vectors have {context.shape[-1]} numbers, those of the backbone {manifest.name!r} "
+            f"have {width}; it was tuned on another CLIP: give that one as --backbone"
         )
     if names is not None and context.ndim == 3 and len(context) != len(names):
         raise CheckpointError(
-            f"it has contexts for {len(context)} classes, but {len(names)} were named; name the classes that it was "
-            "trained on, in that order"
+            f"it has contexts for {len(context)} classes, but {len(names)} were named; name the classes that "
+            "it was trained on, in that order"
         )
 
 
 def _changed(prompt: PromptFile, additions: Additions) -> PromptFile:
-    """A prompt at other bits or for other classes, as far as that was asked for; what was measured with the old ones goes."""
+    """A prompt at other bits or for other classes, as far as that was asked for.
+
+    What was measured with the old ones is left out.
+    """
     if additions.backbone is not None:
         manifest = read_manifest(find_bundle(additions.backbone))
         if manifest.fingerprint != prompt.fingerprint.hex():
             raise BackboneMismatchError(
-                f"the prompt was tuned for backbone {prompt.backbone_name!r} ({prompt.fingerprint.hex()[:8]}), but this is "
-                f"{manifest.name!r} ({manifest.fingerprint[:8]}); leave --backbone out, or give the right one"
+                f"the prompt was tuned for backbone {prompt.backbone_name!r} "
+                f"({prompt.fingerprint.hex()[:8]}), but this is {manifest.name!r} "
+                f"({manifest.fingerprint[:8]}); leave --backbone out, or give the right one"
             )
     changes: dict[str, Any] = {}
     names = _named(prompt, additions)
@@ -224,7 +230,7 @@ def _class_names(classes: Mapping[str, str | None]) -> tuple[ClassName, ...]:
 
 
 def _named(prompt: PromptFile, additions: Additions) -> tuple[ClassName, ...]:
-    """The classes that the prompt shall have."""
+    """The classes that were asked for."""
     if additions.classes is None:
         return prompt.classes
     names = _class_names(additions.classes)

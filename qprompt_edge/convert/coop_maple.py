@@ -1,14 +1,17 @@
 """What CoOp and MaPLe learn, taken from their checkpoints.
 
-The names of their tensors, behind `prompt_learner.` where the whole model is saved (as MaPLe's is), and behind whatever wrapped
-it (`module.`, `_orig_mod.`, `model.`):
+The names of their tensors, behind `prompt_learner.` where the whole model is saved (as MaPLe's is), and
+behind whatever wrapped it (`module.`, `_orig_mod.`, `model.`):
 
     CoOp    ctx [n,D], or [C,n,D] with a context for each class
-    MaPLe   ctx [n,Dt], compound_prompts_text.k [n,Dt]                       text prompts of the layers 0 and k + 1
-            proj, compound_prompt_projections.k: weight [Dv,Dt], bias [Dv]   their couplings to the image tower
+    MaPLe   ctx [n,Dt], compound_prompts_text.k [n,Dt]
+                text prompts of the layers 0 and k + 1
+            proj, compound_prompt_projections.k: weight [Dv,Dt], bias [Dv]
+                their couplings to the image tower
 
-The image prompts of a tuned MaPLe are constants: the projections fold into them (`folding.fold` of the runtime). A checkpoint does not say
-where in the sentence the class stands; this reads all contexts as standing before it, as is CoOp's default.
+The image prompts of a tuned MaPLe are constants: the projections fold into them (`folding.fold` of the
+runtime). A checkpoint does not say where in the sentence the class stands; this reads all contexts as
+standing before it, as is CoOp's default.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ def _prefix(state: State) -> str:
     if len(found) > 1:
         names = printable(", ".join(found[:_SHOWN]))[:200]
         raise CheckpointError(
-            f"it has the context vectors of {len(found)} models ({names}); save one model's state_dict() alone"
+            f"it has the context vectors of {len(found)} models ({names}); save one model's state_dict() "
+            "alone"
         )
     prefix = found[0].removesuffix("ctx")
     if any(name.startswith(f"{prefix}meta_net.") for name in state.names):

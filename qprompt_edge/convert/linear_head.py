@@ -1,13 +1,14 @@
 """A linear classifier on the backbone's image features, as a prompt with class residuals.
 
-A head says softmax(W x + a), a prompt softmax(s (cos(x, w_c) + b_c)) with w_c = norm(t_c + r_c). They are the same
-function where all rows of W have one length s, and adding one vector u to every row changes no probability. So:
+A head says softmax(W x + a), a prompt softmax(s (cos(x, w_c) + b_c)) with w_c = norm(t_c + r_c). They are the
+same function where all rows of W have one length s, and adding one vector u to every row changes no
+probability. So:
 
     |W_c + u| = s for every class c:   2 W_c u - k = -|W_c|^2 with k = s^2 - |u|^2, linear in (u, k)
     w_c = (W_c + u) / s,   b_c = a_c / s,   r_c = l_c w_c - t_c
 
-The system has a solution for up to E + 1 classes, E the width of the features, unless rows depend on each other.
-The length l_c changes no direction. With l_c = 1 / (t_c w_c), quantizing r_c turns w_c the least.
+The system has a solution for up to E + 1 classes, E the width of the features, unless rows depend on each
+other. The length l_c changes no direction. With l_c = 1 / (t_c w_c), quantizing r_c turns w_c the least.
 """
 
 from __future__ import annotations
@@ -45,22 +46,24 @@ def import_head(state: State, classes: Sequence[ClassName], backbone: Backbone, 
     """The prompt that answers as a linear head does, up to its quantization.
 
     Args:
-        state: `weight` [C,E] and perhaps `bias` [C], as torch names them, or `coef_` and `intercept_`, as scikit-learn
-            does; one row stands for two classes, the second against the first. Learned on unit image features.
+        state: `weight` [C,E] and perhaps `bias` [C], as torch names them, or `coef_` and `intercept_`, as
+            scikit-learn does; one row stands for two classes, the second against the first. Learned on unit
+            image features.
         classes: In the order of the rows.
         backbone: What the features come from.
         bits: Bits a weight, 1 to 8 or 32.
 
     Raises:
-        CheckpointError: Shapes do not fit each other, the classes or the backbone, or no prompt can be equal to it.
+        CheckpointError: Shapes do not fit each other, the classes or the backbone, or no prompt can be equal
+            to it.
         TextError: Two classes are the same words, or one has none.
     """
     weight, bias = _head(state)
     width = backbone.manifest.embed_dim
     if weight.shape[1] != width:
         raise CheckpointError(
-            f"the head is for features of {weight.shape[1]} numbers, those of the backbone {backbone.manifest.name!r} "
-            f"have {width}; give the backbone that it was learned on as --backbone"
+            f"the head is for features of {weight.shape[1]} numbers, those of the backbone "
+            f"{backbone.manifest.name!r} have {width}; give the backbone that it was learned on as --backbone"
         )
     if len(weight) != len(classes):
         raise CheckpointError(f"the head has {len(weight)} classes, but {len(classes)} were named")
@@ -113,7 +116,7 @@ def _one_length(weight: Array) -> tuple[Array, float]:
     lengths = np.linalg.norm(moved, axis=1)
     if lengths.min() <= 0 or lengths.max() / lengths.min() > 1 + _TOLERANCE:
         raise CheckpointError(
-            f"its {len(rows)} rows cannot be brought to one length, which a prompt needs: there are more classes than "
-            f"{rows.shape[1]} features can keep apart, or two rows are equal"
+            f"its {len(rows)} rows cannot be brought to one length, which a prompt needs: there are more "
+            f"classes than {rows.shape[1]} features can keep apart, or two rows are equal"
         )
     return (moved / lengths[:, None]).astype(np.float32), float(lengths.mean())

@@ -21,7 +21,10 @@ OFFSETS = ROLES[4]
 
 
 def bits_for(role: str, own: int, asked: int | None) -> int:
-    """Bits of a group: those asked for, but offsets keep their own, which only a damaged file has at other than 16."""
+    """Bits of a group: those asked for.
+
+    Offsets keep their own; they have other than 16 only in a damaged file.
+    """
     return own if asked is None or role == OFFSETS else asked
 
 
@@ -38,7 +41,8 @@ def regrouped(
         rows: The class that each row belongs to, ascending; empty for all classes.
 
     Raises:
-        PromptFileError: There are no weights, more or fewer scales or rows than rows of them, or a weight is beyond half precision.
+        PromptFileError: There are no weights, more or fewer scales or rows than rows of them, or a weight is
+            beyond half precision.
     """
     require(weights.size > 0, f"the shape of {role}", weights.shape, "one with weights")
     if bits > MAX_BITS or not scales:
@@ -56,18 +60,21 @@ def regrouped(
 
 
 def changed(prompt: PromptFile, **changes: Any) -> PromptFile:
-    """A prompt for other classes or at other bits: the accept scores go, which were measured with the old ones.
+    """A prompt for other classes or at other bits.
+
+    The accept scores are left out, because they were measured with the old ones.
 
     Args:
         prompt: What was read.
         changes: New values of its fields.
 
     Raises:
-        PromptFileError: The prompt has optional keys, of which nobody here knows whether they still hold.
+        PromptFileError: The prompt has optional keys, and this version does not know whether they still hold.
     """
     if prompt.extras:
         raise PromptFileError(
-            f"the file has the optional keys {sorted(prompt.extras)}, and this version does not know whether they hold for "
-            "other classes or bits; update qprompt-edge, or leave out --classes, --class-names and --bits"
+            f"the file has the optional keys {sorted(prompt.extras)}, and this version does not know whether "
+            "they hold for other classes or bits; update qprompt-edge, or leave out --classes, --class-names "
+            "and --bits"
         )
     return replace(prompt, calibration=Calibration(prompt.calibration.logit_scale), **changes)

@@ -1,8 +1,9 @@
 """A prompt as a safetensors file and back, for tools that know arrays but not `.qpt`.
 
-Every group is a float32 tensor named by its role (`text-context`, `class-residuals`), its rows times their scales. Everything else stands in the header's
-metadata, as JSON under the one name `qprompt`: the library writes several names in no fixed order, and the same prompt shall be the same bytes. The
-header has the format version of the prompt; version 1 has no scales, rows, accept scores, photos and extras.
+Every group is a float32 tensor named by its role (`text-context`, `class-residuals`), its rows times their
+scales. Everything else is in the header's metadata, as JSON under the one name `qprompt`. The library writes
+several names in no fixed order, and the same prompt must give the same bytes. The header has the format
+version of the prompt; version 1 has no scales, rows, accept scores, photos and extras.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Checkpoints of torch, read without torch and without running anything.
 
-`torch.save` writes a zip archive: `<name>/data.pkl` describes the tensors (see `torch_pickle`), `<name>/data/<key>`
-holds the numbers of each storage, uncompressed and little-endian. Only the tensors that a prompt needs are read,
-each after its bounds are checked, so a checkpoint with a whole CLIP in it costs no more than its prompt.
+`torch.save` writes a zip archive: `<name>/data.pkl` describes the tensors (see `torch_pickle`),
+`<name>/data/<key>` holds the numbers of each storage, uncompressed and little-endian. Only the tensors that a
+prompt needs are read, each after its bounds are checked, so a checkpoint with a whole CLIP in it costs no
+more than its prompt.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class State:
 
     Attributes:
         names: Of all its tensors.
-        load: Reads the tensor of a name as float32; raises a `QPromptError` if it is not as it should be.
+        load: Reads the tensor of a name as float32; raises a `QPromptError` if it is damaged.
     """
 
     names: frozenset[str]
@@ -79,7 +80,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """Content of a member, which shall be stored as it is and no longer than `limit` bytes."""
+    """Content of a member, if it is stored uncompressed and has at most `limit` bytes."""
     info = archive.NameToInfo.get(name)
     if info is None:
         raise CheckpointError(f"its member {printable(name)[:120]} is missing")
@@ -129,20 +130,22 @@ def _no_checkpoint(names: list[str]) -> str:
             f"it is a zip archive around a checkpoint; unpack it, and give {printable(inner)[:120]} from it"
         )
     return (
-        f"it is a zip archive of {len(names)} files, none of them data.pkl as torch.save writes it; the first is "
-        f"{printable(names[0])[:120]}"
+        f"it is a zip archive of {len(names)} files, none of them data.pkl as torch.save writes it; the "
+        f"first is {printable(names[0])[:120]}"
     )
 
 
 def read_checkpoint(path: Path) -> State:
-    """The state dict in a file that `torch.save` (1.6 or newer) wrote, alone or under `state_dict` (Dassl) or the like.
+    """The state dict in a file that `torch.save` (1.6 or newer) wrote.
+
+    It may stand alone, or under `state_dict` (Dassl) or the like.
 
     Args:
         path: The file. Nobody needs to vouch for it.
 
     Raises:
-        CheckpointError: The file is damaged or hostile, holds no tensors, or names anything that weights do not
-            need. `State.load` raises it for a tensor that cannot be read.
+        CheckpointError: The file is damaged or hostile, holds no tensors, or names anything that weights do
+            not need. `State.load` raises it for a tensor that cannot be read.
     """
     with _archive(path) as archive:
         root = _root(archive)
@@ -175,7 +178,8 @@ def _read_tensor(archive: zipfile.ZipFile, root: str, name: str, record: TensorR
     good = 1 <= len(record.shape) <= MAX_DIMENSIONS and all(1 <= n <= MAX_GROUP_SIZE for n in record.shape)
     if not good or math.prod(record.shape) > MAX_GROUP_SIZE:
         raise CheckpointError(
-            f"{shown} is not of 1 to {MAX_DIMENSIONS} dimensions, each 1 or more, with up to {MAX_GROUP_SIZE} numbers"
+            f"{shown} is not of 1 to {MAX_DIMENSIONS} dimensions, each 1 or more, with up to "
+            f"{MAX_GROUP_SIZE} numbers"
         )
     last = record.offset + sum((n - 1) * step for n, step in zip(record.shape, record.strides, strict=True))
     good = record.offset >= 0 and min(record.strides) >= 0 and last < storage.count

@@ -1,13 +1,13 @@
 """torch's pickles read as data: nothing is imported or called, and no object of another library is made.
 
-A pickle is a program for a small stack machine; GLOBAL may name any function, and REDUCE and NEWOBJ call what was
-named. `torch.save` needs few of its instructions, and this module runs those over plain values. A global is only
-its name on the stack, and there are three kinds of names:
+A pickle is a program for a small stack machine; GLOBAL may name any function, and REDUCE and NEWOBJ call what
+was named. `torch.save` needs few of its instructions, and this module runs those over plain values. A global
+is only its name on the stack, and there are three kinds of names:
 
-- what a tensor is made of (`torch._utils._rebuild_tensor_v2`, `torch.HalfStorage`, ...) gives a record of where
-  the tensor's numbers lie;
-- the optimizer and scheduler classes that Dassl leaves in a checkpoint give an empty dictionary, whose state is
-  dropped;
+- what a tensor is made of (`torch._utils._rebuild_tensor_v2`, `torch.HalfStorage`, ...) gives a record of
+  where the tensor's numbers lie;
+- the optimizer and scheduler classes that Dassl leaves in a checkpoint give an empty dictionary, whose state
+  is dropped;
 - every other name ends the reading, in an error that says it.
 
 No record is looked into here: whoever reads a tensor's numbers checks its bounds first.
@@ -121,11 +121,13 @@ def read_pickle(data: bytes) -> Any:
         data: The whole pickle; its caller bounds the size. Time and memory grow with the size alone.
 
     Returns:
-        None, bool, int, float, str, bytes, list, tuple and dict, with `TensorRecord`, `StorageRecord` and `Global`
-        in them. A list or a dict may contain itself: walk it with care, and neither compare nor print it.
+        None, bool, int, float, str, bytes, list, tuple and dict, with `TensorRecord`, `StorageRecord` and
+        `Global` in them. A list or a dict may contain itself: walk it with care, and neither compare nor
+        print it.
 
     Raises:
-        CheckpointError: An instruction or a name is not one of those that weights need, or the bytes are no pickle.
+        CheckpointError: An instruction or a name is not one of those that weights need, or the bytes are no
+            pickle.
     """
     machine = _Machine()
     try:
@@ -155,8 +157,9 @@ def _kind(value: Any) -> str:
 def _global(machine: _Machine, name: str) -> None:
     if name not in _KNOWN:
         raise CheckpointError(
-            f"the pickle names {printable(name)[:120]!r}, which no weights need; it was not run. If you trust the file, "
-            "write its weights anew on a workstation: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
+            f"the pickle names {printable(name)[:120]!r}, which weights do not need; it was not run. If you "
+            "trust the file, write its weights anew on a workstation: torch.save(torch.load(FILE, "
+            "weights_only=False)['state_dict'], NEW)"
         )
     machine.stack.append(Global(name))
 
@@ -171,7 +174,7 @@ def _stack_global(machine: _Machine, _: Any) -> None:
 
 
 def _reduce(machine: _Machine, _: Any) -> None:
-    """Give what a call of a known name would have made; only names that make tensors and dictionaries have a result."""
+    """Give what a call of a known name makes, a tensor or a dictionary; refuse every other call."""
     arguments, called = machine.stack.pop(), machine.stack.pop()
     name = called.name if isinstance(called, Global) else None
     if type(arguments) is tuple and name == _REBUILD_TENSOR:

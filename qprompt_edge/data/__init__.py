@@ -1,1 +1,4 @@
-"""Photos on their way to the model: found with their labels, split, decoded to pixels, encoded to features."""
+"""Photos on their way to the model.
+
+They are found with their labels, split, decoded to pixels, and encoded to features.
+"""

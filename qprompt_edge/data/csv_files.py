@@ -1,8 +1,9 @@
 """The two lists that a user may write: labels of photos, and words for labels.
 
-The idea: CSV in UTF-8 with named columns, or what spreadsheets write in its place (semicolons, tabs, UTF-16), which the first
-line tells apart for certain; and a clear word about anything else. Labels are compared in Unicode's composed form (NFC), because macOS stores "é" as two characters in the names
-of folders where others store one.
+The idea: CSV in UTF-8 with named columns, or what spreadsheets write in its place (semicolons, tabs, UTF-16),
+which the first line tells apart for certain; and a clear word about anything else. Labels are compared in
+Unicode's composed form (NFC), because macOS stores "é" as two characters in the names of folders where others
+store one.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def class_label(name: str, place: str) -> str:
     """A class name in composed form.
 
     Raises:
-        PhotosError: The name holds bytes that are no text, which a prompt file cannot keep; `place` says where.
+        PhotosError: The name holds bytes that are no text, which a prompt file cannot keep; `place` says
+            where.
     """
     try:
         name.encode("utf-8")
@@ -72,8 +74,8 @@ def class_label(name: str, place: str) -> str:
 def read_table(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, tuple[str, str]]]:
     """Line number and the two fields of each row, in the order of `columns`; empty lines are passed over.
 
-    Text is UTF-8, or UTF-16 with its byte-order mark; commas, semicolons or tabs stand between the fields, as its first line
-    shows.
+    Text is UTF-8, or UTF-16 with its byte-order mark; commas, semicolons or tabs stand between the fields, as
+    its first line shows.
 
     Raises:
         PhotosError: The file cannot be read, is no such text, has other columns, or a row without two values.
@@ -95,13 +97,13 @@ def read_table(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, tupl
                 continue
             if len(fields) != 2 or not all(fields):
                 raise PhotosError(
-                    f"{shown}, line {reader.line_num}: expected two values, {printable(mark.join(columns))}, found "
-                    f"{sum(map(bool, fields))}; put quotes around a value that holds {_BETWEEN[mark]}"
+                    f"{shown}, line {reader.line_num}: expected two values, {printable(mark.join(columns))}, "
+                    f"found {sum(map(bool, fields))}; put quotes around a value that holds {_BETWEEN[mark]}"
                 )
             yield reader.line_num, (fields[first], fields[second])
     except csv.Error as error:
         raise PhotosError(
-            f"{shown}: cannot be read: no text table ({error}); expected CSV with columns {expected}"
+            f"{shown}: cannot be read as a text table ({error}); expected CSV with columns {expected}"
         ) from error
 
 

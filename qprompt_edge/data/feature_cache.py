@@ -1,9 +1,10 @@
 """Features of photos on disk, found by the photo's content, in whichever folder it is.
 
-There is one file for each identity: the backbone, and all else that features depend on. Its records have one length and are
-only ever added at its end, so each feature is written once, however many there are. A record ends in a checksum that the
-identity is part of: what is torn, damaged or another identity's is no record, and never a wrong feature. Who writes locks the
-file, and first cuts off what a process that died left of a record.
+There is one file for each identity: the backbone, and all else that features depend on. Its records have one
+length and are only ever added at its end, so each feature is written once, however many there are. A record
+ends in a checksum that the identity is part of: what is torn, damaged or another identity's is no record, and
+never a wrong feature. Who writes locks the file, and first cuts off what a process that died left of a
+record.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ class FeatureCache:
         """Add what is new to the file.
 
         Raises:
-            OutputError: It cannot be written, and there is no `unkept`. Nothing is lost: the next call tries again.
+            OutputError: It cannot be written, and there is no `unkept`. Nothing is lost: the next call tries
+                again.
         """
         if self.path is None or not self._new:
             return
@@ -122,7 +124,8 @@ class FeatureCache:
             begin = self._append(self.path, (shape[0], shape[1]), added)
         except OSError as error:
             refused = OutputError(
-                f"cannot keep features in {self.path}: {error.strerror or error}; free some space, or set QPE_CACHE"
+                f"cannot keep features in {self.path}: {error.strerror or error}; free some space, or set "
+                "QPE_CACHE"
             )
             if self.unkept is None:
                 raise refused from error
@@ -176,7 +179,8 @@ class _Index:
     """Where records begin, 16 bytes a record.
 
     Attributes:
-        heads: [N] uint64, sorted: the first 8 bytes of each key, which differ well enough; the record has the rest.
+        heads: [N] uint64, sorted: the first 8 bytes of each key, which differ well enough; the record has the
+            rest.
         places: [N] int64; of records with the same key, the last one is valid.
     """
 

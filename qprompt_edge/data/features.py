@@ -1,7 +1,7 @@
-"""Image features of photos: each photo is decoded and encoded once, and its features are cached by its content.
+"""Image features of photos: each photo is decoded and encoded once, and cached by its content.
 
-Features are found by the hash of a photo's bytes (`feature_cache`), so renamed, moved or re-labelled photos are not encoded
-again, and edited ones are.
+Features are found by the hash of a photo's bytes (`feature_cache`), so renamed, moved or re-labelled photos
+are not encoded again, and edited ones are.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class EncodedPhotos:
     """Features of N photos, in the order in which they were given.
 
     Attributes:
-        features: float32 [N,V,E], rows of length 1; view 0 is the plain photo, the rest are augmented. Rows of
-            photos that could not be read are zero.
+        features: float32 [N,V,E], rows of length 1; view 0 is the plain photo, the rest are augmented. Rows
+            of photos that could not be read are zero.
         hashes: uint64 [N]; difference hashes, for finding near-identical photos.
         failures: Position to reason, without the path, for photos that could not be read.
         keys: uint8 [N,16]; hashes of the photos' content, zero for those that could not be read.
@@ -130,7 +130,9 @@ def encode_photos(
     max_memory: float | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> EncodedPhotos:
-    """Encode photos one by one, while the next are decoded; beyond the features memory does not grow with their number.
+    """Encode photos one by one, while the next are decoded.
+
+    Except for the features, memory does not grow with their number.
 
     Args:
         backbone: The frozen model.
@@ -188,9 +190,10 @@ def _save(cache: FeatureCache, quality: QualityCache | None) -> None:
 
 @dataclass(frozen=True)
 class _Photo:
-    """A photo that was read: found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash.
+    """A photo that was read.
 
-    `quality` is what was measured now.
+    It was found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash. `quality`
+    is what was measured now.
     """
 
     key: bytes
@@ -202,7 +205,10 @@ class _Photo:
 
 @dataclass(frozen=True)
 class _Decoder:
-    """From a file to a photo's views: what `encode_photos` was given, and a lock by which large photos take turns."""
+    """From a file to a photo's views.
+
+    Holds what `encode_photos` was given, and a lock by which large photos take turns.
+    """
 
     transform: ImageTransform
     views: int
@@ -221,9 +227,8 @@ class _Decoder:
         needed = reading_bytes(file, self.transform)
         with self.large if needed > LARGE_BYTES else nullcontext():
             check_photo(self.max_memory, needed)
-            return self._decoded(
-                file, key, entry, quality
-            )  # which leaves nothing behind when the next one's turn comes
+            # it leaves nothing behind when the next one's turn comes
+            return self._decoded(file, key, entry, quality)
 
     def _decoded(
         self, file: BinaryIO, key: bytes, entry: Entry | None, quality: QualityCache | None
@@ -239,7 +244,7 @@ class _Decoder:
 
 
 def _read(cache: FeatureCache, quality: QualityCache | None, decoder: _Decoder, path: Path) -> _Photo | str:
-    """Read a photo with its views and, where it is wanted and not known, its quality, or say why that fails."""
+    """Read a photo with its views, and measure it if its quality is wanted; or say why that fails."""
     try:
         with opened(path) as file:
             formats_of(file)  # what is no photo is not read further

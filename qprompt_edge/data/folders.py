@@ -1,8 +1,9 @@
 """The files in folders: those that may be photos, each folder once, and what cannot be read.
 
-The idea: what systems and programs put beside photos is known by its name and passed over. Everything else is handed
-on: as a file, or with the reason why it is none. A folder is known by its real path, so links that lead in a circle
-end; its inode number would not do, since some network file systems report the same one for every folder.
+The idea: what systems and programs put beside photos is known by its name and passed over. Everything else is
+handed on: as a file, or with the reason why it is none. A folder is known by its real path, so links that
+lead in a circle end; its inode number would not do, since some network file systems report the same one for
+every folder.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ SYSTEM_NAMES = frozenset(
         # Linux
         "lost+found", "aquota.user", "aquota.group",
         # Windows
-        "$recycle.bin", "recycler", "system volume information", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db",
-        "desktop.ini", "autorun.inf", "$extend", "$winreagent", "$sysreset", "$getcurrent", "$windows.~bt", "$windows.~ws",
-        "config.msi", "msocache", "wpsettings.dat", "indexervolumeguid", "pagefile.sys", "hiberfil.sys", "swapfile.sys",
+        "$recycle.bin", "recycler", "system volume information", "thumbs.db", "ehthumbs.db",
+        "ehthumbs_vista.db", "desktop.ini", "autorun.inf", "$extend", "$winreagent", "$sysreset",
+        "$getcurrent", "$windows.~bt", "$windows.~ws", "config.msi", "msocache", "wpsettings.dat",
+        "indexervolumeguid", "pagefile.sys", "hiberfil.sys", "swapfile.sys",
         # macOS
         "__macosx", "icon\r", "network trash folder", "temporary items", "thevolumesettingsfolder",
         # network storage: Synology, QNAP, NetApp and others
-        "@eadir", "@tmp", "@sharebin", "@sharesnap", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb",
-        "~snapshot", "_gsdata_",
+        "@eadir", "@tmp", "@sharebin", "@sharesnap", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
+        "@__thumb", "~snapshot", "_gsdata_",
         # cameras and phones, photo programs, Python
         "lost.dir", "picasa.ini", "zbthumbnail.info", "__pycache__",
     }
@@ -41,12 +43,15 @@ _CHECKED_DRIVE = re.compile(r"found\.\d{3}")  # what chkdsk saves files in
 
 SIDECARS = frozenset(
     {
-        ".aae", ".arp", ".cos", ".csv", ".ctg", ".db", ".dop", ".exif", ".gpx", ".html", ".htm", ".ini", ".json", ".log", ".md",
-        ".md5", ".mie", ".nksc", ".on1", ".pp3", ".sha1", ".sha256", ".srt", ".thm", ".tsv", ".txt", ".url", ".xml", ".xmp",
-        ".yaml", ".yml",
+        ".aae", ".arp", ".cos", ".csv", ".ctg", ".db", ".dop", ".exif", ".gpx", ".html", ".htm", ".ini",
+        ".json", ".log", ".md", ".md5", ".mie", ".nksc", ".on1", ".pp3", ".sha1", ".sha256", ".srt", ".thm",
+        ".tsv", ".txt", ".url", ".xml", ".xmp", ".yaml", ".yml",
     }
 )  # fmt: skip
-"""Endings (in lower case) of files that stand beside photos and say something about them, unless their content is a photo's."""
+"""Endings (in lower case) of files that describe the photos beside them.
+
+Such a file is passed over, unless its content is a photo's.
+"""
 _THUMBNAIL = ".thm"  # a small JPEG that a camera writes beside a video
 _PHOTO_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 

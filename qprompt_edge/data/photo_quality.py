@@ -1,9 +1,9 @@
 """How sharp and how bright photos are, measured when they are decoded, and kept beside their features.
 
-The idea: a photo is measured at the size at which the model sees it. What a model cannot see, such as grain that shrinking
-takes away, counts neither as sharpness nor as a fault. What blurring changes little was blurred before (Crété et al., "The blur
-effect", SPIE 2007). The figures lie in a cache of their own, found by the photo's content as
-features are, so whoever wants them decodes a photo once.
+The idea: a photo is measured at the size at which the model sees it. What a model cannot see, such as grain
+that shrinking takes away, counts neither as sharpness nor as a fault. What blurring changes little was
+blurred before (Crété et al., "The blur effect", SPIE 2007). The figures lie in a cache of their own, found by
+the photo's content as features are, so whoever wants them decodes a photo once.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Quality:
     """What can be said of a photo without knowing what it shows.
 
     Attributes:
-        sharpness: Natural logarithm of the factor by which blurring the photo lowers the energy of its edges; 0 or a little more
-            for a photo that is blurred already, 1 to 2 for a sharp one.
+        sharpness: Natural logarithm of the factor by which blurring the photo lowers the energy of its edges;
+            0 or a little more for a photo that is blurred already, 1 to 2 for a sharp one.
         darkest: Grey level, 0 to 1, that a twentieth of the pixels does not reach.
         brightest: Grey level that a twentieth of the pixels exceeds.
     """
@@ -70,7 +70,9 @@ def _edges(grey: Image.Image) -> float:
 
 
 class QualityCache:
-    """Figures of photos by content, in the user's cache. `get` may be called from several threads, the rest from one.
+    """The quality of photos by content, in the user's cache.
+
+    `get` may be called from several threads, the rest from one.
 
     Args:
         transform: How the model wants its images; it decides at which size photos are decoded and measured.

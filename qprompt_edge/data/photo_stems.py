@@ -1,7 +1,7 @@
 """Stems of training photos, for methods whose image features change with the prompt and cannot be kept.
 
-What stands before the image tower's first block sees no prompt: it is computed once for each view of a photo, and a
-training step runs the blocks behind it.
+What stands before the image tower's first block sees no prompt: it is computed once for each view of a photo,
+and a training step runs the blocks behind it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _FLOAT_BYTES = 4
 class PhotoStems:
     """Computes stems as they are needed, and keeps as many as `KEPT_BYTES` hold.
 
-    Photos go through the stem one by one, and what is kept is float32: a stem is the same to the last bit whether it was
-    kept or computed again. With the backbone's `spare_memory` its stem is closed after every batch.
+    Photos go through the stem one by one, and what is kept is float32: a stem is the same to the last bit
+    whether it was kept or computed again. With the backbone's `spare_memory` its stem is closed after every
+    batch.
 
     Args:
         paths: N photos that could be read before.

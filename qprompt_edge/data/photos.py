@@ -1,12 +1,12 @@
 """From folders or a list to labelled photos.
 
-The idea: a class is a sub-folder, its label is the folder's name, and every file anywhere below it is one of its
-photos. What a file is, its content decides, so nothing is opened here: whoever decodes the photos hands back those
-that failed, and `drop_unreadable` moves them to `skipped`, where the user sees each with its reason. What systems and
-programs put beside photos is known by its name (`folders`).
+The idea: a class is a sub-folder, its label is the folder's name, and every file anywhere below it is one of
+its photos. What a file is, its content decides, so nothing is opened here: whoever decodes the photos hands
+back those that failed, and `drop_unreadable` moves them to `skipped`, where the user sees each with its
+reason. What systems and programs put beside photos is known by its name (`folders`).
 
-Order never depends on the file system: photos are sorted by their path below the folder, and names are compared in
-Unicode's composed form (NFC), because macOS stores "é" as two characters where others store one.
+Order never depends on the file system: photos are sorted by their path below the folder, and names are
+compared in Unicode's composed form (NFC), because macOS stores "é" as two characters where others store one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class LabelledPhotos:
     Attributes:
         paths: The N photos.
         labels: [N] int64, index of each photo's class in `classes`.
-        classes: Labels, sorted; each has at least one photo, unless photos were selected or empty classes kept.
+        classes: Labels, sorted; each has at least one photo, unless photos were selected or empty classes
+            kept.
         skipped: What was found but left out.
     """
 
@@ -66,8 +67,8 @@ def find_photos(folder: Path, *, min_classes: int = 2, keep_empty: bool = False)
 
     Args:
         folder: Photos are found at any depth below `folder/<label>/`. Links are followed, each folder is read
-            once; hidden files, `folders.SYSTEM_NAMES` and, below a class, `folders.SIDECARS` are passed over in
-            silence; files beside the class folders are listed as skipped.
+            once; hidden files, `folders.SYSTEM_NAMES` and, below a class, `folders.SIDECARS` are passed over
+            in silence; files beside the class folders are listed as skipped.
         min_classes: Fewer classes are an error (1 for a test set of some of the trained classes).
         keep_empty: Whether a class folder without photos is a class like others, and no error.
 
@@ -75,8 +76,8 @@ def find_photos(folder: Path, *, min_classes: int = 2, keep_empty: bool = False)
         All candidates, not yet opened.
 
     Raises:
-        PhotosError: There is no such folder, something in it cannot be read, it holds no class folders, too few of
-            them, an empty one, or only such as `train` and `val`.
+        PhotosError: There is no such folder, something in it cannot be read, it holds no class folders, too
+            few of them, an empty one, or only such as `train` and `val`.
     """
     shown = printable(folder)
     entries = _entries(folder)
@@ -110,7 +111,7 @@ def _entries(folder: Path) -> list[Entry]:
     """
     shown, itself = printable(folder), look_at(folder)
     if itself.unknown:
-        raise PhotosError(f"{shown}: {itself.problem}; is its drive or share there?")
+        raise PhotosError(f"{shown}: {itself.problem}; check that its drive or network share is connected")
     if not itself.is_folder:
         wrong = "is a file" if itself.problem is None else "no such folder"
         raise PhotosError(f"{shown}: {wrong}; give a folder with one sub-folder of photos per class")
@@ -120,7 +121,7 @@ def _entries(folder: Path) -> list[Entry]:
     for entry in entries:
         if entry.unknown:
             raise PhotosError(
-                f"{printable(entry.path)}: {entry.problem}; it may be a class: see that it can be read, or remove it"
+                f"{printable(entry.path)}: {entry.problem}; it may be a class: make it readable, or remove it"
             )
     return entries
 
@@ -161,8 +162,8 @@ def read_labels_csv(
         Each photo once; files that do not exist are listed as skipped.
 
     Raises:
-        PhotosError: The list cannot be read, has other columns, an empty field, or one photo under two labels;
-            or too few classes, or a class without an existing photo.
+        PhotosError: The list cannot be read, has other columns, an empty field, or one photo under two
+            labels; or too few classes, or a class without an existing photo.
     """
     root = csv_path.parent if base is None else base
     items: dict[str, tuple[str, Path, str]] = {}

@@ -1,6 +1,7 @@
 """Duplicate photos: in two classes, or in both training and test photos.
 
-The idea: a photo is the same if its file has the same bytes. Near-identical ones are the business of `splits`.
+The idea: a photo is the same if its file has the same bytes. Near-identical ones are the business of
+`splits`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The split into training photos and held-out photos.
 
-The idea: a verdict is honest only if no photo was trained on whose twin is tested on. Cameras take bursts, so photos
-are hashed by their coarse light and dark (`difference_hash`), near-identical ones are grouped, and a group stays on
-one side of the split. Every choice is a function of a seed and of the photos' order, which is that of their paths.
+The idea: a verdict is honest only if no photo was trained on whose twin is tested on. Cameras take bursts, so
+photos are hashed by their coarse light and dark (`difference_hash`), near-identical ones are grouped, and a
+group stays on one side of the split. Every choice is a function of a seed and of the photos' order, which is
+that of their paths.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from qprompt_runtime.errors import PhotosError
 MAX_DISTANCE = 6
 """Bits of 64 in which the hashes of two near-identical photos differ at most.
 
-Measured on Caltech-101, PACS and 60 photographs: re-compressed, halved or darkened copies lie within it in 99% of
-cases, copies shifted by 1% of the width in 83% to 95%; of pairs of different photos of one class 0.1% (Caltech-101,
-true duplicates included), 0.01% (PACS photo) and none of 1770 do.
+Measured on Caltech-101, PACS and 60 photographs: re-compressed, halved or darkened copies lie within it in
+99% of cases, copies shifted by 1% of the width in 83% to 95%; of pairs of different photos of one class 0.1%
+(Caltech-101, true duplicates included), 0.01% (PACS photo) and none of 1770 do.
 """
 
 MAX_SHARE = 0.25
 """And at most this share of the bits that are set in either hash.
 
-Drawings on white have few bits set, so even different ones are near in bits: of PACS sketch pairs 3.8% without this
-bound, 1.6% with it; photographs hardly change.
+Drawings on white have few bits set, so even different ones are near in bits: of PACS sketch pairs 3.8%
+without this bound, 1.6% with it; photographs hardly change.
 """
 
 MIN_PHOTOS_FOR_HOLDOUT = 4
@@ -42,8 +43,8 @@ def difference_hash(image: Image.Image) -> int:
         image: Any mode that pillow turns into grey levels; full size or reduced.
 
     Returns:
-        64 bits: whether each cell of a 9 x 8 thumbnail is darker than its right neighbour, row by row, the first
-        in the highest bit.
+        64 bits: whether each cell of a 9 x 8 thumbnail is darker than its right neighbour, row by row, the
+        first in the highest bit.
     """
     grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
@@ -57,9 +58,10 @@ def near_duplicate_groups(hashes: NDArray[np.uint64], labels: NDArray[np.int64])
         labels: [N] int64; photos of different classes are never grouped.
 
     Returns:
-        [N] int64: the position of the first photo of each photo's group. Groups are chains: neighbours are near,
-        the ends of a long burst need not be. A camera that never moves sees the same background in every photo:
-        an object of less than about 0.4 of the picture's height there leaves a class as one group.
+        [N] int64: the position of the first photo of each photo's group. Groups are chains: neighbours are
+        near, the ends of a long burst need not be. A camera that never moves sees the same background in
+        every photo: an object of less than about 0.4 of the picture's height there leaves a class as one
+        group.
     """
     groups = np.arange(len(hashes), dtype=np.int64)
     for label in np.unique(labels):
@@ -135,11 +137,11 @@ def split_holdout(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Keep some photos of each class away from training.
 
-    Of a class with n photos, round(fraction * n) are held out (halves to the even number): at least one from 4
-    photos on, none below, and never all. A group goes to one side as a whole: groups are drawn in random order
-    and taken while they fit; where none fits, the smallest is taken if it is at most half of the class. A class
-    that has fewer than 4 photos, a single group, or only groups that large has no photo in the hold-out, which
-    the caller sees from the labels there and tells the user.
+    Of a class with n photos, round(fraction * n) are held out (halves to the even number): at least one from
+    4 photos on, none below, and never all. A group goes to one side as a whole: groups are drawn in random
+    order and taken while they fit; where none fits, the smallest is taken if it is at most half of the class.
+    A class that has fewer than 4 photos, a single group, or only groups that large has no photo in the
+    hold-out, which the caller sees from the labels there and tells the user.
 
     Args:
         labels: [N] int64 class of each photo.

@@ -37,7 +37,8 @@ class PromptReport:
         zero_shot: Of the hand-written prompt.
         mistakes: Photos that were wrong, the most confident first.
         skipped: Files that were left out.
-        accepted: Which photos do not look like "none of these": bool [n] in the order of the scores; None if that is off.
+        accepted: Which photos do not look like "none of these": bool [n] in the order of the scores; None if
+            that is off.
         same: Photos that are in several classes; each counts at each place, where at most one label is right.
         change: What the prompt changed: its top-1 beside that of the hand-written prompt, photo by photo.
         prompt: The prompt, as its file says it.

@@ -111,8 +111,9 @@ def class_probabilities(image_features: Array, class_features: Array, logit_scal
 def linear_probe(features: Array, labels: Labels, classes: int, penalty: float = 30.0) -> tuple[Array, Array]:
     """Multinomial logistic regression on image features, the usual yardstick of what a backbone sees.
 
-    Features are centred and scaled by their mean standard deviation, then 1/2 |W|^2 * penalty / N is added to the mean
-    cross-entropy (each class weighing the same), minimised by Nesterov's accelerated gradient descent.
+    Features are centred and scaled by their mean standard deviation, then 1/2 |W|^2 * penalty / N is added to
+    the mean cross-entropy (each class weighing the same), minimised by Nesterov's accelerated gradient
+    descent.
 
     Args:
         features: float32 [N,E].

@@ -1,8 +1,8 @@
 """Whether one of two classifiers is better, from their answers on the same photos.
 
-Only photos that exactly one of them gets right tell them apart. If both were as good, each such photo would fall to
-either side like a fair coin: McNemar's test (Psychometrika 12, 1947), with the binomial distribution itself in the place of its
-approximation.
+Only photos that exactly one of them gets right tell them apart. If both were as good, each such photo would
+fall to either side like a fair coin: McNemar's test (Psychometrika 12, 1947), with the binomial distribution
+itself in the place of its approximation.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class Comparison:
 
     Attributes:
         difference: Accuracy after minus accuracy before, from -1 to 1.
-        interval: 95% interval of the difference. The exact test is the stricter one: with few photos the interval may
-            just leave zero out where the test does not.
-        p: Two-sided p-value of the exact paired test (probability of a split this uneven if nothing had changed).
+        interval: 95% interval of the difference. The exact test is the stricter one: with few photos the
+            interval may just leave zero out where the test does not.
+        p: Two-sided p-value of the exact paired test (probability of a split this uneven if nothing had
+            changed).
     """
 
     difference: float
@@ -43,8 +44,8 @@ class Comparison:
 def compare(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Comparison:
     """Compare two classifiers on the same photos.
 
-    The interval is that of Agresti and Min (Statistics in Medicine 24, 2005): Wald's for paired shares, after half a
-    photo was added to each of the four kinds of pairs.
+    The interval is that of Agresti and Min (Statistics in Medicine 24, 2005): Wald's for paired shares, after
+    half a photo was added to each of the four kinds of pairs.
 
     Args:
         before: bool [N], N at least 1; which photos the first one gets right.

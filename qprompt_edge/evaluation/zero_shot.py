@@ -21,7 +21,10 @@ ENSEMBLE = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-"""CLIP's seven best templates for ImageNet (CoOp: trainers/imagenet_templates.py); the data set's own joins them."""
+"""CLIP's seven best templates for ImageNet (CoOp: trainers/imagenet_templates.py).
+
+The data set's own template joins them.
+"""
 
 
 def class_features(backbone: Backbone, classes: Sequence[ClassName], template: str = PHOTO_TEMPLATE) -> Array:

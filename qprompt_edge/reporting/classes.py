@@ -61,7 +61,9 @@ def per_class(labels: Sequence[str], counts: Counts) -> str:
 
 
 def confusion(labels: Sequence[str], counts: Counts) -> str:
-    """What is taken for what: a matrix for up to `MATRIX_CLASSES` classes, the most frequent confusions for more.
+    """What is taken for what.
+
+    Up to `MATRIX_CLASSES` classes have a matrix. With more, the most frequent confusions are listed.
 
     Args:
         labels: The C classes.
@@ -105,7 +107,7 @@ def confused_pairs(labels: Sequence[str], counts: Counts) -> str:
 
 
 def needing_photos(labels: Sequence[str], trained: Sequence[int], counts: Counts | None) -> str:
-    """Classes with few photos, without one to judge by, or with many mistakes: a line for each of these reasons.
+    """Classes with few photos, without one to judge by, or with many mistakes; a line for each reason.
 
     Args:
         labels: The C classes.

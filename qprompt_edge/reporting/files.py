@@ -64,7 +64,7 @@ def neighbours(prompt_bytes: int, classes: int, manifest: Manifest) -> list[int]
 
 
 def sizes(prompt_bytes: int, classes: int, manifest: Manifest) -> str:
-    """The prompt file beside a linear classifier, CoOp's checkpoint and a fine-tuned image tower, with the arithmetic.
+    """The size of the prompt file beside that of other ways to ship the classes, with the arithmetic.
 
     Args:
         prompt_bytes: Of the prompt file.

@@ -28,7 +28,8 @@ class Picture:
 
     Attributes:
         name: How people find it: its path.
-        address: What the browser loads: a data URI, or an address on the page's own server; None shows `problem` instead.
+        address: What the browser loads: a data URI, or an address on the page's own server. None shows
+            `problem` instead.
         problem: Why there is no picture.
     """
 
@@ -46,7 +47,8 @@ def pictures_of(
         paths: The photos.
         folder: Where they are; names of those in it are their paths from there.
         reporter: Told how far it is.
-        max_memory: Most resident memory in MB of 10^6 bytes; of a photo that would take more there is no picture.
+        max_memory: Limit on the resident memory of the process, in MB of 10^6 bytes. A photo that takes
+            more has no picture.
     """
     pictures = []
     for path in paths:

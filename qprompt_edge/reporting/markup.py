@@ -37,7 +37,13 @@ def named(label: str, most: int = LONGEST) -> str:
 
 
 def element(tag: str, content: str, **attributes: str) -> str:
-    """An element; attributes are escaped, the content is HTML already. `class_` and `aria_label` stand for `class` and so on."""
+    """An element of HTML.
+
+    Args:
+        tag: Its name.
+        content: HTML.
+        attributes: They are escaped. `class_` stands for `class`, `aria_label` for `aria-label`, and so on.
+    """
     return f"<{tag}{_attributes(attributes)}>{content}</{tag}>"
 
 

@@ -82,7 +82,7 @@ def no_verdict() -> str:
 
 
 def bar(share: float, interval: tuple[float, float]) -> str:
-    """A share from 0 to 1 as a dot on a line, with its interval; a picture beside numbers that say the same."""
+    """A share from 0 to 1 as a dot on a line, with its interval. The numbers must stand beside it."""
     low, high = (_BAR * bound for bound in interval)
     dot = 4 + (_BAR - 8) * share
     return (

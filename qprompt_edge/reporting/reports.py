@@ -95,7 +95,8 @@ def eval_report(
         images: Where the photos are.
         checked: What `check` found in them, to stand on the page too.
         made: When; None takes now.
-        max_memory: Most resident memory in MB of 10^6 bytes; of a photo that would take more there is no picture.
+        max_memory: Limit on the resident memory of the process, in MB of 10^6 bytes. A photo that takes
+            more has no picture.
         reporter: Told how far it is.
     """
     prompt, labels = report.prompt, report.labels
@@ -123,7 +124,7 @@ def eval_report(
 
 
 def _refused(report: PromptReport) -> str:
-    """How many photos were "none of these", and how good the answers on the others are; nothing where that is off."""
+    """How many photos were "none of these", and the accuracy on the others. Nothing where that is off."""
     if report.accepted is None:
         return ""
     refused, top1 = int((~report.accepted).sum()), report.top1_of_accepted

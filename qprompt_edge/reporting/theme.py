@@ -48,7 +48,7 @@ _HERE = Path(__file__).parent
 
 
 def piece_styles() -> str:
-    """The style sheet of the pieces, with their colours as variables `--r-...`; every class begins with `r-`."""
+    """The style sheet of the pieces. Its variables begin with `--r-`, and all its classes with `r-`."""
     light, dark = (
         "".join(f"--r-{name}:{colour};" for name, colour in colours.items()) for colours in (LIGHT, DARK)
     )

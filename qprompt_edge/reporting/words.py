@@ -51,8 +51,8 @@ OF_THE_OTHERS = "Of the others, {top1} are recognised."
 
 PER_CLASS = "Class by class"
 PER_CLASS_CAPTION = "The classes with the lowest accuracy first; the bars are 95% intervals of Wilson."
-PER_CLASS_COLUMNS = ("class", "right")
-OTHERS = "others: {names}"
+PER_CLASS_COLUMNS = ("class", "right answers")
+OTHERS = "taken for: {names}"
 ALL_RIGHT = "Without a mistake: {names}."
 NO_PHOTOS = "Without a photo to judge by: {names}."
 

@@ -1,16 +1,16 @@
 """Confidence intervals of the difference between two methods: a paired bootstrap over seeds and photos.
 
-Both methods were trained on the same draws and judged on the same photos, so what both find easy or hard cancels in
-their difference. The bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13) draws
-such experiments anew: data sets are fixed, the seeds of a data set are drawn with replacement, and so are the
-photos of each run, every time the same for both methods.
+Both methods were trained on the same draws and judged on the same photos, so what both find easy or hard
+cancels in their difference. The bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 1993,
+chapters 8 and 13) draws such experiments anew: data sets are fixed, the seeds of a data set are drawn with
+replacement, and so are the photos of each run, every time the same for both methods.
 
-A photo is one of four: right by both, by one, by the other, by neither. A mean depends on their counts alone, and the
-counts of N photos drawn with replacement are multinomial with the shares found. So photos are never drawn one by one,
-and still this is the bootstrap of photos, not an approximation of it.
+A photo is one of four: right by both, by one, by the other, by neither. A mean depends on their counts alone,
+and the counts of N photos drawn with replacement are multinomial with the shares found. So photos are never
+drawn one by one, and still this is the bootstrap of photos, not an approximation of it.
 
-What it cannot know: a unit with few seeds shows little of how seeds differ, and one with a single seed nothing. The
-interval speaks of these data sets, not of others.
+What it cannot know: a unit with few seeds shows little of how seeds differ, and one with a single seed
+nothing. The interval speaks of these data sets, not of others.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class Resampling:
     Attributes:
         resamples: How many.
         seed: Of the draws; the same one gives the same intervals.
-        joint_photos: Whether the photos of a unit are drawn once for all its seeds, where these were judged on equally
-            many; right for a fixed test split, since seeds add no photos to it. Otherwise those of each run are
-            drawn for themselves, which takes the runs' photos for different ones and gives narrower intervals.
+        joint_photos: Whether the photos of a unit are drawn once for all its seeds, where these were judged
+            on equally many; right for a fixed test split, since seeds add no photos to it. Otherwise those of
+            each run are drawn for themselves, which takes the runs' photos for different ones and gives
+            narrower intervals.
     """
 
     resamples: int = 2000
@@ -78,7 +79,8 @@ def compare(
         resampling: How the interval is found; None takes the defaults.
 
     Returns:
-        The difference over those runs (source, target, shots, seed) that both methods have; None if there are none.
+        The difference over those runs (source, target, shots, seed) that both methods have; None if there are
+        none.
 
     Raises:
         ValueError: Two runs that belong together were judged on different numbers of photos.
@@ -104,7 +106,10 @@ def compare(
 
 
 def _mean_values(accuracies: Values, measure: Measure) -> Values:
-    """[..., S, T, 2] accuracies of S seeds on T parts by two methods to [...] differences of the seeds' means."""
+    """Differences of the seeds' means, [...].
+
+    From the accuracies [..., S, T, 2] of S seeds on T parts by two methods.
+    """
     values = measure.value(np.moveaxis(accuracies, -1, -2)).mean(axis=-2)
     difference: Values = values[..., 0] - values[..., 1]
     return difference
@@ -115,8 +120,8 @@ def _pair(one: Sequence[Bits], other: Sequence[Bits], unit: Unit, methods: str) 
     for a, b in zip(one, other, strict=True):
         if len(a) != len(b):
             raise ValueError(
-                f"{methods} were judged on {len(a)} and {len(b)} photos of {unit.target}; they are compared photo by "
-                "photo: judge both on the same ones"
+                f"{methods} were judged on {len(a)} and {len(b)} photos of {unit.target}; they are compared "
+                "photo by photo: judge both on the same ones"
             )
     return [np.stack(pair, axis=1) for pair in zip(one, other, strict=True)]
 

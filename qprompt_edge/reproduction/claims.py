@@ -1,13 +1,14 @@
 """The paper's claims as data, and the test of each against the outcomes.
 
-A claim names two methods and a figure. It holds if the whole 95% interval of their difference lies on the claimed
-side of a threshold, is refuted if the whole interval lies on the other side, and is undecided else. Two kinds:
+A claim names two methods and a figure. It holds if the whole 95% interval of their difference is on the
+claimed side of a threshold. It is refuted if the whole interval is on the other side, and undecided
+otherwise. There are two kinds:
 
     greater      the better method is ahead by more than a margin (mostly 0)
     not worse    non-inferiority: the better method is at most a margin behind
 
-A claim about size has to hold too: bytes are counted, not estimated. Each interval is for its claim alone; nothing is
-corrected for their number, so among many claims some verdicts are chance.
+A claim about size has to hold too: bytes are counted, not estimated. Each interval is for its claim alone.
+Nothing is corrected for the number of claims, so among many claims some verdicts are due to chance.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Claim:
 
     Attributes:
         text: In words.
-        better: The method that is claimed to be better; of several, the one with the largest difference is taken.
+        better: The method that is claimed to be better; of several, the one with the largest difference is
+            taken.
         worse: What it is compared with.
         measure: The figure.
         kind: `greater` or `not worse`.
@@ -104,8 +106,8 @@ def judge(
         resampling: How intervals are found; None takes the defaults.
 
     Returns:
-        Verdicts in the claims' order. A claim is left out if no run of one of its methods can be compared with a run
-        of the other.
+        Verdicts in the claims' order. A claim is left out if no run of one of its methods can be compared
+        with a run of the other.
 
     Raises:
         ValueError: Runs that are compared were judged on different numbers of photos, or one is there twice.
@@ -133,7 +135,8 @@ def decide(claim: Claim, difference: Difference, bytes_share: float | None) -> s
     Args:
         claim: The claim.
         difference: Better minus worse.
-        bytes_share: Bytes of the better by bytes of the other; None if that stores nothing, which nothing is under.
+        bytes_share: Bytes of the better by bytes of the other; None if that stores nothing, which nothing is
+            under.
     """
     too_large = claim.bytes_under is not None and (bytes_share is None or bytes_share >= claim.bytes_under)
     if too_large or difference.high < claim.threshold:

@@ -1,8 +1,8 @@
 """The lists that published data sets come with: which photo is in which part, and of which class.
 
-The idea: a list is a stranger's file. It is read whole, at most once, only up to a size that a list can have, and
-every entry is checked before it is used: its form, that its photo lies in the image folder, and that labels and class
-names agree. Whatever is wrong gives one line that says where.
+A list comes from a stranger. It is read whole, at most once, and only up to a size that a list can have.
+Every entry is checked before it is used: its form, that its photo is in the image folder, and that labels and
+class names agree. Every fault gives one line that says where.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ Entry = tuple[str, int, str]
 
 
 def read_split(path: Path) -> dict[str, list[Entry]]:
-    """Read a split file of CoOp's: JSON, an object of the lists `train`, `val`, `test` of [path, label, class name].
+    """Read one of CoOp's split files.
+
+    It is JSON: an object of the lists `train`, `val` and `test` of [path, label, class name].
 
     Returns:
         The entries of each part, in the file's order; labels are 0 or more.
 
     Raises:
-        PhotosError: The file cannot be read, is not JSON, has another form, or a path leads out of the folder.
+        PhotosError: The file cannot be read, is not JSON, has another form, or a path leads out of the
+            folder.
     """
     shown = printable(path)
     try:
@@ -67,7 +70,8 @@ def read_variants(
         The class names, and the entries of each part; a photo is called by its id with `.jpg`.
 
     Raises:
-        PhotosError: A list cannot be read, a variant is listed twice, a photo has none of them, or a path leads out.
+        PhotosError: A list cannot be read, a variant is listed twice, a photo has none of them, or a path
+            leads out.
     """
     classes = tuple(class_label(line, place) for place, line in _lines(variants))
     positions = {name: label for label, name in enumerate(classes)}
@@ -116,8 +120,8 @@ def names_by_label(path: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
         entries: Those of all parts.
 
     Raises:
-        PhotosError: There are no entries, the labels are not 0 to C-1, a label and a name are not of each other, or a
-            photo is listed twice (so that it could be trained on and tested on).
+        PhotosError: There are no entries, the labels are not 0 to C-1, a label and a name are not of each
+            other, or a photo is listed twice (so that it could be trained on and tested on).
     """
     shown = printable(path)
     names: dict[int, str] = {}
@@ -146,7 +150,10 @@ def names_by_label(path: Path, entries: Iterable[Entry]) -> tuple[str, ...]:
 
 
 def _check_inside(path: str, place: str) -> None:
-    """Refuse a path that would lead out of the folder it starts from; links in that folder are the user's own."""
+    """Refuse a path that would lead out of the folder it starts from.
+
+    Links in that folder are the user's own.
+    """
     parts = PurePosixPath(path).parts
     if not parts or parts[0].startswith("/") or ".." in parts or "\0" in path:
         raise PhotosError(f"{place}: {path[:80]!r} is no path inside the image folder; {_AGAIN}")

@@ -1,11 +1,11 @@
 """The paper's eleven data sets and four variants of ImageNet, as the CoOp project lays them out on disk.
 
-The idea: what differs between the sets is a row of data in `DATA_SETS`, not code. A row names a reader, and four
-readers serve them all: a split file in JSON, FGVC-Aircraft's lists, folders named after WordNet ids, folders named
-after numbers. Labels are CoOp's, so that its base and new classes are ours. Nothing is downloaded and no photo is
-opened; what is missing is said once, with where it comes from and where it belongs.
+The idea: what differs between the sets is a row of data in `DATA_SETS`, not code. A row names one of four
+readers: a split file in JSON, FGVC-Aircraft's lists, folders named after WordNet ids, folders named after
+numbers. Labels are CoOp's, so that its base and new classes are ours. Nothing is downloaded and no photo is
+opened. What is missing is reported once, with its source and its place.
 
-Layout and names: https://github.com/KaiyangZhou/CoOp, DATASETS.md, datasets/*.py; templates: trainers/zsclip.py.
+Layout and names: github.com/KaiyangZhou/CoOp, DATASETS.md, datasets/*.py; templates: trainers/zsclip.py.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class Source:
     Attributes:
         name: As CoOp's `configs/datasets/` calls it.
         title: As the paper calls it.
-        reader: `split`: a JSON file; `aircraft`: text lists; `imagenet`: folders of WordNet ids for train and val;
-            `wordnet`, `numbered`: folders for testing only.
+        reader: `split`: a JSON file; `aircraft`: text lists; `imagenet`: folders of WordNet ids for train and
+            val; `wordnet`, `numbered`: folders for testing only.
         folder: The set's own folder.
         split: The list of photos, or of classes, in `folder`.
         images: The image folder in `folder`, from which the paths in `split` start.
         template: Hand-written prompt; `{}` stands for the class name.
         split_page: Where `split` is downloaded from.
         images_page: Where the images are downloaded from.
-        renamed: Class names that CoOp replaces. Its split files have the new ones already; those that were made
-            from the bare folders get them here.
+        renamed: Class names that CoOp replaces. Its split files have the new ones already; those that were
+            made from the bare folders get them here.
         dropped: Classes that CoOp leaves out.
         partial: Some classes of `split` may have no folder (ImageNet-A and -R have 200 of 1,000).
     """
@@ -75,9 +75,9 @@ class Dataset:
     Attributes:
         name: As in `Source`.
         template: Hand-written prompt; `{}` stands for the class name.
-        class_names: What stands for the C classes in a prompt, in the order of CoOp's labels (not always sorted). Two
-            classes of ImageNet may share a name ("crane"), so `classes` of the parts are WordNet ids there;
-            elsewhere they are the names in CoOp's spelling, `_` for a space.
+        class_names: What stands for the C classes in a prompt, in the order of CoOp's labels (not always
+            sorted). Two classes of ImageNet may share a name ("crane"), so `classes` of the parts are WordNet
+            ids there; elsewhere they are the names in CoOp's spelling, `_` for a space.
         train: Photos to train on; none for the four variants of ImageNet.
         val: Photos to choose settings by; `test` itself for ImageNet, as in CoOp; none for its variants.
         test: Photos to judge by.
@@ -155,8 +155,8 @@ def read_dataset(name: str, root: Path) -> Dataset:
         The set, with labels from 0 to C-1 in CoOp's order.
 
     Raises:
-        PhotosError: The name is unknown, something is missing (all of it is named, with the page to download it from
-            and the place to put it), or a list is damaged, contradicts itself, or points out of its folder.
+        PhotosError: The name is unknown; something is missing (all of it is named, with download page and
+            place); or a list is damaged, contradicts itself, or points out of its folder.
     """
     source = next((source for source in DATA_SETS if source.name == name), None)
     if source is None:

@@ -1,7 +1,7 @@
 """Where jobs run: in processes of this machine, or on a Ray cluster. A job's outcome is the same everywhere.
 
-Each worker opens the backbone once and has the encoded data sets in memory; methods with deep prompts also read photos,
-so the machines of a cluster need the data sets under the same paths.
+Each worker opens the backbone once and has the encoded data sets in memory; methods with deep prompts also
+read photos, so the machines of a cluster need the data sets under the same paths.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class BackboneChoice:
         """Load it.
 
         Raises:
-            QPromptError: It is not as it should be, or does not fit the memory.
+            QPromptError: It cannot be used, or needs too much memory.
         """
         backbone = Backbone.load(self.backbone, self.provider, self.threads)
         if self.deep:
@@ -86,7 +86,9 @@ _OWN_TASKS = 4
 
 
 def possible_processes(wanted: int, note: Callable[[str], None]) -> int:
-    """How many jobs can run side by side on this machine: as many as wanted, or one where it allows no workers.
+    """How many jobs can run side by side on this machine.
+
+    As many as wanted, or one where the machine allows no workers.
 
     Args:
         wanted: At least 1.
@@ -138,8 +140,8 @@ def run_here(setup: WorkerSetup, jobs: Sequence[Job], processes: int) -> Outcome
                 yield future.result()
         except BrokenProcessPool as error:
             raise QPromptError(
-                "a worker ended without an answer, perhaps for want of memory; try fewer --jobs, and run the same "
-                "command again: what is done is kept"
+                "a worker ended without an answer, perhaps because memory ran out; run the same command "
+                "again with fewer --jobs: finished jobs are kept"
             ) from error
         except BaseException:
             for worker in set(multiprocessing.active_children()) - others:
@@ -164,7 +166,7 @@ def _open_worker(setup: WorkerSetup) -> None:
 
 
 def _leave_with_parent() -> None:
-    """End this worker when its parent was killed; nobody would take its outcomes."""
+    """End this worker when its parent was killed, because no process would take its outcomes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
@@ -182,7 +184,8 @@ def run_on_ray(setup: WorkerSetup, jobs: Sequence[Job], address: str) -> Outcome
     Args:
         setup: What workers are given.
         jobs: In the order in which they start.
-        address: Of the cluster's head, `auto` for the one that runs here, or `local` for a new one on this machine.
+        address: Of the cluster's head, `auto` for the one that runs here, or `local` for a new one on this
+            machine.
 
     Raises:
         ProviderError: Ray is not installed, or the cluster cannot be reached.
@@ -213,21 +216,23 @@ def run_on_ray(setup: WorkerSetup, jobs: Sequence[Job], address: str) -> Outcome
         raise
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         raise QPromptError(
-            "a worker of the cluster ended without an answer, perhaps for want of memory; run the same command again: "
-            "what is done is kept"
+            "a worker of the cluster ended without an answer, perhaps because memory ran out; run the same "
+            "command again: finished jobs are kept"
         ) from error
     finally:
         ray.shutdown()
 
 
 def check_ray(address: str) -> None:
-    """Find out early whether jobs can run on a cluster. Knocks at HOST:PORT, where Ray itself would try for minutes.
+    """Find out early whether jobs can run on a cluster.
+
+    Connects to HOST:PORT itself, because Ray would try for minutes.
 
     Args:
         address: As for `run_on_ray`.
 
     Raises:
-        ProviderError: Ray is not installed, or nobody answers.
+        ProviderError: Ray is not installed, or no cluster answers.
     """
     try:
         import ray  # noqa: F401
@@ -252,7 +257,10 @@ def _no_answer(address: str, error: Exception) -> ProviderError:
 
 
 class _RayWorker:
-    """An actor on a cluster. Its first job opens the backbone, so that what is wrong with it is that job's error."""
+    """An actor on a cluster.
+
+    Its first job opens the backbone, so that a fault of the backbone is that job's error.
+    """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup

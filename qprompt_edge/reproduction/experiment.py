@@ -59,7 +59,7 @@ class Experiment:
             The results, those of earlier runs among them.
 
         Raises:
-            QPromptError: The data, the backbone or the folder is not as it should be.
+            QPromptError: The data, the backbone or the folder cannot be used.
         """
         reporter = reporter or Reporter()
         self._check_draws(self.sets)
@@ -92,7 +92,10 @@ class Experiment:
         return store
 
     def _cost(self, job: Job) -> int:
-        """Roughly how long a job takes; the longest start first, so that no core waits for them at the end."""
+        """Roughly how long a job takes.
+
+        The longest start first, so that no core waits for them at the end.
+        """
         deep = needs_deep([job.method])
         return len(self.sets[job.source].classes) * job.shots * (4 if deep else 1)
 
@@ -115,8 +118,8 @@ class Experiment:
             for target in targets:
                 if target.dataset == source and not photos.part(judged, target.part)[0].paths:
                     raise PhotosError(
-                        f"data set {source!r} has no photo left to judge by ({target.part} classes) after {draw[0]} of "
-                        "each class are drawn; take fewer --shots, or give it a test folder"
+                        f"data set {source!r} has no photo left to test on ({target.part} classes) after "
+                        f"{draw[0]} of each class are drawn; take fewer --shots, or give it a test folder"
                     )
 
     def _encoded(

@@ -1,7 +1,7 @@
 """Jobs, the units of an experiment, and their outcomes.
 
-A job is a method on one draw of training photos. Its outcome keeps which test photos were right, not only how many:
-differences between methods are judged photo by photo (`bootstrap`).
+A job is a method on one draw of training photos. Its outcome keeps which test photos were right, not only how
+many: differences between methods are judged photo by photo (`bootstrap`).
 """
 
 from __future__ import annotations
@@ -68,9 +68,10 @@ class Outcome:
 
     Attributes:
         job: The job.
-        right: For each target that the method can be judged on, bool [N]: which of its test photos were right. A
-            target is absent where the method has nothing to say (a linear probe about new classes).
-        payload_bytes: What was learned, as it is stored: indices and codebooks of a prompt, the arrays of other methods.
+        right: For each target that the method can be judged on, bool [N]: which of its test photos were
+            right. A target is absent where the method has nothing to say (a linear probe about new classes).
+        payload_bytes: What was learned, as it is stored: indices and codebooks of a prompt, the arrays of
+            other methods.
         file_bytes: The whole prompt file; None for methods that are not prompts.
         steps: Training steps.
         seconds: Training and judging.

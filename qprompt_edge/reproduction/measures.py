@@ -1,7 +1,7 @@
 """Measures of outcomes: accuracies of single runs, and how they are grouped.
 
-A run is a method, trained once. Runs that differ only in their seed form a unit: a data set in base-to-new, a pair
-of source and target elsewhere. Figures are means over the seeds of a unit, then over units.
+A run is a method, trained once. Runs that differ only in their seed form a unit: a data set in base-to-new, a
+pair of source and target elsewhere. Figures are means over the seeds of a unit, then over units.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Unit(NamedTuple):
 
     Attributes:
         source: What was trained on.
-        target: The data set of the photos that were judged; the source's name where halves of classes are judged.
+        target: The data set of the photos that were judged; the source's name where halves of classes are
+            judged.
         shots: Photos of each class.
     """
 
@@ -49,8 +50,8 @@ class Measure:
     """A figure.
 
     Attributes:
-        metric: `base`, `new` or `H`, the harmonic mean of the accuracies on base and on new classes; or `top1`, the
-            accuracy on each target.
+        metric: `base`, `new` or `H`, the harmonic mean of the accuracies on base and on new classes; or
+            `top1`, the accuracy on each target.
         protocol: Whose outcomes count.
         shots: Outcomes of that many shots only; None takes all.
     """
@@ -60,11 +61,17 @@ class Measure:
     shots: int | None = None
 
     def counts(self, unit: Unit) -> bool:
-        """Whether a unit is part of the mean: not if a protocol is about transfer, and the target is the source."""
+        """Whether a unit is part of the mean.
+
+        It is not if the protocol is about transfer and the target is the source.
+        """
         return self.protocol not in (CROSS_DATASET, DOMAIN) or unit.source != unit.target
 
     def value(self, accuracies: Values) -> Values:
-        """[..., T] accuracies on the T parts that the metric needs (H: 2, others: 1) to [...] values of it."""
+        """Values [...] of the metric.
+
+        From the accuracies [..., T] on the T parts that it needs (H: 2, others: 1).
+        """
         total = accuracies.sum(axis=-1)
         if self.metric != H:
             return np.asarray(total, np.float64)  # T is 1
@@ -88,8 +95,8 @@ def runs(
         measure: What they are wanted for.
 
     Returns:
-        For each unit, by seed, the bits [N] of the T parts that the metric needs. Where a run says nothing about one
-        of them (a linear probe about new classes), it is left out.
+        For each unit, by seed, the bits [N] of the T parts that the metric needs. Where a run says nothing
+        about one of them (a linear probe about new classes), it is left out.
 
     Raises:
         ValueError: Two outcomes are of the same run, or a target has no photos.
@@ -105,8 +112,8 @@ def runs(
             seeds = found.setdefault(Unit(job.source, target, job.shots), {})
             if job.seed in seeds:
                 raise ValueError(
-                    f"{method} on {job.source}, {job.shots} shots, seed {job.seed}: two outcomes of {job.protocol} judge "
-                    f"{target}; give each run once"
+                    f"{method} on {job.source}, {job.shots} shots, seed {job.seed}: two outcomes of "
+                    f"{job.protocol} judge {target}; give each run once"
                 )
             seeds[job.seed] = tuple(outcome.right[target] for target in parts)
             if not all(len(bits) for bits in seeds[job.seed]):

@@ -43,7 +43,8 @@ def check_plots() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise OutputError(
-            f"plots need matplotlib, which is not installed here ({error}); run pip install 'qprompt-edge[plots]'"
+            f"plots need matplotlib, which is not installed here ({error}); run pip install "
+            "'qprompt-edge[plots]'"
         ) from error
 
 
@@ -56,8 +57,8 @@ def write_plots(outcomes: Iterable[Outcome], verdicts: Sequence[Verdict], folder
         folder: Where the PNG files go; created if it is missing.
 
     Returns:
-        The files written: `SIZE_PLOT` if there are base-to-new outcomes, `SHOTS_PLOT` if there are few-shot ones,
-        `CLAIMS_PLOT` if there are verdicts.
+        The files written: `SIZE_PLOT` if there are base-to-new outcomes, `SHOTS_PLOT` if there are few-shot
+        ones, `CLAIMS_PLOT` if there are verdicts.
 
     Raises:
         OutputError: matplotlib is not installed, or a file cannot be written.
@@ -179,7 +180,10 @@ def _draw_shots(axes: Axes, summaries: list[Summary]) -> None:
 
 
 def _draw_claims(axes: Axes, verdicts: Sequence[Verdict]) -> None:
-    """Bars of differences with their intervals, the first claim on top; a tick marks a threshold that is not 0."""
+    """Bars of differences with their intervals, the first claim on top.
+
+    A tick marks a threshold that is not 0.
+    """
     for row, verdict in enumerate(verdicts):
         value, low, high = (
             100 * x for x in (verdict.difference.value, verdict.difference.low, verdict.difference.high)

@@ -1,7 +1,7 @@
 """The paper's protocols: which photos and classes are for training, and which for testing.
 
-The idea: a protocol is a list of jobs; everything after that is the same training and the same evaluation. Shots are
-drawn from all classes first (`splits.take_shots`), then classes are halved, as in CoOp.
+The idea: a protocol is a list of jobs; everything after that is the same training and the same evaluation.
+Shots are drawn from all classes first (`splits.take_shots`), then classes are halved, as in CoOp.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from qprompt_runtime.errors import PhotosError
 
 
 def base_and_new(photos: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos]:
-    """Halve the classes: a prompt is tuned on the base classes and judged on both halves, each among its own names.
+    """Halve the classes into base and new.
+
+    A prompt is tuned on the base classes and judged on both halves, each among its own names.
 
     Args:
-        photos: Of n classes in the order of their labels. All n count, also those without a photo, so that the
-            parts of a data set (train, val, test) are halved at the same class.
+        photos: Of n classes in the order of their labels. All n count, also those without a photo, so that
+            the parts of a data set (train, val, test) are halved at the same class.
 
     Returns:
-        Base, the first ceil(n/2) classes, and new, the others; both labelled from 0, photos in their old order.
-        What was skipped stays with `photos`.
+        Base, the first ceil(n/2) classes, and new, the others; both labelled from 0, photos in their old
+        order. What was skipped stays with `photos`.
 
     Raises:
         PhotosError: There are fewer than two classes.
@@ -39,7 +41,10 @@ def base_and_new(photos: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos
 
 
 def base_to_new(methods: Sequence[str], sets: Sequence[str], shots: int, seeds: Sequence[int]) -> list[Job]:
-    """Base-to-new generalization: tuned on the first half of the classes, judged on either half among its own names."""
+    """Base-to-new generalization.
+
+    Tuned on the first half of the classes, judged on either half among its own names.
+    """
     return [
         Job(BASE_TO_NEW, method, name, BASE, shots, seed, (Target(name, BASE), Target(name, NEW)))
         for name in sets
@@ -49,7 +54,10 @@ def base_to_new(methods: Sequence[str], sets: Sequence[str], shots: int, seeds: 
 
 
 def generalised(methods: Sequence[str], sets: Sequence[str], shots: int, seeds: Sequence[int]) -> list[Job]:
-    """Generalised base-to-new: tuned on the first half of the classes, both halves judged among the names of all."""
+    """Generalised base-to-new.
+
+    Tuned on the first half of the classes; both halves are judged among the names of all.
+    """
     return [
         Job(
             GENERALISED,
@@ -69,7 +77,10 @@ def generalised(methods: Sequence[str], sets: Sequence[str], shots: int, seeds: 
 def few_shot(
     methods: Sequence[str], sets: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
 ) -> list[Job]:
-    """Few-shot learning: tuned and judged on all classes, with 1, 2, 4, 8 and 16 photos of each in the paper."""
+    """Few-shot learning: tuned and judged on all classes.
+
+    The paper takes 1, 2, 4, 8 and 16 photos of each.
+    """
     return [
         Job(FEW_SHOT, method, name, ALL, count, seed, (Target(name),))
         for name in sets
@@ -87,7 +98,9 @@ def transfer(
     shots: int,
     seeds: Sequence[int],
 ) -> list[Job]:
-    """Cross-dataset transfer and domain generalization: tuned on one set, judged on it and on others unchanged.
+    """Cross-dataset transfer and domain generalization.
+
+    Tuned on one set; judged, unchanged, on it and on others.
 
     Args:
         protocol: `cross-dataset` (other classes) or `domain` (the same classes, other pictures).

@@ -1,6 +1,7 @@
-"""Every method that the paper compares, as data: what is learned, how it is quantized, what is changed about it.
+"""Every method that the paper compares, as data.
 
-The loop, the objective and the quantizer are the same for all of them; a row says which of their settings differ.
+A row says what is learned, how it is quantized, and what is changed about it. The loop, the objective and the
+quantizer are the same for all of them; a row says which of their settings differ.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ PAPER_TRAINING: Mapping[str, TrainingConfig] = {
     **DEFAULT_TRAINING,
     "qcoop": TrainingConfig(epochs=50, batch_size=32, relative_rate=650.0, warmup_epochs=1),
 }
-"""How each learner is trained where methods are compared: for contexts CoOp's epochs and batches, not `adapt`'s fewer steps."""
+"""How each learner is trained where methods are compared.
+
+Contexts take CoOp's epochs and batches, not the fewer steps of `adapt`.
+"""
 
 _ALWAYS = Clustering(interval=1, divergence=-1.0)  # a divergence is at least 0: reclustered after every step
 
@@ -29,11 +33,13 @@ class Recipe:
 
     Attributes:
         title: For tables.
-        learner: What is learned: `qtaskres`, `qcoop`, `qmaple`, `qmaple-coupled` (as in `adapt`), `zero-shot`, `ensemble`,
-            `probe` or `tip-adapter`.
+        learner: What is learned: `qtaskres`, `qcoop`, `qmaple`, `qmaple-coupled` (as in `adapt`),
+            `zero-shot`, `ensemble`, `probe` or `tip-adapter`.
         bits: Bits a weight while learning; 32: no quantizer.
-        bits_after: Bits a weight to which the result is quantized after training (PTQ); None leaves it as learned.
-        noise: Standard deviation of Gaussian noise on the weights in the forward pass, in units of the initial weights' own.
+        bits_after: Bits a weight to which the result is quantized after training (PTQ); None leaves it as
+            learned.
+        noise: Standard deviation of Gaussian noise on the weights in the forward pass, in units of the
+            initial weights' own.
         clustering: When and how the codebook is reclustered.
         per_class: Context vectors of each class's own.
         context_init: Words that the context starts from; one vector a token.
@@ -60,7 +66,10 @@ class Recipe:
 
 WIDTHS = (1, 2, 4)
 SIXTEEN_WORDS = "a good clear photo of one single object of the kind that people call by name"
-"""As many vectors as CoOp learns from few shots; words instead of its noise, so that tuning starts from zero-shot."""
+"""As many vectors as CoOp learns from few shots.
+
+They are words instead of CoOp's noise, so that tuning starts from zero-shot.
+"""
 
 
 def _widths(name: str, title: str, **settings: object) -> dict[str, Recipe]:

@@ -32,7 +32,8 @@ class Report:
         tables: Its tables of results, without claims and plots.
         verdicts: On the claims.
         outcomes: What it is about.
-        summary: Means, standard deviations and verdicts as JSON can hold them; also in `results.json` in the store's folder.
+        summary: Means, standard deviations and verdicts as JSON can hold them; also in `results.json` in the
+            store's folder.
     """
 
     path: Path

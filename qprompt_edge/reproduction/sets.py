@@ -25,7 +25,7 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.prompt_file import ClassName
-from qprompt_runtime.text import printable
+from qprompt_runtime.text import counted, printable
 
 Draw = tuple[int, int]
 """Photos of each class, and the seed by which they are drawn."""
@@ -43,8 +43,8 @@ class ExperimentSet:
         classes: The C classes.
         pool: Photos to draw from for training; none in sets for testing only.
         test: Photos to judge by; None takes those of the pool that were not drawn.
-        unreadable: Positions in the pool of photos that are passed over, and why. What is drawn depends on no others:
-            draws are the same, whichever were asked for before.
+        unreadable: Positions in the pool of photos that are passed over, and why. What is drawn depends on no
+            others: draws are the same, whichever were asked for before.
         published: Whether the classes are a published set's, two of which may have the same words ("crane").
     """
 
@@ -60,7 +60,10 @@ class ExperimentSet:
         return take_shots(self.pool.labels, *draw, without=self.unreadable)
 
     def drawn(self, draw: Draw) -> LabelledPhotos:
-        """The photos to train on, of all classes: base and new classes are taken apart afterwards, as CoOp does."""
+        """The photos to train on, of all classes.
+
+        Base and new classes are separated afterwards, as CoOp does.
+        """
         return self.pool.select(self._taken(draw))
 
     def judged(self, draw: Draw | None) -> LabelledPhotos:
@@ -71,7 +74,10 @@ class ExperimentSet:
         return self.pool.select(np.setdiff1d(np.arange(len(self.pool.paths)), passed))
 
     def part(self, photos: LabelledPhotos, part: str) -> tuple[LabelledPhotos, tuple[ClassName, ...]]:
-        """Some of the set's photos that belong to a part (see `jobs`), labelled from 0; the classes they are judged among."""
+        """Those of the given photos that belong to a part (see `jobs`), labelled from 0.
+
+        Returned with the classes that they are judged among.
+        """
         if part == ALL:
             return photos, self.classes
         middle = (len(self.classes) + 1) // 2
@@ -115,8 +121,8 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
     """Find data sets.
 
     Args:
-        specifications: Names in `datasets.DATA_SETS`, or `NAME=FOLDER`: a folder with a sub-folder for each class,
-            or with `train` and `test`, which have such sub-folders each.
+        specifications: Names in `datasets.DATA_SETS`, or `NAME=FOLDER`: a folder with a sub-folder for each
+            class, or with `train` and `test`, which have such sub-folders each.
         data: The folder that holds the named sets' own folders.
 
     Returns:
@@ -132,8 +138,8 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
         if folder:
             if not _NAME.fullmatch(name):
                 raise PhotosError(
-                    f"{printable(text)}: the name of a data set has 1 to 64 letters, digits, spaces, '.', '-' or '_', and "
-                    "begins with neither '.' nor a space"
+                    f"{printable(text)}: the name of a data set has 1 to 64 letters, digits, spaces, '.', "
+                    "'-' or '_', and begins with neither '.' nor a space"
                 )
             chosen = _own_folder(name, Path(folder))
         elif name in known and data is not None:
@@ -144,8 +150,8 @@ def find_sets(specifications: Sequence[str], data: Path | None) -> dict[str, Exp
             )
         else:
             raise PhotosError(
-                f"unknown data set {printable(name)}; known are {', '.join(sorted(known))}; for a folder of your own "
-                "write NAME=FOLDER"
+                f"unknown data set {printable(name)}; known are {', '.join(sorted(known))}; for a folder of "
+                "your own write NAME=FOLDER"
             )
         if name in found:
             raise PhotosError(f"data set {printable(name)} is named twice")
@@ -219,8 +225,8 @@ def _note_same(name: str, paths: Sequence[Path], keys: NDArray[np.uint8], report
     if twins:
         first, second = (printable(paths[i]) for i in twins[0][:2])
         reporter.note(
-            f"photos that data set {name} has more than once: {len(twins)}, such as {first} and {second}; where one is "
-            "trained on and the other judged by, results are too good"
+            f"data set {name} has {counted(len(twins), 'photo')} more than once, such as {first} and "
+            f"{second}; if one copy is trained on and the other is tested on, results are too good"
         )
 
 

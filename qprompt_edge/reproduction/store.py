@@ -33,8 +33,8 @@ class Store:
 
         Args:
             folder: New, empty, or of this experiment.
-            facts: What outcomes depend on besides their job, by topic: a topic that the folder's experiment has too must
-                be the same; new ones (further data sets) join it.
+            facts: What outcomes depend on besides their job, by topic: a topic that the folder's experiment
+                has too must be the same; new ones (further data sets) join it.
 
         Raises:
             WorkDirError: The folder holds another experiment, or other files.
@@ -47,8 +47,8 @@ class Store:
             other = next((topic for topic in facts if topic in known and known[topic] != facts[topic]), None)
             if other is not None:
                 raise WorkDirError(
-                    f"{folder} holds an experiment with another {other} ({json.dumps(known[other])[:200]}, asked for is "
-                    f"{json.dumps(facts[other])[:200]}); choose another --out, or delete it"
+                    f"{folder} holds an experiment with another {other} ({json.dumps(known[other])[:200]}, "
+                    f"now {json.dumps(facts[other])[:200]}); choose another --out, or delete it"
                 )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise WorkDirError(f"{folder} holds files but no experiment; choose an empty folder as --out")

@@ -35,8 +35,9 @@ class Spread:
 
     Attributes:
         units: For each unit, over its seeds.
-        overall: Mean of the units' means; the standard deviation is that of the mean over units, over the seeds that all of
-            them have. Where a protocol is about transfer, the source itself does not count. None if nothing counts.
+        overall: Mean of the units' means; the standard deviation is that of the mean over units, over the
+            seeds that all of them have. Where a protocol is about transfer, the source itself does not count.
+            None if nothing counts.
     """
 
     units: Mapping[Unit, Statistic]
@@ -51,9 +52,9 @@ class Summary:
         protocol: As in `Job`.
         shots: Photos of each class.
         method: A name, mostly of `RECIPES`.
-        metrics: `base`, `new` and `H`, or `top1`; one that the method says nothing about is absent.
-        payload_bytes: What was learned, as it is stored; mean over sources (contexts of each class's own grow with
-            the classes).
+        metrics: `base`, `new` and `H`, or `top1`; one that the method has no answers for is absent.
+        payload_bytes: What was learned, as it is stored; mean over sources (contexts of each class's own grow
+            with the classes).
         file_bytes: The prompt file, in the same way; None if a run has none.
         seconds: Training and judging; mean over runs.
         runs: How many there were.

@@ -1,12 +1,13 @@
 """Tables of outcomes, as one Markdown document.
 
-Accuracies are per cent with one decimal, differences are in points. A mean stands only where a method has every
-data set that the table has; standard deviations are over seeds.
+Accuracies are per cent with one decimal, differences are in points. A mean stands only where a method has
+every data set that the table has; standard deviations are over seeds.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from qprompt_edge.reproduction.claims import Verdict
@@ -35,6 +36,7 @@ TITLES = {
 """Headings by protocol."""
 
 _NOTHING = "-"
+_WIDTH = 110
 _SPECIAL = re.compile(r"([\\`*<>\[\]|])")
 
 
@@ -46,8 +48,8 @@ def markdown(
     Args:
         outcomes: Of any protocols and methods.
         verdicts: On claims, from `claims.judge`; none leaves their table out.
-        run: What was run, for the header: backbone, data sets, seeds, command, version and so on, in that order. A
-            list or tuple is written as its items.
+        run: What was run, for the header: backbone, data sets, seeds, command, version and so on, in that
+            order. A list or tuple is written as its items.
 
     Returns:
         Markdown that ends in one newline; the same for the same arguments, whatever the outcomes' order.
@@ -106,10 +108,6 @@ def units_of(summaries: Iterable[Summary]) -> list[Unit]:
     )
 
 
-def _among(protocol: str) -> str:
-    return ", both among the names of all," if protocol == GENERALISED else ""
-
-
 def _by_halves(summaries: list[Summary]) -> list[str]:
     """Heading, explanation and table: `base / new / H` of each data set, then of all."""
     units = units_of(summaries)
@@ -119,11 +117,16 @@ def _by_halves(summaries: list[Summary]) -> list[str]:
         cells = [" / ".join(_mean(spread, unit) for spread in spreads) for unit in units]
         mean = " / ".join(spread_text(complete(spread, units)) for spread in spreads)
         rows.append([title(summary.method), *cells, mean, _bytes(summary)])
+    generalised = summaries[0].protocol == GENERALISED
+    among = "Both are judged among the names of all classes. " if generalised else ""
     return [
         f"## {TITLES[summaries[0].protocol]}, {_shots(summaries[0].shots)}",
-        f"Accuracy on base classes / on new classes{_among(summaries[0].protocol)} / H, their harmonic mean, in per cent. H is taken for each seed of each "
-        "data set, then averaged; ± is the standard deviation, over seeds, of the mean over data sets. Bytes are what was learned, "
-        "as it is stored.",
+        _prose(
+            "Accuracy in per cent: on base classes / on new classes / H, their harmonic mean.",
+            f"{among}H is computed for each seed of each data set, then averaged.",
+            "± is the standard deviation, over seeds, of the mean over data sets.",
+            "Bytes are the size of what was learned, as it is stored.",
+        ),
         _table(["method", *(unit.source for unit in units), "mean", "bytes"], rows),
     ]
 
@@ -146,7 +149,10 @@ def _few_shot(summaries: list[Summary]) -> list[str]:
     }
     blocks = [
         f"## {TITLES[FEW_SHOT]}",
-        "Accuracy in per cent; ± is the standard deviation over seeds, in the first table that of the mean over data sets.",
+        _prose(
+            "Accuracy in per cent. ± is the standard deviation over seeds; in the first table, that of the",
+            "mean over data sets.",
+        ),
         "### Mean over data sets",
         table(means),
     ]
@@ -164,7 +170,10 @@ def _few_shot(summaries: list[Summary]) -> list[str]:
 
 
 def _transfer(summaries: list[Summary]) -> list[str]:
-    """Heading, explanation and table with a column for each target; the source itself is shown, not averaged."""
+    """Heading, explanation and table with a column for each target.
+
+    The source itself is shown, but not averaged.
+    """
     protocol, units = summaries[0].protocol, units_of(summaries)
     sources = sorted({unit.source for unit in units})
     units.sort(key=lambda unit: (unit.source, unit.target != unit.source, unit.target))
@@ -176,8 +185,10 @@ def _transfer(summaries: list[Summary]) -> list[str]:
     names = [_unit_name(unit, one_source=len(sources) == 1) for unit in units]
     return [
         f"## {TITLES.get(protocol, _text(protocol))}, {_shots(summaries[0].shots)}",
-        f"Tuned on {', '.join(map(_text, sources))}. Accuracy on each target in per cent; the mean is over targets that are "
-        "not the source, ± its standard deviation over seeds.",
+        _prose(
+            f"Tuned on {', '.join(map(_text, sources))}. Accuracy on each target in per cent.",
+            "The mean is over the targets other than the source; ± is its standard deviation over seeds.",
+        ),
         _table(["method", *names, "mean", "bytes"], rows),
     ]
 
@@ -204,9 +215,12 @@ def _claims(verdicts: Sequence[Verdict]) -> list[str]:
         )
     return [
         "## Claims",
-        "Differences in points with their 95% intervals, from a paired bootstrap over seeds and photos. A claim holds if the "
-        "whole interval lies above its threshold, is refuted if it lies below (or if a claim about size fails), and is "
-        "undecided else. Intervals are not corrected for the number of claims.",
+        _prose(
+            "Differences in points with their 95% intervals, from a paired bootstrap over seeds and photos.",
+            "A claim holds if the whole interval lies above its threshold.",
+            "It is refuted if the whole interval lies below, or if it claims a size that is exceeded.",
+            "Otherwise it is undecided. Intervals are not corrected for the number of claims.",
+        ),
         _table(
             [
                 "claim",
@@ -223,6 +237,11 @@ def _claims(verdicts: Sequence[Verdict]) -> list[str]:
             left=(0, 1, 2, 8),
         ),
     ]
+
+
+def _prose(*sentences: str) -> str:
+    """A wrapped paragraph."""
+    return textwrap.fill(" ".join(sentences), _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> str:

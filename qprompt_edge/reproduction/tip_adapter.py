@@ -50,7 +50,9 @@ class TipAdapter:
 def tip_adapter(
     class_features: Array, features: Array, labels: NDArray[np.int64], logit_scale: float
 ) -> TipAdapter:
-    """Build the cache; alpha and beta are those that get most training photos right, each judged by the others.
+    """Build the cache, and choose alpha and beta.
+
+    They are those that get most training photos right, each photo judged by the others.
 
     Args:
         class_features: float32 [C,E], rows of length 1.

@@ -142,7 +142,10 @@ class Workbench:
     def _anchors(
         self, regularizer: Regularizer | None, classes: Sequence[ClassName], job: Job
     ) -> Anchors | None:
-        """Hand-written prompts of the classes and, where they are asked for, of the other names that will be judged."""
+        """Hand-written prompts of the classes.
+
+        If asked for, also of the other names that will be judged.
+        """
         if regularizer is None:
             return None
         template, new = self.sets[job.source].photos.template, dict[str, ClassName]()

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import importlib.util
 import ipaddress
+import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,7 @@ from qprompt_runtime.text import printable
 
 _THREADS = 32
 _FILES = 4 * CONNECTIONS
+_LAST_SECONDS = END_SECONDS + 0.3
 _ANYWHERE = ("0.0.0.0", "::")
 
 
@@ -177,6 +180,12 @@ async def _run(server: _Server, listener: socket.socket, state: State, started: 
 
     def end(number: int) -> None:
         nonlocal ended
+        if (
+            not ended
+        ):  # a long upload on another thread does not hold up the end: what it writes is whole or not there
+            last = threading.Timer(_LAST_SECONDS, os._exit, (128 + number if number == signal.SIGINT else 0,))
+            last.daemon = True
+            last.start()
         ended = ended or number
         state.ending.set()
         server.should_exit = True

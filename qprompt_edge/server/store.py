@@ -53,9 +53,11 @@ class Store:
             raise OutputError(f"cannot use {printable(folder)}: {error.strerror or error}") from error
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._held.close()
             raise OutputError(f"{printable(folder)} is served already; one process at a time") from error
+        except OSError:  # a network share without locks
+            pass
         self.incoming = self.hidden / "incoming"
         shutil.rmtree(self.incoming, ignore_errors=True)  # what a process that died was just receiving
         self.incoming.mkdir()

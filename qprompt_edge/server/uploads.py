@@ -75,6 +75,7 @@ def _take_archive(store: Store, thumbnails: Thumbnails, task: str, label: str, u
     received: list[tuple[Path, str]] = []
     with _scratch(store) as scratch:
         for name, mine, found in unpacked(upload, label, scratch):
+            store.check_room(0)
             if isinstance(found, str):
                 skipped.append((name, found))
                 continue

@@ -1,7 +1,8 @@
-"""Weighted averaging of weights over time (PromptSRC's Gaussian aggregation, Khattak et al., ICCV 2023, eq. 7).
+"""Weighted averaging of weights over time.
 
-Early weights know little yet, late ones have fitted the photos most closely; those in between generalise best. What is
-averaged are the latent weights; the average is quantized as the last step would have been, so it costs no byte.
+This is PromptSRC's Gaussian aggregation (Khattak et al., ICCV 2023, eq. 7). Early weights know little yet,
+and late ones have fitted the photos most closely; those in between generalise best. The latent weights are
+averaged, and the average is quantized as the last step would have been. So it costs no byte.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ def run_averaged(
     after_step: Callable[[Progress], None] = lambda _progress: None,
     reparameterization: Reparameterization = AS_LEARNED,
 ) -> TrainingState:
-    """`trainer.run`, but the final latent weights are sum_k g_k W_k / sum_k g_k over the states W_k after step k.
+    """Run `trainer.run`, and average the latent weights over the steps.
 
-    g_k = exp(-((k / K - MEAN) / DEVIATION)^2 / 2) for K steps. The sum is no part of a checkpoint, so a run cannot go on
-    from one.
+    The final latent weights are sum_k g_k W_k / sum_k g_k over the states W_k after step k.
+
+    g_k = exp(-((k / K - MEAN) / DEVIATION)^2 / 2) for K steps. The sum is no part of a checkpoint, so a run
+    cannot go on from one.
 
     Raises:
         ValueError: The state is not that of a start.

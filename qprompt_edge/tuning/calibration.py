@@ -1,9 +1,9 @@
 """Calibration by cross-validation within the training photos: probabilities, and "none of these".
 
-Residuals fit the photos they learned from, so their scores say too much about those. Here parts of the training photos are
-kept away in turn, residuals are tuned without them, and two things are read off the scores of what was kept away: the
-temperature at which "80%" is right four times in five (Guo et al., ICML 2017), and the scores that 80 to 99% of
-known photos reach. Photos that are nearly the same stay on one side.
+Residuals fit the photos that they learned from, so their scores for those photos are too high. Here parts of
+the training photos are kept away in turn, and residuals are tuned without them. The scores of the photos that
+were kept away give two things: the temperature at which "80%" is right four times in five (Guo et al., ICML
+2017), and the scores that 80 to 99% of known photos reach. Photos that are nearly the same stay on one side.
 """
 
 from __future__ import annotations
@@ -114,13 +114,16 @@ def held_out_scores(
 def calibrate(
     held_out: HeldOutScores, nouns: Array, logit_scale: float, accept: float | None = None
 ) -> Calibration:
-    """The logit scale of least cross-entropy on the held-out scores, and the scores that shares of them reach.
+    """Calibrate on held-out scores.
+
+    Gives the logit scale of least cross-entropy, and the scores that shares of the held-out photos reach.
 
     Args:
         held_out: From `held_out_scores`.
         nouns: float32 [G,E], from `none_of_these.noun_features`.
         logit_scale: The backbone's, which stays if fewer than 20 photos could be held out.
-        accept: The share that is in force unless something else is asked for; None leaves "none of these" off.
+        accept: The share that is in force unless something else is asked for; None leaves "none of these"
+            off.
     """
     if len(held_out.labels) < _FEWEST:
         return Calibration(logit_scale)
@@ -140,7 +143,8 @@ def joined_accept_scores(
 ) -> Calibration:
     """A calibration with the accept scores of its photos and further ones together; the rest stays.
 
-    Of the first photos only the scores that 80 to 99% reach are known: what lies beyond counts as the nearest of these.
+    Of the first photos only the scores that 80 to 99% reach are known: what lies beyond counts as the nearest
+    of these.
 
     Args:
         calibration: Of a prompt, with accept scores.

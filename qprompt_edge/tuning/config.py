@@ -17,23 +17,27 @@ _LEAST_VARIANCE = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How prompt weights are tuned. What suits one method and not another has no default here: see `methods.default_training`.
+    """How prompt weights are tuned.
+
+    What suits one method and not another has no default here: see `methods.default_training`.
 
     Attributes:
         epochs: Passes over the photos.
-        batch_size: Photos a step; batches of one epoch are within one photo of each other. None takes all photos at
-            once, so that an epoch is a step: with cached image features photos cost next to nothing, classes do.
+        batch_size: Photos a step; batches of one epoch are within one photo of each other. None takes all
+            photos at once, so that an epoch is a step: with cached image features photos cost next to
+            nothing, classes do.
         relative_rate: What `resolve_learning_rate` goes by, in units of sigma^2 / s.
         warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`; CoOp has one.
         bits: Bits a weight, 1 to 8; 32 tunes without a quantizer.
-        lr: Peak learning rate; None lets `resolve_learning_rate` choose it for the weights and the backbone at hand.
+        lr: Peak learning rate; None lets `resolve_learning_rate` choose it for the weights and the backbone
+            at hand.
         momentum: Of SGD; at 1 bit more than about 0.6 keeps the prompt from settling (`docs/defaults.md`).
         weight_decay: L2 pull on the latent weights.
         warmup_lr: Learning rate of the warm-up.
         seed: Of everything that is drawn.
         clustering: When a codebook is reclustered.
-        noise: Standard deviation of Gaussian noise that the forward pass adds to the weights, drawn anew at each step;
-            QPrompt's section 3 starts from it. Nothing of it is shipped.
+        noise: Standard deviation of Gaussian noise that the forward pass adds to the weights, drawn anew at
+            each step; QPrompt's section 3 starts from it. Nothing of it is shipped.
     """
 
     epochs: int
@@ -54,7 +58,8 @@ class TrainingConfig:
             raise ValueError(f"bits is {self.bits}, expected one of {BIT_WIDTHS} or {UNQUANTIZED_BITS}")
         if self.epochs < 1 or (self.batch_size is not None and self.batch_size < 1) or self.seed < 0:
             raise ValueError(
-                f"epochs ({self.epochs}) and batch_size ({self.batch_size}) must be at least 1, seed ({self.seed}) at least 0"
+                f"epochs ({self.epochs}) and batch_size ({self.batch_size}) must be at least 1, seed "
+                f"({self.seed}) at least 0"
             )
         if self.lr is not None and not 0 <= self.lr < math.inf:
             raise ValueError(f"lr is {self.lr}, expected a learning rate of at least 0")
@@ -68,8 +73,8 @@ def resolve_learning_rate(
     """Choose the learning rate where the configuration leaves it open.
 
     The loss sees weights through a layer normalisation and times s = `logit_scale`: its gradient grows as
-    s / sigma for initial weights of standard deviation sigma, and what a step changes is its size over sigma. So
-    lr = relative_rate * sigma^2 / s moves the prompts of any backbone by the same share; it is why CoOp's
+    s / sigma for initial weights of standard deviation sigma, and what a step changes is its size over sigma.
+    So lr = relative_rate * sigma^2 / s moves the prompts of any backbone by the same share; it is why CoOp's
     0.002 (for CLIP: s = 100, sigma about 0.01 to 0.02) suits no backbone with other embeddings.
 
     Args:

@@ -1,16 +1,20 @@
 """A class more, or photos more, without the photos that a prompt was tuned on (class-incremental learning).
 
-Rows of residuals are independent: a row that gets no photo stays as it is. What the other rows know is all that is left of
-the photos they were tuned on, so pseudo-photos stand in for those (pseudo-rehearsal; Robins, Connection Science 1995):
+Rows of residuals are independent: a row that gets no photo stays as it is. What the other rows know is all
+that is left of the photos they were tuned on, so pseudo-photos stand in for those (pseudo-rehearsal; Robins,
+Connection Science 1995):
 
-    x = (a - m w_c) w_c + m + g       w_c: the class's feature; g: a random direction across it, so long that |x| = 1
-    a = mean cos(x_new, t_new)        the usual cosine of a photo to its class, from the new photos and their words
-    m = K / (K + 2) mean_k (m_k - (m_k t_k) t_k)      what photos have in common, whatever they show; m_k: mean of the
-                                      new photos of one of the K classes that some are given of
+    x = (a - m w_c) w_c + m + g
+        w_c: the class's feature; g: a random direction across it, so long that |x| = 1
+    a = mean cos(x_new, t_new)
+        the usual cosine of a photo to its class, from the new photos and their words
+    m = K / (K + 2) mean_k (m_k - (m_k t_k) t_k)
+        what photos have in common, whatever they show; m_k: the mean of the new photos of class k, for the
+        K classes that have new photos
 
-Without them a new class would take the old ones' photos: nothing would hold its offset down, nor keep it from what one camera's
-photos have in common. The classes that stay are one column of the softmax, log sum exp of their logits, since only its value
-counts for the rows that are tuned.
+Without them a new class would take the old ones' photos: nothing would hold its offset down, nor keep it from
+what one camera's photos have in common. The classes that stay are one column of the softmax, log sum exp of
+their logits, since only its value counts for the rows that are tuned.
 """
 
 from __future__ import annotations

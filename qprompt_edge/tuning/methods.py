@@ -73,8 +73,8 @@ def make_tuning(
     Args:
         method: One of `METHODS`; the deep ones need a `DeepBackbone`.
         backbone: The frozen model.
-        photos: What is tuned on. The deep methods take from its features only how many views there are, as their own
-            change with the prompt; the others do not read its photos.
+        photos: What is tuned on. The deep methods take from its features only how many views there are, as
+            their own change with the prompt; the others do not read its photos.
         context_init: Words whose token embeddings become the context vectors; for `qtaskres` they stay words.
         per_class: Give each class context vectors of its own; `qcoop` only.
         seed: Of everything that is drawn.

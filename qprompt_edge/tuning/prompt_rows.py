@@ -80,7 +80,7 @@ def without_classes(prompt: PromptFile, labels: Collection[str]) -> PromptFile:
     rows, renumbered = _Rows.of(prompt), {old: new for new, old in enumerate(kept)}
     places = np.array([i for i, owner in enumerate(rows.owners.tolist()) if owner in renumbered], np.int64)
     if not len(places):
-        raise PromptFileError("none of the classes that would stay was tuned; adapt anew")
+        raise PromptFileError("no class that would remain was tuned on photos; adapt again with all photos")
     owners = np.array([renumbered[owner] for owner in rows.owners[places].tolist()], np.int64)
     return replace(
         prompt,
@@ -108,7 +108,10 @@ def known_classes(prompt: PromptFile, text: Array, photos: NDArray[np.int64]) ->
     if not residuals.any():
         codebook = codebook[:0]  # nothing was learned, so nothing depends on it
     elif len(codebook) and codebook[0] == codebook[-1]:
-        raise PromptFileError("the prompt's codebook has one value for all weights; adapt anew")
+        raise PromptFileError(
+            "the prompt's codebook has one value for all weights, so it cannot be updated; adapt again with "
+            "all photos"
+        )
     return KnownClasses(text, residuals, offsets, photos, codebook if len(codebook) else None, rows.bits)
 
 

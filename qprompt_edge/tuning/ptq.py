@@ -1,7 +1,7 @@
 """Quantize an array of weights after training, as a group of a prompt file.
 
-Weights that already take no more than 2^b values of half precision, as those that come out of a prompt file do, keep
-them to the bit; clustering would move them.
+Weights that already have at most 2^b values of half precision are kept to the bit, because clustering would
+move them. Weights from a prompt file are of this kind.
 """
 
 from __future__ import annotations

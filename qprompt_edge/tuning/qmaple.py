@@ -1,13 +1,14 @@
 """QMaPLe: learn prompts in the first J blocks of both towers (MaPLe), quantized while they are learned.
 
-Text prompts P_k [n,D] are learned, and image prompts follow from them by learned projections, V_k = P_k W_k^T + b_k
-(Khattak et al., CVPR 2023, section 3.2). There are two ways to ship what was learned:
+Text prompts P_k [n,D] are learned, and image prompts follow from them by learned projections, V_k = P_k W_k^T
++ b_k (Khattak et al., CVPR 2023, section 3.2). There are two ways to ship what was learned:
 
-- folded, the default: text prompts and image prompts, both quantized as they will be shipped; the projections stay behind.
+- folded, the default: text prompts and image prompts, both quantized as they will be shipped; the projections
+  stay behind.
 - coupled, as the paper: text prompts and projections, all of it quantized; the device projects.
 
-Image features depend on the prompts, so every step runs the image tower's blocks on its photos, from what its stem
-made of them. At 32 bits this is MaPLe.
+Image features depend on the prompts, so every step runs the image tower's blocks on its photos, from what its
+stem made of them. At 32 bits this is MaPLe.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ class DeepPrompt:
 def initial_prompt(
     backbone: DeepBackbone, texts: Sequence[str], context_init: str, vectors: int, seed: int
 ) -> DeepPrompt:
-    """MaPLe's start: the first words of a hand-written prompt are learned, the others stay words of the sentence.
+    """MaPLe's start from a hand-written prompt.
 
-    Deeper prompts are drawn with the standard deviation of the first ones; projections start as torch's `Linear` does,
-    uniform up to 1 / sqrt(D), the same in every block.
+    Its first words are learned, the others stay words of the sentence.
+
+    Deeper prompts are drawn with the standard deviation of the first ones; projections start as torch's
+    `Linear` does, uniform up to 1 / sqrt(D), the same in every block.
 
     Args:
         backbone: The frozen model.
@@ -89,8 +92,8 @@ def initial_prompt(
     context = backbone.embed_text(" ".join(words[:vectors]))
     if len(context) != vectors:
         raise TextError(
-            f"--context-init {context_init!r}: its first {vectors} words have {len(context)} tokens, expected {vectors}; "
-            f"the default is {CONTEXT_INIT!r}"
+            f"--context-init {context_init!r}: its first {vectors} words have {len(context)} tokens, "
+            f"expected {vectors}; the default is {CONTEXT_INIT!r}"
         )
     template = (" ".join(words[vectors:]), ".")
     rng = np.random.default_rng([seed, 2])
@@ -112,7 +115,8 @@ class DeepObjective:
     Attributes:
         backbone: The frozen model.
         tokens: Tokens of the C classes.
-        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,V].
+        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch,
+            float32 [B,T,V].
         labels: int64 [N].
     """
 
@@ -159,7 +163,8 @@ def tuning(
         method: `qmaple` or `qmaple-coupled`.
         backbone: The frozen model.
         texts: Prompt texts of the C classes.
-        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch, float32 [B,T,V].
+        stems: Gives what `DeepBackbone.encode_stem` returns of the photos of some indices in some epoch,
+            float32 [B,T,V].
         labels: int64 [N].
         context_init: Words of the hand-written prompt.
         vectors: How many of its tokens are learned, n.

@@ -4,11 +4,11 @@
     z_c = cos(x, w_c) + b_c          b_c: the class's offset; x: an image feature
     loss = sum_c m_c * mean over the photos of class c of the cross-entropy of softmax(s z)
 
-(Yu et al., CVPR 2023, where the sum is not brought back to length 1 and there is no offset.) Residuals start at zero,
-so tuning starts from zero-shot. Neither tower runs in a step: photos and text are features already.
+(Yu et al., CVPR 2023, where the sum is not brought back to length 1 and there is no offset.) Residuals start
+at zero, so tuning starts from zero-shot. Neither tower runs in a step: photos and text are features already.
 
-What was measured (`docs/defaults.md`): s = 3 ln(C + 1) suits any number of classes; m_c = (n_c / 16)^(2/3) lets a class of
-n_c photos go as far from its text as so few photos justify.
+What was measured (`docs/defaults.md`): s = 3 ln(C + 1) suits any number of classes; m_c = (n_c / 16)^(2/3)
+lets a class of n_c photos go as far from its text as so few photos justify.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def cross_entropy(
         columns: int64 [B], the true class; C for one of the others.
         scale: s.
         share: float32 [B,1], weight of each photo.
-        others: float32 [B], log sum exp(s z) over further classes, which stay as they are; None for no further classes.
+        others: float32 [B], log sum exp(s z) over further classes, which stay as they are; None for no
+            further classes.
     """
     raw = text + weights[RESIDUALS]
     lengths = np.linalg.norm(raw, axis=1, keepdims=True)
@@ -112,12 +113,18 @@ def importance(counts: NDArray[np.int64]) -> Array:
 
 
 def offset_unit(scale: np.float32) -> np.float32:
-    """An offset is learned as the weight of a constant feature of this size, about as large as a feature's own numbers."""
+    """Size of the constant feature whose weight is the learned offset.
+
+    It is about as large as a feature's own numbers.
+    """
     return np.float32(1 / np.sqrt(scale))
 
 
 def reparameterization(scale: np.float32) -> Reparameterization:
-    """Residuals are quantized by row; offsets are learned in units of `offset_unit`, and shipped in half precision."""
+    """Residuals are quantized by row.
+
+    Offsets are learned in units of `offset_unit`, and stored in half precision.
+    """
     unit = offset_unit(scale)
     return Reparameterization(
         forward=lambda learned: {

@@ -73,7 +73,8 @@ class Quantized:
     """One quantization of a group.
 
     Attributes:
-        values: float32, of the group's shape; every one is an entry of `codebook`, times its row's scale if there is one.
+        values: float32, of the group's shape; every one is an entry of `codebook`, times its row's scale if
+            there is one.
         indices: uint8 [N]; which entry each weight takes.
         codebook: float16 [2^b]; the centroids with mu and sigma folded in, as the file stores them.
         scales: float16 [rows], or None where sigma is folded into the codebook.
@@ -101,8 +102,8 @@ def normalise(
     Args:
         weights: float32 of any shape, N numbers.
         apply: Without it the weights stay as they are, with mu 0 and sigma 1.
-        by_row: A sigma for each row, and mu 0: a row that another one does not change when it is quantized. Rows that
-            are zero stay zero.
+        by_row: A sigma for each row, and mu 0: a row that another one does not change when it is quantized.
+            Rows that are zero stay zero.
 
     Returns:
         float32 [N], mean and standard deviation of `weights`; by row, 0 and `row_scales`.
@@ -214,7 +215,8 @@ def divergence(weights: Array, codebook: Codebook) -> float:
 def recluster(weights: Array, codebook: Codebook, step: int, when: Clustering) -> Codebook:
     """Constrained adaptive clustering: the cached codebook, or a fresh one if both conditions hold.
 
-    A codebook of one value, which weights that all start at zero have, has no cells to compare: it is replaced at once.
+    A codebook of one value, which weights that all start at zero have, has no cells to compare: it is
+    replaced at once.
 
     Args:
         weights: The present weights.

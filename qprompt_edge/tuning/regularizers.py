@@ -1,12 +1,14 @@
 """Steadier contexts: what pulls learned class features back towards those of hand-written prompts.
 
-A context that fits the photos of some classes forgets others. Each term below charges for leaving what the frozen
-model says of hand-written prompts. All of it is training: no term costs a byte of the file or a moment of a prediction.
+A context that fits the photos of some classes forgets others. Each term below charges for leaving what the
+frozen model says of hand-written prompts. All of it is training: no term costs a byte of the file or a moment
+of a prediction.
 
-In the formulas w_c is the learned feature of class c, t_kc the feature of its k-th hand-written prompt (t_c: of the
-first), both of length 1, x a photo's feature, s the logit scale. The cross-entropy's slope at w grows with s, which is
-100 for CLIP and 24 for `small`; so that a weight means the same for both, terms that have no s in them are charged
-s / 100 times. Names that have no photos may join the terms that need none; they say what the context must not forget.
+In the formulas w_c is the learned feature of class c, t_kc the feature of its k-th hand-written prompt (t_c:
+of the first), both of length 1, x a photo's feature, s the logit scale. The cross-entropy's slope at w grows
+with s, which is 100 for CLIP and 24 for `small`; so that a weight means the same for both, terms that have no
+s in them are charged s / 100 times. Names that have no photos may join the terms that need none; they say
+what the context must not forget.
 """
 
 from __future__ import annotations
@@ -27,12 +29,14 @@ class Regularizer:
     """Weights of the terms that join the cross-entropy, for CLIP's s; 0 leaves a term out.
 
     Attributes:
-        cosine: Of s / 100 times 1 - mean_c w_c . t_c (KgCoOp, Yao et al., CVPR 2023, the loss L_kg; its |w_c - t_c|^2 is 2 - 2 w_c . t_c).
-        distance: Of s / 100 times the mean over classes and dimensions of |w - t| (PromptSRC, Khattak et al., ICCV 2023, L_SCL-text).
-        divergence: Of the mean over photos of KL(softmax(s x . w) || softmax(s x . t)) (PromptSRC, L_SCL-logits; the
-            authors' code divides by the number of classes too).
-        sentences: Of the mean over k and c of -log softmax_c(s t_kc . w) (LASP, Bulat and Tzimiropoulos, CVPR 2023, L_TT):
-            every hand-written prompt of a class is to be classified as that class.
+        cosine: Of s / 100 times 1 - mean_c w_c . t_c (KgCoOp, Yao et al., CVPR 2023, the loss L_kg, whose
+            |w_c - t_c|^2 is 2 - 2 w_c . t_c).
+        distance: Of s / 100 times the mean over classes and dimensions of |w - t| (PromptSRC, Khattak et al.,
+            ICCV 2023, L_SCL-text).
+        divergence: Of the mean over photos of KL(softmax(s x . w) || softmax(s x . t)) (PromptSRC,
+            L_SCL-logits; the authors' code divides by the number of classes too).
+        sentences: Of the mean over k and c of -log softmax_c(s t_kc . w) (LASP, Bulat and Tzimiropoulos, CVPR
+            2023, L_TT): every hand-written prompt of a class is to be classified as that class.
         new_names: Whether names without photos join all terms but `divergence` (LASP's virtual classes).
     """
 
@@ -49,8 +53,8 @@ class Anchors:
 
     Attributes:
         regularizer: The weights.
-        features: float32 [T,N,E], rows of length 1: T hand-written prompts of N names. The first prompt is the one that t
-            stands for; the first C names are those of the classes with photos.
+        features: float32 [T,N,E], rows of length 1: T hand-written prompts of N names. The first prompt is
+            the one that t stands for; the first C names are those of the classes with photos.
         new_names: Texts of the N - C names without photos.
     """
 

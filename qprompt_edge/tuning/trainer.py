@@ -3,14 +3,14 @@
 One step (QPrompt, section 3; schedule and optimizer as in CoOp):
 
     S         = forward(W)                    what is shipped; W itself unless a method reparameterizes it
-    S_q       = quantize(S) + noise           reclustered by CAC when due; S itself at 32 bits; noise if asked for
+    S_q       = quantize(S) + noise           reclustered by CAC when due; S itself at 32 bits; noise if set
     loss, g   = objective(S_q, batch)         g is the gradient at S_q, which passes straight through to S
     v         = momentum * v + backward(W, g) + decay * W
     W         = W - lr(step) * v
 
-The state is a value: the same state, data and configuration give the same next state, bit for bit, so a run
-that was interrupted and resumed ends like one that was not. What is tuned, and on what, is the objective's
-business: a state holds any number of named groups of weights.
+The state is a value: the same state, data and configuration give the same next state, bit for bit. So a run
+that was interrupted and resumed ends like one that was not. The objective decides what is tuned, and on what;
+a state holds any number of named groups of weights.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Reparameterization:
 
     Attributes:
         forward: From learned weights to shipped ones, by group name.
-        backward: From learned weights, and the gradient at the shipped ones, to the gradient at the learned ones.
+        backward: From learned weights, and the gradient at the shipped ones, to the gradient at the learned
+            ones.
         by_row: Groups that are quantized with a scale for each row.
         plain: Groups that are not quantized.
     """

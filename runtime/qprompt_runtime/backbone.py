@@ -1,11 +1,12 @@
 """A loaded backbone: photos to features, classes to features, and the gradient that tuning needs.
 
-Classes run in chunks whose activations fit a budget; a training step whose classes fit in one chunk computes loss and
-gradient in a single run, and one that does not takes two passes: features of every chunk, then each chunk's
-gradient for the cotangent that the loss over all classes assigns to it. Both give the same result.
+Classes run in chunks whose activations fit a budget. If all classes of a training step fit in one chunk, loss
+and gradient are computed in a single run. Otherwise the step takes two passes: first the features of every
+chunk, then each chunk's gradient for the cotangent that the loss over all classes assigns to it. Both give
+the same result.
 
-Where nothing is tuned, features of classes are seldom asked for, so their graph's weights stay memory-mapped; tuning runs
-its graphs hundreds of times, so those pack them (see `providers.open_session`).
+Without tuning, features of classes are seldom needed, so the weights of their graph stay memory-mapped.
+Tuning runs its graphs hundreds of times, so it packs their weights (see `providers.open_session`).
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class Backbone:
             threads: Threads; 0 takes one for each core that the process may use.
 
         Returns:
-            The backbone; a `DeepBackbone` if the bundle has graphs for deep prompts. These are not loaded before they are used.
+            The backbone; a `DeepBackbone` if the bundle has graphs for deep prompts. These are not loaded
+            before they are used.
 
         Raises:
             BundleError: There is no such backbone, or it is damaged.
@@ -116,10 +118,11 @@ class Backbone:
         _ = self._image_session
 
     def open_for_tuning(self) -> None:
-        """Load the graphs of a tuning step and touch all of their weights, so that free memory can be measured afterwards.
+        """Load the graphs of a tuning step and touch all of their weights.
 
-        With `spare_memory` set before, weights stay memory-mapped: no packed copies are made, one for each
-        direction, and a step takes up to a third longer.
+        Free memory can then be measured with the weights in it. With `spare_memory` set before, weights stay
+        memory-mapped: the packed copies, one for each direction, are not made, and a step takes up to a third
+        longer.
         """
         feed = self._class_feed(*self._empty_class()) | self._batch_feed(None, None, 1.0, 1)
         self._gradient_session.run(["gradient"], feed)
@@ -140,7 +143,7 @@ class Backbone:
         return_freed_memory()
 
     def close_text_tower(self) -> None:
-        """Free the memory of the text graphs and the tokenizer. They are loaded again when they are needed."""
+        """Free the memory of the text graphs and the tokenizer. They are loaded again when needed."""
         for name in ("_text_session", "_gradient_session", "tokenizer"):
             self.__dict__.pop(name, None)
         return_freed_memory()
@@ -249,7 +252,10 @@ class Backbone:
     def _batch_feed(
         self, image_features: Array | None, targets: Array | None, logit_scale: float, classes: int
     ) -> Feed:
-        """What the loss reads; without a batch, one weightless image stands in, and only a cotangent counts."""
+        """What the loss reads.
+
+        Without a batch, one image of weight 0 stands in, and only a cotangent counts.
+        """
         embed = self.manifest.embed_dim
         return {
             "image_features": np.zeros((1, embed), np.float32) if image_features is None else image_features,

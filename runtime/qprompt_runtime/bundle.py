@@ -26,7 +26,8 @@ MANIFEST = "manifest.json"
 DEFAULT_BACKBONE = "small"
 """The shipped backbone that every command takes unless another is named."""
 _NOT_SHIPPED = {
-    "tiny": "; tiny no longer comes with the package, docs/tiny.md says where its bundle lies and how to add it"
+    "tiny": "; tiny no longer comes with the package, docs/tiny.md says where its bundle lies and how to add "
+    "it"
 }
 _MANIFEST_LIMIT = 1_000_000
 _SHIPPED = Path(__file__).parent / "backbones"
@@ -34,7 +35,10 @@ _BLOCK = 1 << 20
 
 
 def user_folder() -> Path | None:
-    """Where added backbones live: `QPE_BACKBONES`, or a folder under the user's data home; None for a user without one."""
+    """The folder of added backbones: `QPE_BACKBONES`, or a folder under the user's data home.
+
+    None for a user without a home folder.
+    """
     named, data_home, home = os.environ.get("QPE_BACKBONES"), os.environ.get("XDG_DATA_HOME"), user_home()
     if named:
         return Path(named)
@@ -60,7 +64,8 @@ def installed_bundles() -> Iterator[Path]:
     except OSError as error:
         if os.environ.get("QPE_BACKBONES"):
             raise BundleError(
-                f"the folder of added backbones cannot be read: {folder}: {error.strerror or error}; QPE_BACKBONES names it"
+                f"the folder of added backbones cannot be read: {folder}: {error.strerror or error}; "
+                "QPE_BACKBONES names it"
             ) from error
 
 
@@ -102,7 +107,10 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"cannot read {path}: {error}") from error
     if len(text) > _MANIFEST_LIMIT:
-        raise BundleError(f"{path} is larger than {_MANIFEST_LIMIT} bytes; that is no manifest")
+        raise BundleError(
+            f"{path} is larger than {_MANIFEST_LIMIT} bytes, too large for a manifest; export the bundle "
+            "again"
+        )
     try:
         manifest = Manifest.from_json(text)
     except BundleError as error:
@@ -114,7 +122,8 @@ def read_manifest(folder: Path) -> Manifest:
     used = {graph.file for graph in manifest.graphs} | {"tokenizer.json"}
     if not used <= set(manifest.files):
         raise BundleError(
-            f"{folder}: the manifest does not list {', '.join(sorted(used - set(manifest.files)))}"
+            f"{folder}: the manifest does not list {', '.join(sorted(used - set(manifest.files)))}, which "
+            "the bundle needs; export the bundle again"
         )
     return manifest
 
@@ -158,7 +167,8 @@ def verify_hashes(folder: Path) -> Manifest:
             raise BundleError(f"cannot read the bundle's file {folder / name}: {error.strerror}") from error
         if found.sha256 != record.sha256:
             raise BundleError(
-                f"the bundle's file {folder / name} was altered: its SHA-256 is not the manifest's"
+                f"the bundle's file {folder / name} was altered: its SHA-256 is not the one in the manifest; "
+                "add or export the backbone again"
             )
     return manifest
 
@@ -188,10 +198,10 @@ def add_bundle(source: Path, name: str | None = None) -> Path:
     """
     folder = user_folder()
     if folder is None:
-        raise OutputError("there is no home folder to add a backbone to; QPE_BACKBONES names another folder")
+        raise OutputError("there is no home folder to add a backbone to; set QPE_BACKBONES to another folder")
     if name and not _is_plain(name):
         raise BundleError(
-            f"{name!r} cannot be a backbone's name; take one without slashes and a dot in front"
+            f"{name!r} cannot be a backbone's name; take one without slashes and without a leading dot"
         )
     try:
         if not source.is_symlink():  # a link keeps its name
@@ -230,16 +240,22 @@ def _unpack(source: Path, staging: Path) -> None:
             members = {info.filename: info for info in archive.infolist()}
             roots = [name.removesuffix(MANIFEST) for name in members if Path(name).name == MANIFEST]
             if len(roots) != 1:
-                raise BundleError(f"{source} holds {len(roots)} bundles, expected one")
+                raise BundleError(
+                    f"{source} holds {len(roots)} bundles, expected one: it needs one {MANIFEST}"
+                )
             if members[roots[0] + MANIFEST].file_size > _MANIFEST_LIMIT:
-                raise BundleError(f"the manifest in {source} is larger than {_MANIFEST_LIMIT} bytes")
+                raise BundleError(
+                    f"the manifest in {source} is larger than {_MANIFEST_LIMIT} bytes, too large for a "
+                    "manifest"
+                )
             text = archive.read(roots[0] + MANIFEST).decode("utf-8")
             (staging / MANIFEST).write_text(text, encoding="utf-8")
             for name, record in Manifest.from_json(text).files.items():
                 info = members.get(roots[0] + name)
                 if not _is_plain(name) or info is None or info.file_size != record.bytes:
                     raise BundleError(
-                        f"{source}: {name!r} is missing or not of the size that its manifest says"
+                        f"{source}: {name!r} is missing, or its size is not the one in the manifest; copy "
+                        "or export the bundle again"
                     )
                 with archive.open(info) as packed, (staging / name).open("wb") as file:
                     shutil.copyfileobj(packed, file, _BLOCK)

@@ -1,8 +1,9 @@
 """Groups of classes that run through the text tower together, so that activations fit a memory budget.
 
-A block keeps for its gradient about 14 numbers a token and tower width, and 7 more for each place that a token
-could take: attention gives every class of a run as many places as the longest one needs. So classes of like
-length run together, and one long name does not widen all. The loss over the classes of all runs is computed here too.
+For its gradient, a block keeps about 14 numbers for each token and unit of the tower's width, and 7 more for
+each place that a token could take. Attention gives every class of a run as many places as the longest class
+needs. So classes of similar length run together, and one long name does not enlarge all others. The loss over
+the classes of all runs is computed here too.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def class_chunks(
         tokens: The classes' tokens.
         layout: Of the text tower.
         context_vectors: How many stand before the classes' tokens.
-        budget: Bytes that activations may take. One run for all classes may take all of it, several take half each:
-            then two graphs are open, and their runs in turn. A run has at least one class.
+        budget: Bytes that activations may take. One run for all classes may take all of it, several take half
+            each: then two graphs are open, and their runs in turn. A run has at least one class.
 
     Returns:
         Positions of each run's classes, int64; together every class once.

@@ -19,7 +19,8 @@ def kept_features(folder: Path, identity: str, shape: tuple[int, int], compute: 
     """Features of classes as they were computed before, or as they are now, which are then kept.
 
     Args:
-        folder: Holds a file for each identity. Where it cannot be written (a read-only system), nothing is kept.
+        folder: Holds a file for each identity. Where it cannot be written (a read-only system), nothing is
+            kept.
         identity: Everything that the features depend on; its hash names the file.
         shape: (C, E).
         compute: Gives float32 [C,E].

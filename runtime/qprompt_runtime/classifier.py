@@ -50,14 +50,14 @@ class PromptClassifier:
         classes: Names that replace the prompt's own (open vocabulary). Names that were tuned keep what was
             learned for them; others are classified by their text. Not for contexts per class.
         cache: Folder that keeps the features of classes from run to run; None keeps nothing.
-        accept: Turns "none of these" on: the share of photos of the classes that keep their label, from 0.8 to 0.99.
-            None: as the prompt file says, which is off if it says nothing. It is calibrated for the prompt's own
-            classes and not available for other names.
+        accept: Turns "none of these" on: the share of photos of the classes that keep their label, from 0.8
+            to 0.99. None: as the prompt file says; if it says nothing, it is off. It is calibrated for the
+            prompt's own classes and is not available for other names.
 
     Raises:
         BackboneMismatchError: The prompt was tuned for another backbone.
-        PromptFileError: The prompt's shape does not fit the backbone or these classes, or `accept` was given and the
-            prompt does not know which scores its classes reach.
+        PromptFileError: The prompt's shape does not fit the backbone or these classes, or `accept` was given
+            and the prompt file has no scores for "none of these".
         ValueError: `accept` is out of range.
     """
 
@@ -91,8 +91,8 @@ class PromptClassifier:
         tuned = len(class_rows(self.prompt, self.names)) == len(self.names)
         if accept is not None and not tuned:
             raise PromptFileError(
-                "'none of these' was calibrated for the classes that were tuned; leave out either --accept or the names "
-                "that were not tuned"
+                "'none of these' was calibrated for the classes that were tuned; leave out either --accept "
+                "or the names that were not tuned"
             )
         share = accept if accept is not None or not tuned else self.prompt.calibration.accept
         return None if share is None else least_score(self.prompt.calibration, share)
@@ -104,7 +104,9 @@ class PromptClassifier:
 
     @cached_property
     def class_features(self) -> Array:
-        """float32 [C,E]: computed when first needed, so that a memory limit can be set before; then the text tower closes.
+        """float32 [C,E], computed at the first access, so that a memory limit can be set before.
+
+        The text tower is closed afterwards.
 
         Raises:
             TextError: A class has no words, or two that share a context have the same.
@@ -134,7 +136,7 @@ class PromptClassifier:
             "files": {name: record.sha256 for name, record in manifest.files.items()},
             "provider": self.backbone.provider,
             "onnxruntime": onnxruntime.__version__,
-            "names": "checked",  # kept features let nobody pass the checks of names
+            "names": "checked",  # cached features do not replace the checks of names
         }
         return json.dumps(facts, sort_keys=True)
 
@@ -162,7 +164,8 @@ class PromptClassifier:
             accept: Share of known photos that "none of these" lets pass; None takes what the file says.
 
         Raises:
-            QPromptError: The file, the backbone or the provider is not as it should be.
+            QPromptError: The file is damaged, does not fit the backbone, or the backbone or provider is
+                missing.
         """
         prompt = read_prompt_file(Path(path))
         found = Backbone.load(backbone or prompt.backbone_name, provider, threads)
@@ -172,8 +175,8 @@ class PromptClassifier:
         """Classify one photo.
 
         Args:
-            image: A path, the bytes of an image file, a file open for reading bytes, a PIL image, or an array: uint8
-                [H,W,3].
+            image: A path, the bytes of an image file, a file open for reading bytes, a PIL image, or an
+                array: uint8 [H,W,3].
             top_k: How many classes to name, at most as many as there are.
             channels: Of an array, the order of its last axis: `RGB`, or `BGR` as OpenCV's cameras give them.
 
@@ -193,7 +196,7 @@ class PromptClassifier:
     ) -> Generator[tuple[Photo, Prediction | ImageError], None, None]:
         """Classify photos one after another, while other threads decode the next two.
 
-        A photo that cannot be read does not end the run: its error comes in the place of its prediction.
+        A photo that cannot be read does not end the run: its error is yielded instead of a prediction.
 
             for path, answer in classifier.predict_many(paths):
                 print(path, answer if isinstance(answer, ImageError) else answer.label)
@@ -201,11 +204,12 @@ class PromptClassifier:
         Args:
             photos: Each as `predict` takes it; any number, as they are taken one by one.
             top_k: How many classes to name, at most as many as there are.
-            check: Called before a photo is decoded with the bytes of memory that this takes at most; an `ImageError`
-                that it raises comes in the place of the prediction. None checks nothing.
+            check: Called before a photo is decoded, with the most bytes of memory that decoding takes. If it
+                raises an `ImageError`, that is yielded instead of the prediction. None checks nothing.
 
         Yields:
-            Each photo as it was given, in order, with its `Prediction`, or with the `ImageError` that says why there is none.
+            Each photo as it was given, in order, with its `Prediction`, or with the `ImageError` that says
+            why there is none.
 
         Raises:
             TypeError: One photo was given, not several.
@@ -266,7 +270,10 @@ class PromptClassifier:
         return predictions
 
     def none_of_these(self, image_features: Array) -> NDArray[np.bool_] | None:
-        """Which photos look like none of the classes: bool [B] from unit image features [B,E]; None if that is off."""
+        """Which photos look like none of the classes; None if "none of these" is off.
+
+        Takes unit image features [B,E]; returns bool [B].
+        """
         if self.least_score is None:
             return None
         scores = known_scores(self.head.scores(image_features), image_features, self._nouns)
@@ -282,7 +289,7 @@ def check_backbone(prompt: PromptFile, backbone: Backbone) -> None:
     """
     if prompt.fingerprint != backbone.fingerprint:
         raise BackboneMismatchError(
-            f"the prompt was tuned for backbone {prompt.backbone_name!r} ({prompt.fingerprint.hex()[:8]}), but this "
-            f"is {backbone.manifest.name!r} ({backbone.manifest.fingerprint[:8]}); give the right --backbone, or "
-            "adapt again"
+            f"the prompt was tuned for backbone {prompt.backbone_name!r} ({prompt.fingerprint.hex()[:8]}), "
+            f"but this is {backbone.manifest.name!r} ({backbone.manifest.fingerprint[:8]}); give the right "
+            "--backbone, or adapt again"
         )

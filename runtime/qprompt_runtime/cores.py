@@ -17,8 +17,9 @@ _CGROUPS = Path("/sys/fs/cgroup")
 def usable_cores() -> int:
     """Cores that this process may use, at least 1.
 
-    Two hardware threads of a core count once, since the second adds nothing to products of matrices. The affinity mask
-    (`taskset`, a cpuset) and the processor time of a control group (`docker --cpus`) limit them, rounded up.
+    Two hardware threads of a core count once, since the second adds nothing to products of matrices. The
+    affinity mask (`taskset`, a cpuset) and the processor time of a control group (`docker --cpus`) limit
+    them, rounded up.
     """
     cores = len({_siblings(cpu) for cpu in _processors()})
     return max(1, min([cores, *(math.ceil(share) for share in _quotas())]))
@@ -30,7 +31,10 @@ def processors() -> int:
 
 
 def startable_threads(wanted: int) -> int:
-    """How many threads the system lets this process start, up to `wanted`: a limit on processes may allow none."""
+    """How many threads the system lets this process start, at most `wanted`.
+
+    A limit on processes may allow none.
+    """
     end = threading.Event()
     started: list[threading.Thread] = []
     with contextlib.suppress(RuntimeError):  # "can't start new thread"
@@ -51,7 +55,10 @@ def _processors() -> set[int]:
 
 
 def _siblings(cpu: int) -> str:
-    """The hardware threads of a processor's core, as the kernel lists them; the processor itself where it does not."""
+    """The hardware threads of a processor's core, as the kernel lists them.
+
+    If the kernel does not list them: the processor itself.
+    """
     try:
         return (_CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text()
     except OSError:

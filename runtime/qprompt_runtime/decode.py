@@ -1,18 +1,18 @@
 """Decode any photo to upright 8-bit RGB.
 
-The idea: what a file is, its first bytes decide, not its name; and everything that can be wrong with it ends as an
-`ImageError` of one line that names the file.
+The first bytes of a file decide what it is, not its name. Every fault ends as an `ImageError` of one line
+that names the file.
 
-- A folder of photos from the wild is hostile input: the size is read from the header, and what decoding would take is
-  compared with a cap and with the memory there is, before anything is decoded. Only formats of photographs are tried
-  (none that starts another program), and no limit or option of pillow is changed for the rest of the process.
+- A folder of photos is hostile input. The size is read from the header. The memory for decoding is compared
+  with a cap and with the free memory, before anything is decoded. Only formats of photographs are tried (none
+  that starts another program), and no limit or option of pillow is changed for the rest of the process.
 - Cameras write many more pixels than a model reads. JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a
-  fraction of time and memory; this is done while three times the needed resolution remains, so the resampling
-  filter that the model knows still does the last step.
-- What a picture does not need must not cost it: a JPEG whose end marker is missing is read if all its rows are there
-  (`jpeg_scans`), and of a PNG only the chunks are shown to pillow that make the picture (`png_chunks`).
-- Transparent pixels become white, as a viewer would show them. (open_clip drops the alpha channel, which uncovers
-  whatever colour the invisible pixels happen to hold.) Colour profiles are ignored, as in open_clip.
+  fraction of time and memory. This is done while three times the needed resolution remains, so the last step
+  is still done by the resampling filter that the model knows.
+- Faults outside of the picture do no harm. A JPEG without an end marker is read if all its rows are there
+  (`jpeg_scans`). Of a PNG, pillow sees only the chunks that make the picture (`png_chunks`).
+- Transparent pixels become white, as in a viewer. (open_clip drops the alpha channel, which uncovers the
+  colour that the invisible pixels happen to have.) Colour profiles are ignored, as in open_clip.
 """
 
 from __future__ import annotations
@@ -36,15 +36,18 @@ from qprompt_runtime.text import printable
 __all__ = ["DRAFT_MARGIN", "MAX_PIXELS", "Needed", "Source", "decode", "decoding_bytes", "image_errors"]
 
 MAX_PIXELS = 120_000_000
-"""Most pixels that are decoded: a 108-megapixel phone or a 102-megapixel medium-format camera fits at full size."""
+"""Most pixels that are decoded.
+
+Phones of 108 megapixels and medium-format cameras of 102 megapixels fit at full size.
+"""
 
 DRAFT_MARGIN = 3
 """A JPEG is decoded at reduced size only where this many times the needed width and height remain.
 
-Measured on 60 photographs at several sizes (cosine of the resized pixels, reduced against full): at least 0.9998
-from 3 times on, 0.9994 from 2, 0.990 below; and down to 0.97 where the reduction does not divide the size, which
-shifts the image by a part of a pixel, so it has to; unless the photo is too large to be decoded otherwise, where
-that part is one of thousands.
+Measured on 60 photographs at several sizes (cosine of the resized pixels, reduced against full): at least
+0.9998 from 3 times on, 0.9994 from 2, 0.990 below; and down to 0.97 where the reduction does not divide the
+size, which shifts the image by a part of a pixel, so it has to; unless the photo is too large to be decoded
+otherwise, where that part is one of thousands.
 """
 
 Needed = Callable[[int, int], tuple[int, int]]
@@ -69,10 +72,10 @@ def decode(source: Source, needed: Needed | None = None, channels: str = "RGB") 
     """Decode a photo to upright RGB.
 
     Args:
-        source: A path; the bytes of a file; a file open for reading bytes, which is read from its beginning and stays
-            open; a pillow image (of any mode; it is not changed); or an array, uint8 [H,W,3].
-        needed: What size the photo will be resized to: large JPEGs are then decoded at a size that still loses
-            nothing. None decodes at full size.
+        source: A path; the bytes of a file; a file open for reading bytes, which is read from its beginning
+            and stays open; a pillow image (of any mode; it is not changed); or an array, uint8 [H,W,3].
+        needed: What size the photo will be resized to: large JPEGs are then decoded at a size that still
+            loses nothing. None decodes at full size.
         channels: Of an array, the order of its last axis: `RGB`, or `BGR` as OpenCV gives them.
 
     Returns:
@@ -80,8 +83,8 @@ def decode(source: Source, needed: Needed | None = None, channels: str = "RGB") 
         from 0..65535 to 0..255. Of several frames it is the first.
 
     Raises:
-        ImageError: Missing, empty, not an image, damaged, incomplete, too large for the cap or for the memory there
-            is, or a kind that is not read; one line that begins with the path.
+        ImageError: Missing, empty, not an image, damaged, incomplete, too large for the cap or for the memory
+            there is, or a kind that is not read; one line that begins with the path.
     """
     with image_errors(name_of(source)):
         if channels not in CHANNELS or (channels != "RGB" and not isinstance(source, np.ndarray)):
@@ -131,7 +134,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _whole_jpeg(stream: BinaryIO) -> BinaryIO:
-    """The file if its picture ends as it should; else the picture with an end marker, if every row is there."""
+    """The file itself if its picture ends in an end marker.
+
+    Otherwise the picture with an end marker added, if every row is there.
+    """
     try:
         if is_terminated(stream):
             return stream
@@ -147,7 +153,10 @@ def _whole_jpeg(stream: BinaryIO) -> BinaryIO:
 
 
 def _header(stream: BinaryIO, needed: Needed | None) -> Image.Image:
-    """Open a photo, set to the size at which it will be decoded; that is checked, and no pixel is decoded yet."""
+    """Open a photo and set the size at which it will be decoded.
+
+    That size is checked; no pixel is decoded yet.
+    """
     formats = formats_of(stream)
     if formats[0] in _READ_WHOLE:
         check_room(stream.seek(0, io.SEEK_END))
@@ -159,7 +168,8 @@ def _header(stream: BinaryIO, needed: Needed | None) -> Image.Image:
         _draft(image, needed)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
-            f"has more than {MAX_PIXELS // 10**6} million pixels; shrink it first (it claims {width} x {height})"
+            f"has more than {MAX_PIXELS // 10**6} million pixels; shrink it first (it claims {width} x "
+            f"{height})"
         )
     return image
 

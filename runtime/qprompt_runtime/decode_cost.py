@@ -1,6 +1,7 @@
 """The peak memory of decoding a photo, and whether that much is free.
 
-Measured on photos of 40 megapixels in every format; of JPEG, PNG and TIFF the figures follow from how pillow works.
+Measured on photos of 40 megapixels in every format. For JPEG, PNG and TIFF, the figures follow from how
+pillow works.
 """
 
 from __future__ import annotations
@@ -73,6 +74,6 @@ def check_room(needed: int) -> None:
     left = memory_left() if needed > LARGE_BYTES else None
     if left is not None and needed > _ROOM * left:
         raise ImageError(
-            f"takes {needed / 1e6:.0f} MB of memory to decode, and of what is free {_ROOM * left / 1e6:.0f} MB may be used; "
-            "shrink it first"
+            f"takes {needed / 1e6:.0f} MB of memory to decode, but only {_ROOM * left / 1e6:.0f} MB of the "
+            "free memory may be used; shrink it first"
         )

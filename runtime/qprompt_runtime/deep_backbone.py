@@ -1,11 +1,11 @@
 """A backbone whose towers take prompts in their first blocks (MaPLe), with the gradients at them.
 
-A tuning step runs the text tower, then the image tower with its gradient, then the text tower with its own: the
-image graph answers with the gradient at the class features, which is the cotangent that the text graph needs. Both
-towers are fed in parts whose activations fit a budget.
+A tuning step runs the text tower, then the image tower with its gradient, then the text tower with its
+gradient. The image graph returns the gradient at the class features, which the text graph needs as its
+cotangent. Both towers are fed in parts whose activations fit a budget.
 
-No prompt stands before the image tower's first block. What a photo is there, its stem, is computed apart: once, and
-then tuning runs the blocks alone.
+There is no prompt before the image tower's first block. The tokens of a photo at that point are its stem. It
+is computed once and separately; tuning then runs only the blocks.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class DeepBackbone(Backbone):
             pixels: float32 [B,3,H,W], as `ImageTransform` makes them.
 
         Returns:
-            float32 [B,T,V]: class token and patches, positions added, not yet normalised. A bundle of version 3 has no
-            stem of its own: then the pixels as they came.
+            float32 [B,T,V]: class token and patches, positions added, not yet normalised. A bundle of version
+            3 has no stem of its own: then the pixels as they came.
         """
         graph = self.deep.stem_graph
         if graph is None:
@@ -115,7 +115,8 @@ class DeepBackbone(Backbone):
         """Features of classes.
 
         Args:
-            prompts: float32 [J,n,D]; the first are the context, the others stand in its places before blocks 1 to J-1.
+            prompts: float32 [J,n,D]; the first are the context, the others stand in its places before blocks
+                1 to J-1.
             tokens: The C classes' tokens.
 
         Returns:
@@ -230,5 +231,6 @@ def require_deep(backbone: Backbone) -> DeepBackbone:
 
 def _without_deep(folder: Path) -> BundleError:
     return BundleError(
-        f"{folder} has no graphs for deep prompts; export it with --deep-prompts J, or tune with --method qcoop"
+        f"{folder} has no graphs for deep prompts; export it with --deep-prompts J, or tune with --method "
+        "qcoop"
     )

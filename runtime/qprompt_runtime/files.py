@@ -1,7 +1,7 @@
 """Writing files so that a reader never sees an incomplete one.
 
-Every file of this project is written to a temporary name beside its place, synced, and renamed: a process
-that dies, or a device that loses power, at any moment leaves the old file or the new one.
+Every file of this project is written under a temporary name beside its place, synced, and renamed. If the
+process dies or the device loses power, the old file or the new one is there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path`, all of it or nothing.
 
     Args:
-        path: Where the file shall stand; its folder is created if it is missing.
+        path: The file to write; its folder is created if it is missing.
         data: The whole content.
 
     Raises:
@@ -65,13 +65,19 @@ def check_writable(path: Path) -> None:
 
 
 def set_mode(path: Path, mode: int) -> None:
-    """Set permissions where the file system has any: exFAT, FAT and network shares refuse, and the file is whole without."""
+    """Set permissions where the file system has any.
+
+    exFAT, FAT and network shares refuse; the file is complete without them.
+    """
     with contextlib.suppress(OSError):
         path.chmod(mode)
 
 
 def user_home() -> Path | None:
-    """The user's home folder; None for a user without one, such as a service without HOME and without a passwd entry."""
+    """The user's home folder; None for a user without one.
+
+    An example is a service without HOME and without a passwd entry.
+    """
     if os.environ.get("HOME") == "":
         return None
     try:

@@ -6,8 +6,10 @@ START_BYTES = 512
 """How much of a file's start `foreign` looks at."""
 
 _STARTS = {
-    b"version https://git-lfs": "a Git LFS pointer, which only stands for the file; `git lfs pull` fetches the file itself",
-    b"PK\x03\x04": "a zip archive: a download to unpack, a spreadsheet to save as text, or a checkpoint of torch, which only `convert` reads",
+    b"version https://git-lfs": "a Git LFS pointer, which only stands for the file; "
+    "`git lfs pull` fetches the file itself",
+    b"PK\x03\x04": "a zip archive: a download to unpack, a spreadsheet to save as text, or a checkpoint of "
+    "torch, which only `convert` reads",
     b"\x1f\x8b": "a gzip archive; unpack it, and give what is in it",
     b"BZh": "a bzip2 archive; unpack it, and give what is in it",
     b"\xfd7zXZ\x00": "an xz archive; unpack it, and give what is in it",

@@ -1,8 +1,8 @@
 """Preprocessing: from a photo to the image tower's input.
 
-The idea: a bundle's manifest says how its model wants images (`ImageTransform`); resizing, cropping and
-normalisation here then give the very pixels that open_clip gives the model it was trained with, from pillow and
-numpy alone. Decoding, with all that can be wrong with a file, is `decode`.
+A bundle's manifest says how its model wants images (`ImageTransform`). Resizing, cropping and normalisation
+here give exactly the pixels that open_clip gives the model it was trained with, with only pillow and numpy.
+`decode` decodes files, with everything that can be wrong with them.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ _RESIZE_MODES = ("shortest", "longest", "squash")
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """How a model wants its images; field for field what open_clip's `PreprocessCfg` says, kept in the manifest.
+    """How a model wants its images, as kept in the manifest.
+
+    Has the fields of open_clip's `PreprocessCfg`, with the same meaning.
 
     Attributes:
         size: Height and width of the model's input.
-        resize_mode: `shortest` (fill the input, cut what hangs over), `longest` (fit all in, pad), or `squash`.
+        resize_mode: `shortest` (fill the input, cut what hangs over), `longest` (fit all in, pad), or
+            `squash`.
         interpolation: `bicubic` or `bilinear`.
         mean: Mean of each channel, on the scale 0 to 1.
         std: Standard deviation of each channel, on the scale 0 to 1.
@@ -70,7 +73,8 @@ def read_image(source: Source, transform: ImageTransform | None = None, channels
     """Decode a photo to upright RGB, large JPEGs at a reduced size that still loses nothing for `transform`.
 
     Args:
-        source: A path, the bytes of a file, an open file, a pillow image, or an array; as `decode` takes them.
+        source: A path, the bytes of a file, an open file, a pillow image, or an array; as `decode` takes
+            them.
         transform: What the image is for. None decodes at full size.
         channels: Of an array, the order of its last axis: `RGB` or `BGR`.
 
@@ -134,9 +138,9 @@ def augment(
 ) -> Array:
     """A random view of a photo: a random part of it, resized to the input, mirrored half of the time.
 
-    Follows torchvision's `RandomResizedCrop` and `RandomHorizontalFlip`. CoOp takes parts down to 8% of the area;
-    half of it is the default here because a view is encoded once and then seen in every epoch, so each one
-    should still show its object, and because it keeps within what a reduced JPEG resolves.
+    Follows torchvision's `RandomResizedCrop` and `RandomHorizontalFlip`. CoOp takes parts down to 8% of the
+    area; half of it is the default here because a view is encoded once and then seen in every epoch, so each
+    one should still show its object, and because it keeps within what a reduced JPEG resolves.
 
     Args:
         image: Mode RGB, any size.
@@ -207,7 +211,10 @@ def _normalised(image: Image.Image, transform: ImageTransform) -> Array:
 def _random_part(
     width: int, height: int, rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """Left, top, width, height of a random part; after ten misses the largest central one of allowed shape."""
+    """Left, top, width and height of a random part.
+
+    After ten misses, the largest central part of an allowed shape.
+    """
     for _ in range(10):
         area = width * height * rng.uniform(*scale)
         aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))

@@ -36,7 +36,7 @@ def code_table(lengths: bytes, symbols: bytes, entry: Callable[[int, int], int])
             table += [entry(length, symbol)] * (1 << (16 - length))
         position += count
     if len(table) > 1 << 16:
-        raise JpegError("a code table is overfull")
+        raise JpegError("a code table has too many codes")
     return table + [0] * ((1 << 16) - len(table))
 
 

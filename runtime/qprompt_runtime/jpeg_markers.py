@@ -1,8 +1,8 @@
 """The markers of a JPEG: what its header says, and whether the picture ends in an end marker.
 
-The idea: markers are found without decoding anything, in blocks, so this costs little beside the decoding. They say
-what memory a decoder will need, and whether the file is as it should be. Phones and cameras also write pictures
-without an end marker, with something else right behind (ITU-T T.81, annex B, names the markers).
+Markers are found without decoding, in blocks, so this costs little compared with decoding. They say how much
+memory a decoder will need, and whether the file is complete. Phones and cameras also write pictures without
+an end marker, with other data right after them. ITU-T T.81, annex B, names the markers.
 """
 
 from __future__ import annotations
@@ -158,14 +158,16 @@ def frame_of(segment: Segment) -> Frame | None:
     for i in range(6, 6 + 3 * body[5], 3):
         across, down = body[i + 1] >> 4, body[i + 1] & 15
         if across not in range(1, 5) or down not in range(1, 5):
-            raise JpegError("no such sampling")
+            raise JpegError("invalid sampling factors")
         found.append(Component(body[i], across, down, body[i + 2]))
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     return Frame(segment.marker, height, width, tuple(found))
 
 
 def coefficient_bytes(stream: BinaryIO) -> int:
-    """Memory in which a decoder keeps a picture's coefficients: all of them where it comes in several scans, else 0.
+    """Memory in which a decoder keeps a picture's coefficients.
+
+    All of them where the picture comes in several scans, otherwise 0.
 
     Raises:
         JpegError: There is no header to read.
@@ -183,7 +185,8 @@ def interruption(stream: BinaryIO, offset: int) -> tuple[int, bool] | None:
     """Where coded data that begin at an offset end, and whether a marker ends them.
 
     Returns:
-        The offset of the first marker, or of a video that was put behind the picture; None if there is neither.
+        The offset of the first marker, or of a video that was put behind the picture; None if there is
+        neither.
     """
     while True:
         stream.seek(offset)

@@ -45,7 +45,11 @@ class Scan:
 
 
 class Picture:
-    """Tables so far, how many low bits of each plane's coefficients are missing, and which coefficients are not zero."""
+    """The state of a walk through a picture.
+
+    Holds the tables so far, how many low bits of each plane's coefficients are missing, and which
+    coefficients are not zero.
+    """
 
     def __init__(self) -> None:
         self.frame: Frame | None = None
@@ -74,9 +78,9 @@ class Picture:
             self.interval = int.from_bytes(body[:2], "big")
         elif frame := frame_of(segment):
             if self.frame or frame.kind not in (*BASELINE, PROGRESSIVE) or not frame.height * frame.width:
-                raise JpegError("another process than is walked here")
+                raise JpegError("a kind of JPEG that is not checked")
             if frame.samples > 64 * _MOST_BLOCKS:
-                raise JpegError("too large to be walked")
+                raise JpegError("too large to be checked")
             self.frame = frame
             self.missing = [[_UNSENT] * 64 for _ in frame.components]
 
@@ -90,7 +94,10 @@ def _symbol(length: int, symbol: int) -> int:
 
 
 def _step(length: int, symbol: int) -> int:
-    """For a block of a sequential scan: how far a code leads in bits and coefficients; negative where it ends the block."""
+    """How far a code of a sequential scan leads, in bits and in coefficients of its block.
+
+    Negative where it ends the block.
+    """
     return -length if symbol == 0 else length + (symbol & 15) | (symbol >> 4) + 1 << 6
 
 
@@ -111,11 +118,11 @@ def read_scan(picture: Picture, segment: Segment) -> Scan:
     if frame.kind != PROGRESSIVE:
         first, last, before, after = 0, 63, 0, 0
     elif not (first == last == 0 or (0 < first <= last < 64 and count == 1)):
-        raise JpegError("a scan of no such band")
+        raise JpegError("a scan with an invalid band")
     for plane, _, _ in planes:
         for k in range(first, last + 1):
             if picture.missing[plane][k] != (before or _UNSENT) or (before and after != before - 1):
-                raise JpegError("a scan out of order")
+                raise JpegError("scans in the wrong order")
             picture.missing[plane][k] = after
     return Scan(planes, (first, last), before, after)
 
@@ -135,7 +142,11 @@ Block = tuple[int, list[int], list[int] | None, int]
 
 
 def unit_blocks(picture: Picture, scan: Scan) -> list[Block]:
-    """The blocks of a unit: plane, table of its averages' sizes, steps through the rest if it is sent too, limit."""
+    """The blocks of a unit.
+
+    For each: its plane, the table of its averages' sizes, the steps through the rest if that is sent too, and
+    the limit.
+    """
     blocks: list[Block] = []
     frame = picture.frame
     assert frame is not None

@@ -1,12 +1,13 @@
 """Whether every row of a JPEG without an end marker is there, and where its picture ends.
 
-The idea: a decoder that is short of data goes on with zeros, or with whatever stands behind the picture, and says
-nothing. So the codes are walked here as a strict decoder would read them (ITU-T T.81, annexes F and G), every block
-of every scan, without making pixels. A picture is whole when all its coefficients were sent in full. What is walked
-by mistake (another file, filling zeros) soon breaks a rule: a code that does not exist, a block of more than 64
-coefficients, a brightness out of range, a run of empty blocks beyond the last, padding that is not of ones.
+A decoder that runs out of data continues with zeros, or with whatever follows the picture, and reports
+nothing. So the codes are walked here as a strict decoder would read them (ITU-T T.81, annexes F and G), every
+block of every scan, without making pixels. A picture is whole when all its coefficients were sent in full. If
+something else is walked by mistake (another file, filling zeros), it soon breaks a rule: a code that does not
+exist, a block of more than 64 coefficients, a brightness out of range, a run of empty blocks beyond the last
+one, padding that is not of ones.
 
-This takes about a second for a megabyte, and is done only for pictures whose end is not as it should be.
+This takes about a second for a megabyte. It is done only for pictures that do not end as they should.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def picture_end(stream: BinaryIO) -> int:
         The offset behind the last byte of coded data; an end marker belongs there.
 
     Raises:
-        JpegError: Rows are missing, what should be rows is something else, or the picture is of a kind, or of a
-            size, that is not walked.
+        JpegError: Rows are missing, what should be rows is something else, or the picture is of a kind, or of
+            a size, that is not walked.
     """
     picture = Picture()
     for segment in header(stream):
@@ -60,7 +61,7 @@ def _check_end(stream: BinaryIO, end: int, filled: bool) -> None:
     if not behind or behind[:1] == b"\xff":
         return
     if not filled or len(set(before)) == 1 or (before.isascii() and before.decode().isprintable()):
-        raise JpegError("the coded data end within something else")
+        raise JpegError("other data in the place of the last rows")
 
 
 def _walk(picture: Picture, scan: Scan, stream: BinaryIO, offset: int) -> tuple[int, bool]:
@@ -83,7 +84,10 @@ def _walk(picture: Picture, scan: Scan, stream: BinaryIO, offset: int) -> tuple[
 
 
 def _walk_blocks(blocks: list[Block], refined: int, bits: Bits, count: int) -> int:
-    """Walk units of blocks whose average is sent, in sequential scans with all the rest; returns the position."""
+    """Walk units of blocks whose average is sent; in sequential scans, with all the rest.
+
+    Returns the position.
+    """
     position, words, limit, averages = 0, bits.words, bits.limit, [0] * 4
     for _ in range(count):
         for plane, sizes, steps, most in blocks:
@@ -102,7 +106,7 @@ def _walk_blocks(blocks: list[Block], refined: int, bits: Bits, count: int) -> i
                 position += size
                 averages[plane] += value if value >> size - 1 else value - (1 << size) + 1
                 if not -most <= averages[plane] <= most:
-                    raise JpegError("brighter than can be")
+                    raise JpegError("a brightness out of range")
             if steps is None:
                 continue
             k = 1

@@ -58,7 +58,8 @@ class TextLayout:
         for name, known in (("cleaning", CLEANING), ("pooling", POOLING)):
             if (found := getattr(self, name)) != known:
                 raise BundleError(
-                    f"text layout: {name} is {found!r:.80}, this version does {known!r} only; update qprompt-edge"
+                    f"text layout: {name} is {found!r:.80}, this version supports {known!r} only; update "
+                    "qprompt-edge"
                 )
 
 
@@ -93,8 +94,8 @@ class DeepPrompts:
         image_tokens: Tokens of an image without prompts; the three say what a training step holds in memory.
         text_graph: The text tower.
         text_gradient_graph: The loss and its gradient at the text prompts.
-        stem_graph: What stands before the image tower's blocks, and sees no prompt: `pixels` to `tokens`. None in a
-            bundle of version 3, whose `image_graph` reads `pixels` itself.
+        stem_graph: What stands before the image tower's blocks, and sees no prompt: `pixels` to `tokens`.
+            None in a bundle of version 3, whose `image_graph` reads `pixels` itself.
         image_graph: The image tower's blocks, which read `tokens`, with their gradient.
     """
 
@@ -200,13 +201,16 @@ class Manifest:
         manifest = _parse(Manifest, raw, "manifest")
         if len(manifest.fingerprint) != 2 * FINGERPRINT_BYTES or not _is_hex(manifest.fingerprint):
             raise BundleError(
-                f"the manifest's fingerprint is {manifest.fingerprint!r}, not 32 hexadecimal digits"
+                f"the manifest's fingerprint is {manifest.fingerprint!r}, expected 32 hexadecimal digits"
             )
         return manifest
 
 
 def _with_stem_field(raw: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of version 3 as one of version 4: its deep image graph, if it has one, has no stem before it."""
+    """A manifest of version 3 as one of version 4.
+
+    Its deep image graph, if it has one, has no stem before it.
+    """
     upgraded, deep = {**raw, "format_version": FORMAT_VERSION}, raw.get("deep")
     if isinstance(deep, dict):
         if "stem_graph" in deep:
@@ -232,7 +236,7 @@ def _parse(kind: type[_T], raw: Any, where: str) -> _T:
         names = {field.name for field in fields(kind)}
         if set(raw) != names:
             missing, unknown = sorted(names - set(raw)), sorted(set(raw) - names)
-            raise BundleError(f"{where} does not match: missing {missing}, unknown {unknown}")
+            raise BundleError(f"{where} has the wrong fields: missing {missing}, unknown {unknown}")
         return kind(**{name: _parse(hints[name], raw[name], f"{where}.{name}") for name in names})
     if origin is dict and isinstance(raw, dict):
         return {key: _parse(arguments[1], value, f"{where}.{key}") for key, value in raw.items()}  # type: ignore[return-value]

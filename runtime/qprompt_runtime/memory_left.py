@@ -13,10 +13,11 @@ _GROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def memory_left() -> int | None:
-    """Bytes that can be allocated before the system swaps or ends the process; None where it doesn't say (macOS).
+    """Bytes that can be allocated before the system swaps or ends the process.
 
-    The least of what the machine has available and what the control groups above this process leave (a container,
-    `MemoryMax=` of a service). Cached files count as free: the system drops them first.
+    None where the system doesn't say (macOS). The least of what the machine has available and what the
+    control groups above this process leave (a container, `MemoryMax=` of a service). Cached files count as
+    free: the system drops them first.
     """
     give_back()
     left = list(_group_left())
@@ -38,7 +39,10 @@ def give_back() -> None:
 
 
 def _group_left() -> Iterator[int]:
-    """What each control group leaves that has a limit, of version 1 or 2, from the process's own up to the root."""
+    """What each control group with a limit leaves, of version 1 or 2.
+
+    Goes from the process's own group up to the root.
+    """
     try:
         lines = _GROUPS.read_text().splitlines()
     except OSError:

@@ -2,10 +2,10 @@
 
     score(x) = 1/k log sum_c exp(k z_c) - a/k log sum_g exp(k cos(x, g))
 
-z_c: the scores of the classes (`class_head`); g: text features of 1,000 common nouns but for the classes' own names; k = 50,
-a = 0.75. It is the energy of the classes beside that of what else there may be: NegLabel (Jiang et al., ICLR 2024), without
-its choice of words and with part of their weight; measured in `docs/defaults.md`. A photo is accepted if its score reaches
-the prompt's threshold.
+z_c: the scores of the classes (`class_head`); g: text features of 1,000 common nouns without the classes' own
+names; k = 50, a = 0.75. The score is the energy of the classes minus a part of the energy of everything else.
+This is NegLabel (Jiang et al., ICLR 2024), without its choice of words and with less weight on them; measured
+in `docs/defaults.md`. A photo is accepted if its score reaches the prompt's threshold.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ _TEMPLATE = ("a photo of a ", ".")
 
 @functools.cache
 def common_nouns() -> tuple[str, ...]:
-    """The 1,000 nouns for things, animals, plants, food, bodies and materials that WordNet's texts use most."""
+    """The 1,000 nouns that WordNet's texts use most.
+
+    They name things, animals, plants, food, parts of the body and materials.
+    """
     text = Path(__file__).with_name("nouns.txt").read_text(encoding="utf-8")
     return tuple(text.split())
 
@@ -116,8 +119,8 @@ def least_score(calibration: Calibration, share: float) -> float:
     """
     if not calibration.accept_scores:
         raise PromptFileError(
-            "the prompt does not know which scores its classes reach, so it cannot say 'none of these'; adapt with the "
-            "default method, and two photos of each class or more"
+            "the prompt file has no scores for 'none of these'; adapt again with the default method and at "
+            "least two photos of each class"
         )
     if not ACCEPT_SHARES[0] <= share <= ACCEPT_SHARES[-1]:
         raise ValueError(

@@ -8,8 +8,9 @@ stream is bit k % 8 (0 the least significant) of byte k // 8. An index may lie a
     stream, bit 0 on the left       101 110 011     (each least significant bit first)
     the same, by bytes              10111001 1      = 0x9d 0x01
 
-N indices take exactly ceil(N*b / 8) bytes. The count is not in the stream: the reader must know it. The bits of
-the last byte that no index uses are zero and nothing else is accepted, so that one prompt has one encoding.
+N indices take exactly ceil(N*b / 8) bytes. The count is not in the stream: the reader must know it. The bits
+of the last byte that no index uses are zero and nothing else is accepted, so that one prompt has one
+encoding.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def pack(indices: NDArray[np.integer], bits: int) -> bytes:
         `packed_size(indices.size, bits)` bytes; none for no indices.
 
     Raises:
-        ValueError: `bits` is out of range, the array is not of integers, or an index does not fit into `bits`.
+        ValueError: `bits` is out of range, the array is not of integers, or an index does not fit into
+            `bits`.
     """
     _check_bits(bits)
     if indices.dtype.kind not in "iu":
@@ -77,7 +79,7 @@ def check_packed(data: bytes, count: int, bits: int) -> None:
 
     Args:
         data: The packed indices.
-        count: How many indices there shall be.
+        count: How many indices to read.
         bits: Bits per index, 1 to 8.
 
     Raises:
@@ -90,12 +92,14 @@ def check_packed(data: bytes, count: int, bits: int) -> None:
     expected = packed_size(count, bits)
     if len(data) != expected:
         raise PromptFileError(
-            f"the packed indices are {len(data)} bytes, expected {expected} for {count} indices of {bits} bits"
+            f"the packed indices are {len(data)} bytes, expected {expected} for {count} indices of {bits} "
+            "bits"
         )
     used = count * bits % 8  # bits used in the last byte; 0 means all of them
     if used and data[-1] >> used:
         raise PromptFileError(
-            f"the last byte of the packed indices is 0x{data[-1]:02x}, expected zeros in its upper {8 - used} bits"
+            f"the last byte of the packed indices is 0x{data[-1]:02x}, expected zeros in its upper "
+            f"{8 - used} bits"
         )
 
 

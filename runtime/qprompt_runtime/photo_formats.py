@@ -117,8 +117,8 @@ def open_header(stream: BinaryIO) -> Image.Image:
     )
     if detail:
         raise ImageError(
-            f"is a {name} file of a kind that is not read ({printable(detail)[:80]}); save it as RGB with 8 bits for "
-            "each channel"
+            f"is a {name} file of a kind that is not read ({printable(detail)[:80]}); save it as RGB with 8 "
+            "bits for each channel"
         )
     raise ImageError(f"damaged or incomplete {name} file")
 

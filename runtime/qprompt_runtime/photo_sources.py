@@ -1,7 +1,7 @@
 """Sources of a photo: a path, the bytes of a file, an open file, or a picture in memory.
 
-The idea: whatever came, decoding sees one stream that can be rewound. `Spliced` shows parts of a file as if they
-were all of it, so a decoder can be kept from what it would stumble over, without a copy.
+Decoding always sees one stream that can be rewound. `Spliced` shows parts of a file as if they were all of
+it. So parts that a decoder cannot handle are hidden from it without a copy of the file.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def from_array(array: np.ndarray[Any, Any], channels: str = "RGB") -> Image.Imag
     """
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype != np.uint8:
         raise ImageError(
-            f"an array of {array.dtype} {list(array.shape)}; expected uint8 [height, width, 3] with levels 0 to 255"
+            f"an array of {array.dtype} {list(array.shape)}; expected uint8 [height, width, 3] with levels 0 "
+            "to 255"
         )
     return Image.fromarray(np.ascontiguousarray(array[..., ::-1] if channels == "BGR" else array))
 
@@ -75,15 +76,15 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         stream = source
     else:
         raise ImageError(
-            f"cannot be read from {type(source).__name__}; give a path, the bytes of a file, an open file, a pillow "
-            "image, or an array"
+            f"cannot be read from {type(source).__name__}; give a path, the bytes of a file, an open file, a "
+            "pillow image, or an array"
         )
     try:
         stream.seek(0, io.SEEK_END)
         size = stream.tell()
         stream.seek(0)
     except (OSError, ValueError, AttributeError) as error:  # a pipe, a closed file
-        raise ImageError(f"cannot be rewound ({error}); give the bytes that it holds") from error
+        raise ImageError(f"cannot be rewound ({error}); read it, and give its bytes") from error
     if size == 0:
         raise ImageError("is empty (0 bytes)")
     yield stream

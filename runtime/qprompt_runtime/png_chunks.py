@@ -1,7 +1,7 @@
 """The chunks of a PNG that its pixels need.
 
-The idea: a PNG may carry texts, colour profiles and an animation of any size. A decoder that trips over them refuses
-the picture, so it gets to see only what the pixels need, and what says how the photo was held.
+A PNG may carry texts, colour profiles and an animation of any size. A decoder that fails on them refuses the
+picture. So it sees only what the pixels need, and the chunk that says how the photo was held.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What turns cosines into answers: the logit scale, and the scores by which "none of these" is told (key 6 of the file).
+"""What turns cosines into answers (key 6 of the file).
 
-The accept scores are those that known photos reach: 80% of them the first, 99% the last. The share in between that a
-user asks for is interpolated by whoever applies it. `docs/prompt-file.md` defines the score.
+That is the logit scale, and the scores by which "none of these" is decided. The accept scores are those that
+shares of the known photos reach: 80% the first, 99% the last. For a share in between, the score is
+interpolated where it is applied. `docs/prompt-file.md` defines the score.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ class Calibration:
 
     Attributes:
         logit_scale: Above 0, up to 10,000.
-        accept_scores: The score that each of `ACCEPT_SHARES` of the known photos reaches, each a float16 number and none
-            larger than the one before; empty if the file cannot tell "none of these".
-        accept: The share of known photos that is to pass by default, 0.8 to 0.99; None if nothing is refused by default.
+        accept_scores: The score that each of `ACCEPT_SHARES` of the known photos reaches, each a float16
+            number and none larger than the one before; empty if the file cannot tell "none of these".
+        accept: The share of known photos that is to pass by default, 0.8 to 0.99; None if nothing is refused
+            by default.
 
     Raises:
         PromptFileError: On construction, if a part breaks the format or contradicts another.
@@ -84,7 +86,8 @@ def decode_calibration(version: int, value: object) -> Calibration:
     require(_SCALE in found, "the logit scale", "missing", "a float")
     if version == 1 and _SCORES in found:
         raise PromptFileError(
-            'the file has a threshold for "none of these", which this version does not apply; update qprompt-edge, '
+            'the file has a threshold for "none of these", which this version does not apply; update '
+            "qprompt-edge, "
             "or have the prompt written without it"
         )
     known = [_SCALE] if version == 1 else [_SCALE, _SCORES, _ACCEPT]

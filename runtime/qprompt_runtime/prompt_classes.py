@@ -41,14 +41,19 @@ def check_text(what: str, text: str, least: int = 1) -> None:
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise PromptFileError(f"{what} is {text[:80]!r}, expected text that UTF-8 can carry") from error
+        raise PromptFileError(
+            f"{what} is {text[:80]!r}, expected text that can be encoded as UTF-8"
+        ) from error
     require(
         least <= size <= MAX_TEXT_BYTES, what, f"{size} bytes", f"{least} to {MAX_TEXT_BYTES} bytes of UTF-8"
     )
 
 
 def encode_class(name: ClassName) -> str | list[str]:
-    """Return the class as the file's item: its label, or label and text where the text is another than the rule's."""
+    """Return the class as the file's item: its label, or its label and text.
+
+    The text is added if it is not the one that the rule makes from the label.
+    """
     return name.label if name.text == rule_text(name.label) else [name.label, name.text]
 
 

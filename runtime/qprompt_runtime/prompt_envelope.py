@@ -1,9 +1,10 @@
 """The bytes of a prompt file as a map of fields, and nothing about what the fields mean.
 
-`docs/prompt-file.md` specifies the format: the tag `d9 d9 f7`, one CBOR map (RFC 8949) with integer keys, of which
-key 0 is the version and the last one the checksum: 23 in version 2, 8 in version 1. The reader treats the bytes as hostile. cbor2 sees them
-only after `_check_structure` has walked over every item: then no length points outside of the file, nothing nests
-deeply, the number of objects is bounded, and no tag makes cbor2 build anything special.
+`docs/prompt-file.md` specifies the format: the tag `d9 d9 f7`, one CBOR map (RFC 8949) with integer keys, of
+which key 0 is the version and the last one the checksum: 23 in version 2, 8 in version 1. The reader treats
+the bytes as hostile. cbor2 sees them only after `_check_structure` has walked over every item: then no length
+points outside of the file, nothing nests deeply, the number of objects is bounded, and no tag makes cbor2
+build anything special.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ def require(good: bool, what: str, got: object, expected: str) -> None:
 
 
 def typed(kind: type[T], value: object, what: str) -> T:
-    """Return `value`, which shall be of exactly this type; raises a `PromptFileError` if it is not."""
+    """Return `value` if it is of exactly this type; otherwise raise a `PromptFileError`."""
     if type(value) is not kind:  # not isinstance: True is an int to Python
         raise PromptFileError(f"{what} is of type {type(value).__name__}, expected {kind.__name__}")
     return value
 
 
 def parts(value: object, count: int, what: str) -> list[Any]:
-    """Return the parts of an array that shall have `count` of them; raises a `PromptFileError` if not."""
+    """Return the parts of an array if there are `count` of them; otherwise raise a `PromptFileError`."""
     entries = typed(list, value, what)
     require(len(entries) == count, f"{what}'s count of parts", len(entries), str(count))
     return entries
@@ -78,7 +79,8 @@ def encode_fields(version: int, fields: dict[int, Any]) -> bytes:
 
     Args:
         version: Of the format, 1 or 2.
-        fields: What the file says, by key; the version (key 0) and the checksum (the highest key) are added here.
+        fields: What the file says, by key; the version (key 0) and the checksum (the highest key) are added
+            here.
 
     Raises:
         PromptFileError: The file would be larger than `MAX_FILE_BYTES`.
@@ -91,19 +93,20 @@ def encode_fields(version: int, fields: dict[int, Any]) -> bytes:
 
 
 def decode_fields(data: bytes) -> tuple[int, dict[Any, Any]]:
-    """Return the format version of a file whose envelope is sound, and its fields but the version and the checksum.
+    """Return a file's format version and its fields, once its envelope is found sound.
 
-    Keys and values are of any type that CBOR text, bytes, arrays, maps, unsigned integers and floats give; that the
-    encoding is the only one allowed is left to the caller, who compares it with `encode_fields`.
+    The fields come without the version and the checksum. Keys and values are of any type that CBOR text,
+    bytes, arrays, maps, unsigned integers and floats give; that the encoding is the only one allowed is left
+    to the caller, who compares it with `encode_fields`.
 
     Raises:
-        PromptFileError: The file is too large, no prompt file, of another version, damaged, or not the plain CBOR
-            of the format.
+        PromptFileError: The file is too large, no prompt file, of another version, damaged, or not the plain
+            CBOR of the format.
     """
     require(len(data) <= MAX_FILE_BYTES, "the file's size", "larger", f"at most {MAX_FILE_BYTES} bytes")
     version = _read_version(data)
     if _checksum(data[:-_CHECKSUM_BYTES]) != data[-_CHECKSUM_BYTES:]:
-        raise PromptFileError("the file is damaged or cut short: its checksum does not fit; copy it again")
+        raise PromptFileError("the file is damaged or cut short: its checksum does not match; copy it again")
     _check_structure(data)
     try:
         fields = cbor2.loads(data[len(_TAG) :])
@@ -150,7 +153,10 @@ def _read_version(data: bytes) -> int:
 
 
 def _check_structure(data: bytes) -> None:
-    """Walk over all items without building any, and check what cbor2 would otherwise have to be trusted with."""
+    """Walk over all items without building any.
+
+    Checks what cbor2 would otherwise have to be trusted with.
+    """
     offset, items = len(_TAG), 0
     left = [1]  # items still to come: of the file, then of each array or map that is open
     while left:
@@ -179,7 +185,10 @@ def _check_structure(data: bytes) -> None:
 
 
 def _read_head(data: bytes, offset: int) -> tuple[int, int, int]:
-    """Read the head of one item: its major type, its argument (RFC 8949, section 3), and the offset after it."""
+    """Read the head of one item (RFC 8949, section 3).
+
+    Returns its major type, its argument, and the offset after it.
+    """
     require(offset < len(data), "the file's end", "in the middle of the map", "a complete map")
     major, info = data[offset] >> 5, data[offset] & 31
     size = 0 if info < 24 else _ARGUMENT_BYTES.get(info, -1)

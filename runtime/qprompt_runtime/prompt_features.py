@@ -57,7 +57,8 @@ def class_offsets(prompt: PromptFile, names: Sequence[ClassName]) -> Array:
 def class_rows(prompt: PromptFile, names: Sequence[ClassName]) -> list[tuple[int, int]]:
     """Which of some names were tuned: pairs of a place in `names` and a row of the prompt's residuals.
 
-    A name is a class of the prompt if it is its label, or if it means the same words. Prompts without residuals have none.
+    A name is a class of the prompt if it is its label, or if it means the same words. Prompts without
+    residuals have none.
     """
     if prompt.method != RESIDUAL:
         return []
@@ -87,7 +88,7 @@ def check_fit(prompt: PromptFile, backbone: Backbone) -> None:
         PromptFileError: Says what came and what was expected.
     """
     if prompt.method == COUPLED:
-        raise PromptFileError("a coupled prompt runs as a folded one; `folding.folded` makes it")
+        raise PromptFileError("a coupled prompt must be folded before it runs; use `folding.folded`")
     if prompt.method == RESIDUAL:
         expected, found = {"width": backbone.manifest.embed_dim}, {"width": prompt.groups[0].shape[-1]}
     else:
@@ -98,4 +99,6 @@ def check_fit(prompt: PromptFile, backbone: Backbone) -> None:
         found |= {"depth": prompt.groups[0].shape[0], "image prompt": prompt.groups[1].shape[-1]}
     wrong = next((name for name in expected if found[name] != expected[name]), None)
     if wrong:
-        raise PromptFileError(f"the prompt's {wrong} is {found[wrong]}, the backbone's {expected[wrong]}")
+        raise PromptFileError(
+            f"the prompt's {wrong} is {found[wrong]}, but the backbone's is {expected[wrong]}"
+        )

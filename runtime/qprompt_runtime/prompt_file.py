@@ -1,15 +1,16 @@
 """The prompt file (.qpt): the result of a training, in a few hundred bytes.
 
-`docs/prompt-file.md` specifies the format; `prompt_envelope` turns its bytes into a map of fields and back, and this
-module gives the fields their meaning. The weights are in `prompt_group`, the methods in `prompt_methods`, the classes in
-`prompt_classes`, the calibration in `prompt_calibration`. Every part checks itself when it is made, whether by a program or from a file.
+`docs/prompt-file.md` specifies the format; `prompt_envelope` turns its bytes into a map of fields and back,
+and this module gives the fields their meaning. The weights are in `prompt_group`, the methods in
+`prompt_methods`, the classes in `prompt_classes`, the calibration in `prompt_calibration`. Every part checks
+itself when it is made, whether by a program or from a file.
 
-A prompt has exactly one encoding, so the last check of the reader is to write what it has understood and to compare
-the bytes. Whatever the checks before do not look at (keys out of order or given twice, lengths in a long form, an
-empty metadata map, a prompt text that the label's rule would give) ends there.
+A prompt has exactly one encoding, so the last check of the reader is to write what it has understood and to
+compare the bytes. Whatever the checks before do not look at (keys out of order or given twice, lengths in a
+long form, an empty metadata map, a prompt text that the label's rule would give) ends there.
 
-Keys 1 to 15 are critical: a reader that does not know one refuses the file. Keys 16 to 22 are optional: they never change an
-answer, and a reader keeps those that it does not know (`PromptFile.extras`).
+Keys 1 to 15 are critical: a reader that does not know one refuses the file. Keys 16 to 22 are optional: they
+never change an answer, and a reader keeps those that it does not know (`PromptFile.extras`).
 """
 
 from __future__ import annotations
@@ -88,10 +89,12 @@ class PromptFile:
         template: The text before and after the class's prompt text, for instance ("", ".").
         backbone_name: For people.
         fingerprint: 16 bytes that identify the backbone.
-        calibration: The logit scale, and the scores by which "none of these" is told.
+        calibration: The logit scale, and the scores by which "none of these" is decided.
         metadata: Free text by name, usually empty.
-        photos: How many photos each class was tuned on, in the order of the classes; empty if that is not said.
-        extras: What a file says under optional keys (17 to 22) that this version does not know, kept as it came.
+        photos: How many photos each class was tuned on, in the order of the classes; empty if that is not
+            said.
+        extras: What a file says under optional keys (17 to 22) that this version does not know, kept as it
+            came.
         format_version: Of the file, 1 or 2; version 1 holds no `qtaskres`, accept scores, photos or extras.
 
     Raises:
@@ -146,7 +149,7 @@ class PromptFile:
 
     @property
     def about(self) -> str:
-        """Method, bits (of the class offsets always 16, and not said) and classes in a few words."""
+        """Method, bits and classes in a few words; the bits of class offsets, always 16, are left out."""
         tuned = self.groups[:1] if self.method == RESIDUAL else self.groups
         bits = "/".join(map(str, sorted({group.bits for group in tuned})))
         return f"{self.method}, {bits} bit, {counted(len(self.classes), 'class', 'classes')}"
@@ -181,11 +184,13 @@ class PromptFile:
         """Read a file's content, trusting none of it.
 
         Raises:
-            PromptFileError: The bytes are anything else than what `to_bytes` writes; the message says what came.
+            PromptFileError: The bytes are not what `to_bytes` writes; the message says what came.
         """
         prompt = _decode(*decode_fields(data))
         if prompt.to_bytes() != data:
-            raise PromptFileError("the file is not in the one encoding that the format allows; write it anew")
+            raise PromptFileError(
+                "the file is not in the one encoding that the format allows for its content; write it again"
+            )
         return prompt
 
 
@@ -245,8 +250,8 @@ def _check_keys(version: int, fields: dict[Any, Any]) -> None:
         critical = sorted(key for key in fields if type(key) is int and 8 <= key <= 15)
         if critical:
             raise PromptFileError(
-                f"the file has the critical key {critical[0]}, which this version does not know and which may change "
-                "answers; update qprompt-edge"
+                f"the file has the critical key {critical[0]}, which this version does not know and which "
+                "may change answers; update qprompt-edge"
             )
         known, span, there = {*known, 16, *EXTRA_KEYS}, "the keys 0 to 23", "the keys 0 to 6 and 23"
     unknown = [key for key in fields if type(key) is not int or key not in known]

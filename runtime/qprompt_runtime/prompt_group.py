@@ -1,11 +1,11 @@
 """A group of prompt weights: one array, quantized or plain.
 
 A quantized group (`bits` 1 to 8) is a codebook of 2^bits float16 numbers and one packed index per weight. The
-normalisation of the training, w = sigma * centroid + mu, is folded into the codebook, so reading a weight is one
-look-up. A quantized group may carry a scale for each row (entry of its first dimension), a float16 number that the
-row's weights are multiplied by. A plain group (`bits` 16 or 32) has neither. Both keep the bytes of the file as `data`,
-so a prompt is as small in memory as on disk, and `values()` gives the weights of either. A group whose rows belong to
-classes may say which. `docs/prompt-file.md` has the bytes.
+normalisation of the training, w = sigma * centroid + mu, is folded into the codebook, so reading a weight is
+one look-up. A quantized group may carry a scale for each row (entry of its first dimension), a float16 number
+that the row's weights are multiplied by. A plain group (`bits` 16 or 32) has neither. Both keep the bytes of
+the file as `data`, so a prompt is as small in memory as on disk, and `values()` gives the weights of either.
+A group whose rows belong to classes may say which. `docs/prompt-file.md` has the bytes.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class PromptGroup:
         bits: 1 to 8 for indices into the codebook, 16 or 32 for plain floats.
         codebook: The 2^bits centroids, each a float16 number; empty for plain floats.
         data: The packed indices, or the floats, little-endian.
-        scales: What the weights of each row are multiplied by, float16 numbers, one for each entry of the first
-            dimension; empty for none.
+        scales: What the weights of each row are multiplied by, float16 numbers, one for each entry of the
+            first dimension; empty for none.
         rows: The classes that the rows belong to, as ascending indices; empty for all classes in their order.
 
     Raises:

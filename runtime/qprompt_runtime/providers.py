@@ -12,7 +12,10 @@ from qprompt_runtime.errors import BundleError, ProviderError
 
 _SUFFIX = "ExecutionProvider"
 _AUTOMATIC = ("CUDA", "CPU")
-"""What `auto` tries, best first. TensorRT compiles for minutes at the first start, so it is never a surprise."""
+"""What `auto` tries, best first.
+
+TensorRT is not among them, because it compiles for minutes at its first start.
+"""
 
 
 def choose_provider(wanted: str) -> str:
@@ -37,9 +40,10 @@ def choose_provider(wanted: str) -> str:
 
 
 def return_freed_memory() -> None:
-    """Have the C library give memory back to the system that closed sessions have freed, where it knows how (glibc).
+    """Have the C library return memory of closed sessions to the system.
 
-    Without it, a tower that is no longer needed stays resident beside the next one.
+    Does nothing where the library cannot (other than glibc). Without it, a tower that is no longer needed
+    stays resident beside the next one.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -52,10 +56,10 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
     Args:
         path: The graph; its weights may lie in a file beside it.
         provider: As `choose_provider` returns it.
-        threads: Threads within an operator; 0 takes one for each core that this process may use (see `cores`), or one
-            alone where the system refuses more.
-        prepack: Copy weights into the layout that products like best: faster, but they are then not memory-mapped, and a
-            graph that uses each weight in two directions holds two copies.
+        threads: Threads within an operator; 0 takes one for each core that this process may use (see
+            `cores`), or one alone where the system refuses more.
+        prepack: Copy weights into the layout that products like best: faster, but they are then not
+            memory-mapped, and a graph that uses each weight in two directions holds two copies.
 
     Raises:
         BundleError: onnxruntime cannot read the graph.
@@ -75,7 +79,10 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
             raise ProviderError(f"{provider} did not start: {line}") from error
         raise BundleError(f"onnxruntime cannot open {path}: {line}") from error
     if provider not in session.get_providers():
-        raise ProviderError(f"{provider} did not start; onnxruntime fell back to {session.get_providers()}")
+        raise ProviderError(
+            f"{provider} did not start; onnxruntime offers {', '.join(session.get_providers())} instead. "
+            "Check that its libraries are installed, or use --provider cpu"
+        )
     return session
 
 
@@ -92,7 +99,9 @@ def _session(path: Path, provider: str, threads: int, prepack: bool) -> onnxrunt
 
 
 def _startable(wanted: int) -> int:
-    """Threads within an operator. A number is always given: onnxruntime's own choice ignores masks, and pins its threads.
+    """Threads within an operator.
+
+    A number is always given: onnxruntime's own choice ignores affinity masks and pins its threads.
 
     Args:
         wanted: As given; 0 takes one for each core, or one alone where the system refuses more.
@@ -107,6 +116,6 @@ def _startable(wanted: int) -> int:
     if not wanted:
         return 1
     raise ProviderError(
-        f"the system refuses to start {wanted} threads, it allows {1 + beside} now (a limit on processes, or a sandbox); "
-        "take --threads 1"
+        f"the system refuses to start {wanted} threads, it allows {1 + beside} now (a limit on processes, or "
+        "a sandbox); take --threads 1"
     )

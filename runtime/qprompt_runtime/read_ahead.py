@@ -1,4 +1,7 @@
-"""Work on one photo while other threads read the next ones, so that decoding and the image tower run in parallel."""
+"""Work on one photo while other threads read the next ones.
+
+Decoding and the image tower then run in parallel.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Turns off onnxruntime's telemetry.
 
-From 1.29 on onnxruntime keeps an identifier of the device in the user's cache and sends events to its maker, unless this
-variable is set when it is imported; any value that says yes will do. Importing one of our packages sets it first of all.
+From version 1.29 on, onnxruntime keeps an identifier of the device in the user's cache and sends events to
+its maker, unless this variable is set to a value for yes when it is imported. Importing one of our packages
+sets it before anything else.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ _FIRST_WITH_TELEMETRY = (1, 29)
 
 
 def switch_off() -> None:
-    """Switch telemetry off, for child processes too; where onnxruntime was imported before, say that it has begun."""
+    """Switch telemetry off, for child processes too.
+
+    If onnxruntime was imported before, warn that its telemetry has begun.
+    """
     was_off = os.environ.get(_SWITCH, "").strip().lower() in _YES
     os.environ[_SWITCH] = "1"
     loaded = sys.modules.get("onnxruntime")
@@ -28,8 +32,8 @@ def switch_off() -> None:
     version = str(getattr(loaded, "__version__", "0.0")).split(".")[:2]
     if tuple(int(part) for part in version if part.isdigit()) >= _FIRST_WITH_TELEMETRY:
         warnings.warn(
-            "onnxruntime was imported before qprompt-edge, so its telemetry has begun and may reach for the network; "
-            f"import qprompt_edge or qprompt_runtime first, or set {_SWITCH}=1",
+            "onnxruntime was imported before qprompt-edge, so its telemetry has begun and may use the "
+            f"network; import qprompt_edge or qprompt_runtime first, or set {_SWITCH}=1",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -144,12 +144,14 @@ def class_tokens(
 def check_names(
     names: Iterable[tuple[str, str]], encode: Callable[[str], Sequence[int]], *, shared: bool
 ) -> None:
-    """Refuse classes without words and, where they share a context, two whose words are the same to the text tower.
+    """Refuse classes without words, and classes with the same words.
+
+    Words are compared as the text tower reads them, and only where classes share a context.
 
     Args:
         names: Label and prompt text of each class.
-        encode: `Tokenizer.encode` of the backbone; called only for texts that differ in spaces at most, so that most checks
-            need no tokenizer in memory.
+        encode: `Tokenizer.encode` of the backbone; called only for texts that differ in spaces at most, so
+            that most checks need no tokenizer in memory.
         shared: Whether all classes share one context, so that their text alone tells them apart.
 
     Raises:
@@ -160,8 +162,8 @@ def check_names(
         letters = "".join(clean(text).split())  # all that becomes tokens
         if not letters:
             raise TextError(
-                f"the class {label!r} has no words in it (its text is {text[:60]!r}); rename it, or give it words "
-                "(--class-names)"
+                f"the class {label!r} has no words in it (its text is {text[:60]!r}); rename it, or give it "
+                "words (--class-names)"
             )
         for other, its_text in alike.get(letters, ()) if shared else ():
             if encode(its_text) == encode(text):

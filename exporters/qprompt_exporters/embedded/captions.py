@@ -23,7 +23,10 @@ _GLOSS_WORDS = 8  # a batch is as long as its longest caption
 
 
 def noun_caption(noun: Noun, rng: random.Random) -> str:
-    """Writes one caption of a noun: a name in a template, the name and its kind, or the dictionary's words."""
+    """Writes one caption of a noun.
+
+    It is a name in a template, the name and its kind, or the dictionary's words.
+    """
     choice = rng.random()
     if choice < 0.2 and noun.kind:
         return rng.choice(TEMPLATES).format(f"{noun.name}, a kind of {noun.kind}")

@@ -1,9 +1,12 @@
-"""Measures a backbone: `python -m qprompt_exporters.embedded.evaluate --data DIR [--model small] [--bundle FOLDER]`.
+"""Measures a backbone.
 
-Zero-shot top-1 with the one template "a photo of a {}." on Tiny ImageNet's validation split; on the others also the top-1
-of a linear probe on 16 images a class (mean of ten draws). A table goes to stderr, one JSON object to stdout (`results.json`
-beside a model's weights holds theirs). With `--bundle` the exported graphs are measured instead of the weights: what float16
-or int8 costs. The downstream sets are for the final word, not for choosing between models.
+    python -m qprompt_exporters.embedded.evaluate --data DIR [--model small] [--bundle FOLDER]
+
+Zero-shot top-1 with the one template "a photo of a {}." on Tiny ImageNet's validation split; on the others
+also the top-1 of a linear probe on 16 images a class (mean of ten draws). A table goes to stderr, one JSON
+object to stdout (`results.json` beside a model's weights holds theirs). With `--bundle` the exported graphs
+are measured instead of the weights: what float16 or int8 costs. The downstream sets are for the final word,
+not for choosing between models.
 """
 
 import argparse
@@ -31,7 +34,10 @@ from qprompt_runtime.backbone import Backbone
 TEMPLATE = "a photo of a {}."
 SHOTS = 16
 SEEDS = range(1, 11)
-"""Draws of a probe's training images: one that moves by the last bit of its features moves by half a point, three leave that much."""
+"""Seeds by which a probe's training images are drawn.
+
+A change in the last bit of the features moves the mean of three draws by half a point, so there are ten.
+"""
 PROBE_STEPS = 200
 PROBE_CS = (0.01, 0.03, 0.1)
 
@@ -130,8 +136,8 @@ def zero_shot(
 def probe(train: Features, test: Features, seed: int) -> float:
     """Top-1 on `test` of a linear classifier fitted to frozen features.
 
-    Logistic regression by L-BFGS as CLIP's authors do it; they choose its L2 penalty on validation images, here it is
-    chosen by four-fold cross-validation among the training images (the folds by `seed`).
+    Logistic regression by L-BFGS as CLIP's authors do it; they choose its L2 penalty on validation images,
+    here it is chosen by four-fold cross-validation among the training images (the folds by `seed`).
     """
     model = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=PROBE_STEPS)),

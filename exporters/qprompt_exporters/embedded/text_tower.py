@@ -1,4 +1,7 @@
-"""What both backbones' text stages share: the tower's parameters, and the loss towards a teacher's vectors."""
+"""What both backbones' text stages share.
+
+It is the tower's parameters, and the loss towards a teacher's vectors.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-# Lexicographer files (lexnames(5WN)) whose nouns can be photographed: the tops of the tree (person, animal, food),
-# animal, artifact, body, food, location, object, person, plant, substance.
+# Lexicographer files (lexnames(5WN)) whose nouns can be photographed: the tops of the tree (person, animal,
+# food), animal, artifact, body, food, location, object, person, plant, substance.
 CONCRETE_FILES = frozenset({3, 5, 6, 8, 13, 15, 17, 18, 20, 27})
 _ANIMAL = 5
 _ANIMAL_FIRST = frozenset({13, 18, 27})

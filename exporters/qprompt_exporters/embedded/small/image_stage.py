@@ -1,12 +1,16 @@
 """The trunk learns to see small, blurred and drawn photos as it sees sharp ones.
 
-EfficientNet-Lite0 knows 87% of sharp training photographs and 22% of the same ones through 32 pixels; cameras blur, and
-thumbnails are small. Two losses on a batch, both in the space of ImageNet's classifier, which stands still, so that
-class names keep their places:
-- sharp photographs (one of each of 940 classes): the trunk's answer to a worse view of a crop shall be the original
-  trunk's answer to the crop itself, logits (cross-entropy with soft targets) and pooled features (cosine);
-- Tiny ImageNet: cross-entropy of the true class among its 200 classes alone, the other 800 logits are left in peace.
-The first stages, edges and textures, stay as they were.
+EfficientNet-Lite0 recognises 87% of sharp training photographs and 22% of the same ones at 32 pixels; cameras
+blur, and thumbnails are small. A batch has two losses, both in the space of ImageNet's classifier. The
+classifier is frozen, so that class names keep their places:
+
+- sharp photographs (one of each of 940 classes): the trunk's answer to a worse view of a crop is trained
+  towards the original trunk's answer to the crop itself, logits (cross-entropy with soft targets) and pooled
+  features (cosine);
+- Tiny ImageNet: cross-entropy of the true class among its 200 classes alone; the other 800 logits are not
+  used.
+
+The first stages, which see edges and textures, stay as they were.
 """
 
 import math
@@ -158,7 +162,10 @@ class ImageStage:
 
     @torch.inference_mode()
     def measure(self, trunk: torch.nn.Module) -> dict[str, float]:
-        """Gives top-1 on photographs (1,000 names) and thumbnails (the withheld classes) that were kept away."""
+        """Gives top-1 on images that were kept away from training.
+
+        They are photographs (1,000 names) and thumbnails (the withheld classes).
+        """
         figures, rng = {}, np.random.default_rng(0)
         views = [centre(self.data.photos[i]) for i in self.held_photos]
         truth = self.data.photo_classes[self.held_photos]
@@ -196,7 +203,10 @@ class ImageStage:
         self.step, self.means = state["step"], np.array(state["means"])
 
     def run(self, out: Path, measure_every: int = 500) -> None:
-        """Trains from wherever the run stands to the end of its schedule; `out` takes `image.pt` and `trunk.pt`."""
+        """Trains from wherever the run stands to the end of its schedule.
+
+        `out` receives `image.pt` and `trunk.pt`.
+        """
         path, first = out / "image.pt", self.step
         started = saved = time.monotonic()
         while self.step < self.config.steps:

@@ -1,8 +1,8 @@
 """The embedded backbone `small`: an `open_clip.CLIP` whose image tower stands on a convolutional trunk.
 
-The trunk's 7 x 7 grid becomes 49 tokens; the class token is a linear map of its pooled features. Two blocks of a ViT
-follow, whose last matrices start at zero: without training the feature is that linear map, as in a plain convolutional
-CLIP. Deep image prompts enter the blocks, so tuning them never runs the trunk again.
+The trunk's 7 x 7 grid becomes 49 tokens; the class token is a linear map of its pooled features. Two blocks
+of a ViT follow, whose last matrices start at zero: without training the feature is that linear map, as in a
+plain convolutional CLIP. Deep image prompts enter the blocks, so tuning them never runs the trunk again.
 """
 
 from typing import Any

@@ -1,10 +1,11 @@
-"""Where the text tower shall point: a place in the image tower's space for every common noun, without any image.
+"""Where the text tower has to point: a place in the image tower's space for every common noun.
 
-ImageNet's classifier holds a weight vector for each of 1,000 names, and their means over WordNet's descendants stand for
-the kinds above them: prototypes of some 1,600 meanings. Kernel ridge regression carries them over to the other 48,000
-nouns. Two nouns are alike if the sentence encoder says so of their dictionary entries (a Gaussian kernel), if their names are
-(another), or if WordNet has them under a common kind that says much (Lin 1998: the information content of what two meanings
-share, over that of each). How the kernels were chosen: LOG.md, on names withheld.
+No image is needed for it. ImageNet's classifier holds a weight vector for each of 1,000 names, and their
+means over WordNet's descendants stand for the kinds above them: prototypes of some 1,600 meanings. Kernel
+ridge regression carries them over to the other 48,000 nouns. Two nouns are alike if the sentence encoder says
+so of their dictionary entries (a Gaussian kernel), if their names are (another), or if WordNet has them under
+a common kind that says much (Lin 1998: the information content of what two meanings share, over that of
+each). How the kernels were chosen: LOG.md, on names withheld.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,8 @@ class Prototypes:
 
     Attributes:
         nouns: one name of each; a class has several names, and stands there once for each.
-        vectors: [N, D], the classifier's weights of a class, centred, or a kind's mean over the classes below it.
+        vectors: [N, D], the classifier's weights of a class, centred, or a kind's mean over the classes below
+            it.
         weights: [N], how much each counts in the regression.
     """
 
@@ -118,7 +120,8 @@ class NounViews:
     """What is known of N nouns.
 
     Attributes:
-        gloss: [N, 384] unit vectors, the sentence encoder's of the dictionary entries, centred over the vocabulary.
+        gloss: [N, 384] unit vectors, the sentence encoder's of the dictionary entries, centred over the
+            vocabulary.
         name: [N, 256] unit vectors of the names alone, likewise.
         tree: [N, synsets] unit vectors.
     """
@@ -155,11 +158,11 @@ def _kernel(a: NounViews, b: NounViews) -> Array:
 
 
 def projection(classifier: Array, width: int) -> tuple[Array, Array]:
-    """Splits the classifier into a linear map of pooled features and a place for each class, both of `width` numbers.
+    """Splits the classifier into a linear map of pooled features and a place for each class.
 
-    W = U S V^T over classes centred; features go by S^(1/2) V^T, classes by U S^(1/2), so that a cosine of both is a logit up
-    to lengths. The result has width - 1 dimensions, turned so that every vector sums to zero: a layer normalisation leaves its
-    direction alone.
+    Both have `width` numbers. W = U S V^T over classes centred; features go by S^(1/2) V^T, classes by U
+    S^(1/2), so that a cosine of both is a logit up to lengths. The result has width - 1 dimensions, turned so
+    that every vector sums to zero: a layer normalisation leaves its direction alone.
 
     Args:
         classifier: [1000, D].

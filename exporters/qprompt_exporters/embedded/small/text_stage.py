@@ -1,7 +1,7 @@
-"""The text tower learns to point where `targets` says: every noun of the vocabulary, the known prototypes most often.
+"""The text tower learns to point where `targets` says.
 
-It starts as `tiny`'s, which learned a sentence encoder's idea of the same nouns, so that names it is never taught still
-land among their kind.
+It learns every noun of the vocabulary, the known prototypes most often. It starts as `tiny`'s, which learned
+a sentence encoder's idea of the same nouns, so that names it is never taught still land among their kind.
 """
 
 import random
@@ -52,8 +52,8 @@ class TextStage:
     """
 
     def __init__(
-        self, model: CLIP, nouns: list[Noun], targets: torch.Tensor, known: list[Noun], prototypes: torch.Tensor,
-        steps: int, seed: int = 1,
+        self, model: CLIP, nouns: list[Noun], targets: torch.Tensor, known: list[Noun],
+        prototypes: torch.Tensor, steps: int, seed: int = 1,
     ) -> None:  # fmt: skip
         self.model, self.steps, self.seed = model, steps, seed
         names = {noun.name for noun in known}

@@ -1,4 +1,6 @@
-"""Trains the backbone: `python -m qprompt_exporters.embedded.small.train --data DIR --out DIR [--stage STAGE]`.
+"""Trains the backbone.
+
+    python -m qprompt_exporters.embedded.small.train --data DIR --out DIR [--stage STAGE]
 
 Three stages; the first two do not need each other and may run side by side:
 
@@ -6,8 +8,8 @@ Three stages; the first two do not need each other and may run side by side:
     image   the trunk learns to see small and blurred photos (`image_stage.py`)
     head    the blocks behind the trunk (`head_stage.py`), then `weights.safetensors` in float16
 
-Without `--stage` they run one after the other. Everything lies in `--out`: what the sentence encoder said, decoded images,
-a checkpoint for each stage. The same command goes on from wherever it was stopped.
+Without `--stage` they run one after the other. Everything lies in `--out`: what the sentence encoder said,
+decoded images, a checkpoint for each stage. The same command goes on from wherever it was stopped.
 """
 
 import argparse
@@ -38,7 +40,10 @@ from qprompt_runtime.arrays import Array
 
 STAGES = ("text", "image", "head")
 TRAINED_SHARE = 0.6
-"""Of the trained trunk in the mean with the published one (WiSE-FT, Wortsman et al. 2022): keeps what sharp photos need."""
+"""Share of the trained trunk in the mean with the published one (WiSE-FT, Wortsman et al. 2022).
+
+The published trunk keeps what sharp photos need.
+"""
 PHOTO_VIEWS = 5
 """Stored views of each photograph for the head, the first of them plain."""
 THUMBNAILS = 9000
@@ -64,7 +69,8 @@ def text_targets(
     """Finds every noun's place once, and keeps it in `out`.
 
     Returns:
-        The prototypes, the places of the nouns [N, width] and those of the prototypes [K, width], unit vectors.
+        The prototypes, the places of the nouns [N, width] and those of the prototypes [K, width], unit
+        vectors.
     """
     tree = Tree(synsets)
     known = targets.known_prototypes(synsets, tree, classifier)

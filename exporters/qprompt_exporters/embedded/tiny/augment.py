@@ -13,8 +13,9 @@ from qprompt_exporters.embedded.tiny.model import PREPROCESS
 def augment(images: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
     """Crops, flips and recolours a batch, every image in its own way, and normalises it.
 
-    Two in five images change in brightness, contrast and saturation, one in twenty becomes grey. Half of them lose
-    resolution, down to 0.3 to 0.7 of theirs (a factor a batch), since photographs and thumbnails differ in sharpness.
+    Two in five images change in brightness, contrast and saturation, one in twenty becomes grey. Half of them
+    lose resolution, down to 0.3 to 0.7 of theirs (a factor a batch), since photographs and thumbnails differ
+    in sharpness.
 
     Args:
         images: [B, 3, H, W] uint8.
@@ -54,7 +55,10 @@ def augment(images: torch.Tensor, size: int, generator: torch.Generator) -> torc
 
 
 def normalise(x: torch.Tensor) -> torch.Tensor:
-    """Shifts and scales [B, 3, H, W] in [0, 1] by the model's mean and standard deviation (each the same in all channels)."""
+    """Shifts and scales [B, 3, H, W] in [0, 1] by the model's mean and standard deviation.
+
+    Each is the same in all channels.
+    """
     return (x - PREPROCESS["mean"][0]) / PREPROCESS["std"][0]
 
 

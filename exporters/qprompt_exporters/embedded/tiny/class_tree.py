@@ -13,8 +13,8 @@ from qprompt_exporters.embedded.wordnet import Noun, Synset
 
 # Names of everything and of nothing that can be seen; a cut of the tree never stops at them.
 _TOO_GENERAL = frozenset(
-    {"entity", "physical entity", "abstraction", "object", "whole", "matter", "thing", "causal agent", "unit", "part",
-     "substance", "artifact", "instrumentality", "living thing", "organism", "chordate", "attribute",
+    {"entity", "physical entity", "abstraction", "object", "whole", "matter", "thing", "causal agent", "unit",
+     "part", "substance", "artifact", "instrumentality", "living thing", "organism", "chordate", "attribute",
      "relation", "psychological feature", "group", "state", "event", "act", "process", "physical process"}
 )  # fmt: skip
 _NAMES_A_NODE = 4
@@ -70,7 +70,8 @@ def random_cut(tree: ClassTree, stop: float, rng: random.Random) -> tuple[list[i
         rng: the source of randomness.
 
     Returns:
-        Rows of the chosen nodes, each class under exactly one of them, and for each class [leaves] that one's place.
+        Rows of the chosen nodes, each class under exactly one of them, and for each class [leaves] that one's
+        place.
     """
     chosen: list[int] = []
     place = torch.zeros(tree.leaves, dtype=torch.int64)

@@ -3,9 +3,10 @@
 Three losses a batch:
 - softmax over all training classes, a random caption each;
 - softmax over a random cut of the tree above them ("bird", "dog", "truck", ...), the shape of a user's task;
-- cosine distance to the class's text vector: where the image leaves doubt, the regression's answer is the mean of
-  the likely classes' vectors, which is where an unknown class lies (ConSE, Norouzi et al. 2014).
-The text tower stands still at first; later it learns slowly, held to its targets on the rest of the vocabulary.
+- cosine distance to the class's text vector: where the image leaves doubt, the regression's answer is the
+  mean of the likely classes' vectors, which is where an unknown class lies (ConSE, Norouzi et al. 2014).
+The text tower stands still at first; later it learns slowly, held to its targets on the rest of the
+vocabulary.
 """
 
 import random
@@ -86,7 +87,10 @@ def silence_blocks(model: CLIP) -> None:
 
 
 def make_optimizers(model: CLIP, config: ImageConfig) -> tuple[Muon, AdamW]:
-    """Makes the optimizers: Muon for the image tower's matrices and filters, AdamW for the rest and the text tower."""
+    """Makes the optimizers.
+
+    Muon for the image tower's matrices and filters, AdamW for the rest and the text tower.
+    """
     visual = model.visual
     single = [visual.positional_embedding, *(p for p in visual.parameters() if p.ndim < 2), model.logit_scale]
     matrices = [p for p in visual.parameters() if p.ndim > 1 and p is not visual.positional_embedding]
@@ -127,8 +131,8 @@ class CaptionBank:
 def encode_images(model: CLIP, pixels: torch.Tensor, blocks: bool = True) -> torch.Tensor:
     """Encodes [B, 3, S, S] of any size that is a multiple of 16 to unit vectors [B, E].
 
-    At other sizes than 64 the position embedding is interpolated. Without `blocks`, as `silence_blocks` leaves them,
-    their work is saved.
+    At other sizes than 64 the position embedding is interpolated. Without `blocks`, as `silence_blocks`
+    leaves them, their work is saved.
     """
     visual = model.visual
     tokens = visual.conv1(pixels).flatten(2).transpose(1, 2)

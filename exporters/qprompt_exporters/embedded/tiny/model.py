@@ -1,8 +1,8 @@
 """The embedded backbone `tiny`: an ordinary `open_clip.CLIP`, small, with a convolutional stem.
 
-Four strided convolutions, a residual block after each but the first, stand where a ViT has its patch embedding;
-open_clip's own forward code runs unchanged. A 64 x 64 image becomes 16 tokens.
-Convolutions learn from few images and few passes what attention would need many for, and keep the blocks cheap.
+Four strided convolutions, a residual block after each but the first, stand where a ViT has its patch
+embedding; open_clip's own forward code runs unchanged. A 64 x 64 image becomes 16 tokens. Convolutions learn
+from few images and few passes what attention would need many for, and keep the blocks cheap.
 """
 
 from typing import Any

@@ -15,7 +15,9 @@ _ADAM_RMS = 0.2  # the root mean square of Adam's usual step, so that both take 
 
 
 class Muon(Optimizer):
-    """Momentum, made orthogonal (Jordan et al. 2024, "Muon"), scaled by Liu et al. 2025, "Muon is scalable", Eq. 4.
+    """Momentum, made orthogonal (Jordan et al. 2024, "Muon").
+
+    Scaled by Liu et al. 2025, "Muon is scalable", Eq. 4.
 
     Args:
         parameters: tensors of at least two dimensions; all but the first are taken as one.
@@ -45,7 +47,10 @@ class Muon(Optimizer):
 
 
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
-    """Brings all singular values of [rows, columns] close to 1 (between 0.7 and 1.2) by Newton-Schulz iterations."""
+    """Brings all singular values of [rows, columns] close to 1 (between 0.7 and 1.2).
+
+    Takes Newton-Schulz iterations.
+    """
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = wide / (wide.norm() + 1e-7)
     a, b, c = _QUINTIC

@@ -1,9 +1,10 @@
 """Trains the backbone: `python -m qprompt_exporters.embedded.tiny.train --data DIR --out DIR`.
 
-Stage 1 teaches the text tower words, stage 2 teaches the image tower to see them. Everything lies in `--out`: what
-the sentence encoder said, the decoded images, `text.safetensors` after stage 1, `checkpoint.pt` of stage 2 (written
-every few minutes through a rename; the same command goes on from it) and `weights.safetensors`, the moving average
-of the weights in float16, which takes the place of the file beside this module when it is better.
+Stage 1 teaches the text tower words, stage 2 teaches the image tower to see them. Everything lies in `--out`:
+what the sentence encoder said, the decoded images, `text.safetensors` after stage 1, `checkpoint.pt` of stage
+2 (written every few minutes through a rename; the same command goes on from it) and `weights.safetensors`,
+the moving average of the weights in float16, which takes the place of the file beside this module when it is
+better.
 """
 
 import argparse
@@ -117,7 +118,10 @@ class Run:
 def unseen_accuracy(
     model: CLIP, bank: CaptionBank, images: torch.Tensor, labels: torch.Tensor, every: int
 ) -> float:
-    """Gives the share of images of withheld classes (every `every`-th) that find their name among those names."""
+    """Gives the share of images of withheld classes that find their name among those names.
+
+    Every `every`-th class is withheld.
+    """
     rows = torch.nonzero(labels % every == 0)[:: 1 if len(labels) < 5000 else 10, 0]
     names = bank.features[: bank.tree.leaves : every, 0]
     model.eval()
@@ -156,8 +160,11 @@ def train_images(
             if run.step % 50 == 0:
                 left = (time.monotonic() - started) / (run.step - first) * (steps - run.step)
                 scale = model.logit_scale.exp().item()
-                print(f"epoch {run.step / per_epoch:.2f}/{config.epochs:g} loss {run.loss:.3f} hits {run.hits:.1%} scale {scale:.1f} "
-                      f"{left / 60:.0f} min left", flush=True)  # fmt: skip
+                print(
+                    f"epoch {run.step / per_epoch:.2f}/{config.epochs:g} loss {run.loss:.3f} "
+                    f"hits {run.hits:.1%} scale {scale:.1f} {left / 60:.0f} min left",
+                    flush=True,
+                )
             if time.monotonic() - saved > SAVE_SECONDS or run.step == steps:
                 run.save(out / "checkpoint.pt")
                 saved = time.monotonic()
