@@ -134,7 +134,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies, plots included; the page of `serve` in Chromium, where that is installed."""
+    """The device side, newest dependencies, plots included; the page of `serve`, where Chromium is installed."""
     _test_without_torch(session, ".[plots,serve]", "playwright>=1.45")
 
 
