@@ -1,4 +1,4 @@
-"""A server as users start it, on a free port of the loopback address, and a client of the standard library."""
+"""A server as users start it, on a free port of the loopback address, and a client for it."""
 
 import http.client
 import json

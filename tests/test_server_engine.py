@@ -1,4 +1,4 @@
-"""The process that holds the models: what it does when it is left alone, killed, or started in a strange place."""
+"""The process that holds the models: left alone, killed, or started in a strange place."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Versions over the interface: check, update, comparison, reports, the review queue, and cameras of the device."""
+"""Versions over the interface: check, update, comparison, reports, the review queue, and cameras."""
 
 import json
 import shutil

@@ -2,9 +2,11 @@
 
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ from qprompt_edge.watching.prompts import Prompts
 from qprompt_edge.watching.regions import Region
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import (
     BackboneMismatchError,
     BundleError,
@@ -38,7 +41,7 @@ from qprompt_runtime.errors import (
     PromptFileError,
     QPromptError,
 )
-from qprompt_runtime.prompt_file import read_prompt_file
+from qprompt_runtime.prompt_file import PromptGroup, read_prompt_file
 
 LEFT, RIGHT = Region("left", 0, 0, 50, 100), Region("right", 50, 0, 50, 100)
 
@@ -250,6 +253,18 @@ def test_no_version_is_missed_though_size_time_and_inode_are_the_same(
         assert exchange.label() == name
 
 
+@pytest.mark.parametrize("years", [-50, 50])
+def test_a_clock_that_jumps_hides_no_version(
+    exchange: Exchange, backbone: Backbone, file: Path, monkeypatch: pytest.MonkeyPatch, years: int
+):
+    now = time.time_ns() + years * 365 * 86_400 * 10**9
+    clock = SimpleNamespace(time_ns=lambda: now, monotonic=time.monotonic)
+    monkeypatch.setattr(prompts_module, "time", clock)
+    for version in range(3):
+        write_prompt(file, backbone, (f"red {version}", "blue"))
+        assert exchange.label() == f"red {version}"
+
+
 def test_a_file_that_has_settled_is_not_read_again(
     exchange: Exchange, file: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -350,6 +365,47 @@ def test_a_new_version_answers_a_frame_that_is_still(backbone: Backbone, file: P
     assert len(exchange.told.answers) == 1
     write_prompt(file, backbone, ("red new", "blue"))
     assert exchange.label() == "red new"
+
+
+def test_versions_do_not_add_up_on_disk(backbone: Backbone, file: Path, tmp_path: Path):
+    prompts = Prompts([file], backbone, cache=tmp_path / "cache")
+    kept = list((tmp_path / "cache").iterdir())
+    assert len(kept) == 1
+    write_prompt(file, backbone, ("red new", "blue"))
+    assert prompts.refresh(lambda _line: None) == ["walls"]
+    assert list((tmp_path / "cache").iterdir()) == kept
+
+
+def deep_prompt(path: Path, backbone: DeepBackbone) -> Path:
+    """One with prompts in both towers, which are nothing."""
+    rng, depth = np.random.default_rng(1), backbone.deep.depth
+    widths = {"text-context": backbone.manifest.text.width, "image-prompts": backbone.deep.image_width}
+    groups = [
+        PromptGroup.plain(role, rng.normal(0, 0.02, (depth, 2, width)).astype(np.float32))
+        for role, width in widths.items()
+    ]
+    made = replace(made_prompt(backbone), method="qmaple", groups=tuple(groups), template=("", "."))
+    path.write_bytes(made.to_bytes())
+    return path
+
+
+def test_a_prompt_with_a_part_in_the_image_tower_watches_alone(
+    backbone: DeepBackbone, file: Path, tmp_path: Path
+):
+    deep = deep_prompt(tmp_path / "deep.qpt", backbone)
+    (answer,) = watched(Prompts([deep], backbone), picture(RED)).answers
+    alone = PromptClassifier(read_prompt_file(deep), backbone).predict(picture(RED), top_k=3)
+    assert [label for label, _ in answer.predictions] == list(alone.labels)
+    assert [value for _, value in answer.predictions] == pytest.approx(alone.probabilities, rel=1e-4)
+    with pytest.raises(
+        PromptFileError,
+        match=rf"^{deep}: has prompts in the image tower too, .* watch with this prompt alone",
+    ):
+        Prompts([file, deep], backbone)
+    exchange = Exchange([file, write_prompt(tmp_path / "other.qpt", backbone)], backbone)
+    file.write_bytes(deep.read_bytes())
+    assert exchange.label() == "red wall"
+    assert "has prompts in the image tower too" in exchange.notes[0]
 
 
 # ---------------------------------------------------------------------- what is refused at the start

@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from PIL import Image
+from rtsp_camera import rtsp_camera
 from watching import BLUE, RED, allow_loopback, picture
 
 from qprompt_edge.watching import camera, jpeg_stream, latest
@@ -425,3 +426,14 @@ def test_a_damaged_picture_of_a_camera_is_a_frame_that_cannot_be_read():
     frame = Frame(partial(camera._decoded, context.decode, packet, av.error.FFmpegError), "camera")
     with pytest.raises(ImageError, match=r"^camera: damaged or incomplete"):
         frame.decode()
+
+
+def test_a_network_camera_is_read_over_rtsp_and_lost_when_it_is_unplugged():
+    pytest.importorskip("av")
+    with rtsp_camera(picture(RED)) as address:
+        source = find_source(address, None, None, False)
+        found = source.frames()
+        frame = next(item for item in found if item is not None)
+        assert max(abs(np.subtract(frame.decode().getpixel((5, 5)), RED))) < 5
+    assert frame.source == source.name == address.replace("me:secret@", "")
+    assert until_lost(found)[1] == f"{source.name}: it has ended"

@@ -77,7 +77,8 @@ def command(
 ) -> None:
     """Serve a page to take photos, adapt, try and correct, with a REST interface for all of it.
 
-    Prints the address as one JSON line on stdout. Only this machine is answered unless --host says more. Needs the extra: pip install 'qprompt-edge[serve]'
+    Prints the address as one JSON line on stdout. Only this machine is answered unless --host says more.
+    Needs the extra: pip install 'qprompt-edge[serve]'
 
     Example: qprompt-edge serve --data ./tasks --host 0.0.0.0
     """

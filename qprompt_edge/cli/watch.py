@@ -43,6 +43,8 @@ from qprompt_edge.watching.steady import steady
 from qprompt_edge.watching.systemd import Systemd
 from qprompt_edge.watching.webhook import webhook
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.decode import decoding_bytes
+from qprompt_runtime.files import check_writable
 from qprompt_runtime.images import ImageTransform, reading_bytes
 from qprompt_runtime.prompt_file import read_prompt_file
 
@@ -171,7 +173,8 @@ def command(
     fit_activations(found_backbone, max_memory, tuning=False)
     prompts = Prompts(prompt, found_backbone, accept, cache_folder("classes"))
     check_limit(max_memory, "loading the backbone")
-    systemd, check = Systemd(), functools.partial(_check, max_memory, found_backbone.manifest.image_transform)
+    transform = None if region else found_backbone.manifest.image_transform
+    systemd, check = Systemd(), functools.partial(_check, max_memory, transform)
     with _until_told() as going_on, ExitStack() as stack:
         lines = AnswerLines(as_json, changes, len(prompt) > 1)
         sinks: list[Sink] = [lines, systemd]
@@ -182,6 +185,7 @@ def command(
         if telling is not None:
             sinks.append(telling)
         if review is not None:
+            check_writable(review / "frame.jpg")
             queue = ReviewQueue(review, review_count, review_megabytes)
             sinks.append(ReviewSink(queue, rules.regions, lambda: prompts.space, found.live, say))
         for sink in sinks:
@@ -236,9 +240,10 @@ def _parse_size(text: str) -> tuple[int, int]:
     raise ValueError(f"{text!r}: expected WIDTHxHEIGHT, such as 640x480")
 
 
-def _check(limit: float | None, transform: ImageTransform, frame: Frame) -> None:
+def _check(limit: float | None, transform: ImageTransform | None, frame: Frame) -> None:
     if limit is not None:
-        check_photo(limit, reading_bytes(frame.image, transform))
+        needed = decoding_bytes(frame.image) if transform is None else reading_bytes(frame.image, transform)
+        check_photo(limit, needed)
 
 
 @contextmanager

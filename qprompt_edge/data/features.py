@@ -7,7 +7,6 @@ are not encoded again, and edited ones are.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import time
@@ -24,7 +23,7 @@ import PIL
 from numpy.typing import NDArray
 
 from qprompt_edge.cache import cache_folder
-from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache, feature_file
+from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache, content_key, feature_file
 from qprompt_edge.data.photo_quality import Quality, QualityCache
 from qprompt_edge.data.splits import difference_hash
 from qprompt_edge.memory import check_photo
@@ -39,7 +38,6 @@ from qprompt_runtime.prompt_file import ClassName
 from qprompt_runtime.read_ahead import read_ahead
 
 _SAVE_SECONDS = 20.0
-_HASH_BLOCK = 1 << 20
 _NO_PIXELS: Array = np.zeros((0, 3, 0, 0), np.float32)
 
 
@@ -249,7 +247,7 @@ def _read(cache: FeatureCache, quality: QualityCache | None, decoder: _Decoder, 
         with opened(path) as file:
             formats_of(file)  # what is no photo is not read further
             before = os.fstat(file.fileno())
-            key = _content_hash(file)
+            key = content_key(file)
             entry = cache.get(key)
             unmeasured = quality if quality is not None and quality.get(key) is None else None
             if entry is not None and unmeasured is None:
@@ -265,12 +263,3 @@ def _read(cache: FeatureCache, quality: QualityCache | None, decoder: _Decoder, 
         return "too large to decode in the memory there is; shrink it first"
     changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
     return "was written to while it was read" if changed else photo
-
-
-def _content_hash(file: BinaryIO) -> bytes:
-    """The key of a file's content, read in blocks."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while block := file.read(_HASH_BLOCK):
-        digest.update(block)
-    return digest.digest()[:KEY_BYTES]

@@ -1,7 +1,8 @@
 """Who may come in: a token that is shown once and kept as a hash, and sessions that a browser gets for it.
 
-The idea: a token is 128 random bits, so a plain hash of it is as good as a slow one, and nothing that is kept can be used to come
-in. A browser hands the token in once and gets a cookie that scripts cannot read; programs send it as `Authorization: Bearer`.
+The idea: a token is 128 random bits, so a plain hash of it is as good as a slow one, and nothing that is kept
+can be used to come in. A browser hands the token in once and gets a cookie that scripts cannot read; programs
+send it as `Authorization: Bearer`.
 """
 
 from __future__ import annotations

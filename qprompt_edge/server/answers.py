@@ -1,4 +1,4 @@
-"""Answers of the child process that take a moment: to single photos, and how versions compare. The models stay while it lives."""
+"""Answers of the child process that take a moment: to single photos, and how versions compare."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Order = dict[str, Any]
 
 
 class Answers:
-    """One backbone, and the classifiers of the prompts that were asked for last. May be used from several threads.
+    """One backbone, and the classifiers of the prompts that were asked for last; for several threads.
 
     Args:
         settings: `backbone`, `provider` and `threads`.
@@ -65,7 +65,8 @@ class Answers:
         Args:
             prompt: The prompt file.
             photo: As `decode` takes it.
-            accept: Share of known photos that "none of these" lets pass; a prompt that cannot tell answers null.
+            accept: Share of known photos that "none of these" lets pass; a prompt that cannot tell answers
+                null.
 
         Raises:
             QPromptError: The prompt or the photo cannot be used.
@@ -82,10 +83,14 @@ class Answers:
         }
 
     def _compared(self, order: Order) -> Order:
-        """How many of some photos (`photos`: id and label, below `folder`) each of several `prompts` gets right.
+        """How many of some photos each of several prompts gets right.
+
+        Args:
+            order: `photos` (id and label of each) below `folder`, and `prompts` (files).
 
         Returns:
-            `photos`, how many were judged, and `top1` of each prompt; None for one that is for another backbone.
+            `photos`, how many were judged, and `top1` of each prompt; None for one that is for another
+            backbone.
 
         Raises:
             PhotosError: There is no photo whose class all prompts know.

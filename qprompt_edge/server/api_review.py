@@ -1,4 +1,4 @@
-"""The interface to the review queue: frames that `watch` was unsure of, confirmed or corrected, and then photos like others."""
+"""The interface to the review queue: frames of `watch`, confirmed or corrected, become photos."""
 
 from __future__ import annotations
 

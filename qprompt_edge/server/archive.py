@@ -1,8 +1,8 @@
 """Photos out of a zip archive that nobody vouches for.
 
-The idea: the table at the end of the file says how much there is to read, so that is checked before any of it is. Of a
-member's path only the last two parts count: its folder is its class, its name is not used. What a member unpacks to is
-counted while it is unpacked, whatever its header says.
+The idea: the table at the end of the file says how much there is to read, so that is checked before any of it
+is. Of a member's path only the last two parts count: its folder is its class, its name is not used. What a
+member unpacks to is counted while it is unpacked, whatever its header says.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """From a request to a handler's call, and from what it gives back to an answer.
 
-The idea: a route is a row of a table: what it takes, what it gives, and a plain function. The row checks the request and writes
-the OpenAPI document (`openapi`), so the two cannot drift apart; the function runs on a thread of its own and knows nothing of
-HTTP. Bodies are received by the event loop, large ones into a file, so a slow client costs no thread.
+The idea: a route is a row of a table: what it takes, what it gives, and a plain function. The row checks the
+request and writes the OpenAPI document (`openapi`), so the two cannot drift apart; the function runs on a
+thread of its own and knows nothing of HTTP. Bodies are received by the event loop, large ones into a file, so
+a slow client costs no thread.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class Call:
         path: Parts of the path by name.
         query: Values of the query by name; only those that were given.
         body: The JSON body, or None.
-        upload: The file that a raw body was received into, or None; it is removed afterwards if it is still there.
+        upload: The file that a raw body was received into, or None; it is removed afterwards if it is still
+            there.
         headers: Of the request, in lower case.
         client: The client's address.
     """

@@ -1,4 +1,4 @@
-"""Frames of a source, answered one by one, in the child process; the source is closed when nobody looks any more."""
+"""Frames of a source, answered one by one in the child process while somebody looks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The process beside the server that holds the models: it adapts and answers, and the server stays small and alive.
+"""The process beside the server that holds the models, adapts and answers.
 
-The idea: the server loads no model. A child of the same interpreter does, takes orders as lines of JSON, and tells how far it
-is in the same way. If the system kills it for its memory, its orders fail, and the next one gets a new child. It ends when it
-was not used for a while, and by itself when the server is gone.
+The idea: the server loads no model. A child of the same interpreter does, takes orders as lines of JSON, and
+tells how far it is in the same way. If the system kills it for its memory, its orders fail, and the next one
+gets a new child. It ends when it was not used for a while, and by itself when the server is gone.
 """
 
 from __future__ import annotations

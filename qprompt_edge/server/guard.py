@@ -1,8 +1,9 @@
-"""The gate before every request: where it says it comes from, who sends it, and the headers that every answer gets.
+"""The gate before every request: where it comes from, who sends it, and the headers of every answer.
 
-- `Host` has to be an address, this machine's name, or one that was allowed: a name of somebody else's that leads here (DNS
-  rebinding) is refused.
-- A browser says in `Origin` and `Sec-Fetch-Site` whose page asks: for what changes something, only our own may.
+- `Host` has to be an address, this machine's name, or one that was allowed: a name of somebody else's that
+  leads here (DNS rebinding) is refused.
+- A browser says in `Origin` and `Sec-Fetch-Site` whose page asks: for what changes something, only our own
+  may.
 - Without a token nothing but the page's files, the login and `/healthz` is answered, where one is demanded.
 """
 

@@ -1,8 +1,9 @@
 """Changes of a folder that can be undone: each is a list of moves, noted before the first of them is made.
 
-The idea: nothing is ever deleted by a change. What is deleted moves into a trash folder, what is added comes out of one, and
-undoing moves it all back. So a note of where things were is enough, and a process that ends half-way through a change
-leaves nothing that cannot be undone. The trash is bounded: the oldest change goes first, for good.
+The idea: nothing is ever deleted by a change. What is deleted moves into a trash folder, what is added comes
+out of one, and undoing moves it all back. So a note of where things were is enough, and a process that ends
+half-way through a change leaves nothing that cannot be undone. The trash is bounded: the oldest change goes
+first, for good.
 """
 
 from __future__ import annotations
@@ -69,11 +70,13 @@ class Journal:
 
         Args:
             what: In words.
-            moves: Called with the change's trash folder; what is to be moved. Nothing may be at any of the places it goes to.
+            moves: Called with the change's trash folder; what is to be moved. Nothing may be at any of the
+                places it goes to.
             made: Folders to make first.
 
         Raises:
-            Refusal: Something is no longer where it was, or something else has taken its place; nothing is changed then.
+            Refusal: Something is no longer where it was, or something else has taken its place; nothing is
+                changed then.
             OutputError: The folder cannot be written.
         """
         changes = self._read()

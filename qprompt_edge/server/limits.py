@@ -1,4 +1,4 @@
-"""What a client, a request and a task may take: far above what people need, and within what a small device has."""
+"""What a client, a request and a task may take: above what people need, within what a small device has."""
 
 from __future__ import annotations
 

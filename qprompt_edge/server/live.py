@@ -1,4 +1,4 @@
-"""A camera of the device, answered frame by frame, for all browsers that look at it: one source is opened once."""
+"""A camera of the device, answered frame by frame for all browsers that look: it is opened once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Names that clients send: of tasks, classes and photos. None of them leads out of the folder that it is meant for.
+"""Names that clients send, of tasks, classes and photos: none leads out of the folder that it is meant for.
 
-The idea: a name is checked by what it may be, never cleaned, and a path is followed part by part without going
-through links, so that what is served or moved lies where its name says.
+The idea: a name is checked by what it may be, never cleaned, and a path is followed part by part without
+going through links, so that what is served or moved lies where its name says.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""Classes and photos of a task: listed as `adapt` finds them, added, moved and deleted; every change can be undone."""
+"""Classes and photos of a task: listed as `adapt` finds them, moved and deleted, with undo."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +11,13 @@ from typing import Any
 
 from qprompt_edge.data.csv_files import composed
 from qprompt_edge.data.folders import SIDECARS, is_sidecar, is_systems
-from qprompt_edge.server.journal import Journal, Move, stamp
-from qprompt_edge.server.limits import CLASSES, PHOTOS
+from qprompt_edge.server.journal import Journal, Move
+from qprompt_edge.server.limits import CLASSES
 from qprompt_edge.server.names import inside, label_name
 from qprompt_edge.server.refusal import Refusal
-from qprompt_runtime.photo_formats import formats_of
 from qprompt_runtime.text import counted, printable
 
 _DEEPEST = 16
-_ENDINGS = {
-    "JPEG": "jpg", "PNG": "png", "WEBP": "webp", "HEIF": "heic", "AVIF": "avif", "BMP": "bmp", "DIB": "bmp", "GIF": "gif",
-    "TIFF": "tif", "PPM": "ppm", "JPEG2000": "jp2",
-}  # fmt: skip
-_BLOCK = 2**20
-_HEX = 8
 
 
 @dataclass(frozen=True)
@@ -176,59 +167,6 @@ def delete_photos(folder: Path, journal: Journal, photos: Sequence[str]) -> int:
     return len(chosen)
 
 
-def add_photos(folder: Path, journal: Journal, received: Sequence[tuple[Path, str]]) -> tuple[list[str], int]:
-    """Put received files, proven to be photos, into classes, which are made if they are missing.
-
-    Args:
-        folder: The task's folder.
-        journal: Its changes.
-        received: Each file, on the same file system, and its class.
-
-    Returns:
-        Ids of the photos that were added, and how many were in their class already.
-
-    Raises:
-        Refusal: The task would have too many photos or classes.
-    """
-    have = Counter(counts(folder))
-    if sum(have.values()) + len(received) > PHOTOS:
-        raise Refusal(409, f"a task has at most {PHOTOS} photos; delete some first")
-    moves: list[tuple[Path, str]] = []
-    taken: set[str] = set()
-    repeated = 0
-    for path, label in received:
-        target = class_folder_name(folder, label)
-        name = _named(path)
-        if _has_content(folder / target, name, path) or f"{target}/{name}" in taken:
-            repeated += 1
-            continue
-        taken.add(f"{target}/{name}")
-        moves.append((path, f"{target}/{name}"))
-    if (
-        len({*map(composed, class_folders(folder)), *(target.partition("/")[0] for _, target in moves)})
-        > CLASSES
-    ):
-        raise Refusal(409, f"a task has at most {CLASSES} classes")
-    if moves:
-        _take_in(folder, journal, moves)
-    return [target for _, target in moves], repeated
-
-
-def _take_in(folder: Path, journal: Journal, moves: Sequence[tuple[Path, str]]) -> None:
-    """Move received files to the change's place in the trash, where undoing brings them back to, and from there in."""
-
-    def from_trash(trash: str) -> list[Move]:
-        for path, target in moves:
-            place = folder / trash / target
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(place)
-        return [(f"{trash}/{target}", target) for _, target in moves]
-
-    labels = sorted({target.partition("/")[0] for _, target in moves})
-    where = composed(labels[0]) if len(labels) == 1 else counted(len(labels), "class", "classes")
-    journal.do(f"{counted(len(moves), 'photo')} added to {where}", from_trash, labels)
-
-
 def class_folder_name(folder: Path, label: str) -> str:
     """The name of a class's folder, whether it is there or not.
 
@@ -281,28 +219,3 @@ def _is_sidecar(entry: os.DirEntry[str]) -> bool:
 
 def _is_text(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def _named(path: Path) -> str:
-    """The name that a received photo gets: when it came, and what it is."""
-    with path.open("rb") as file:
-        ending = _ENDINGS[formats_of(file)[0]]
-    return f"{stamp()}-{_digest(path)[:_HEX]}.{ending}"
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _has_content(folder: Path, name: str, path: Path) -> bool:
-    """Whether a class has a photo of this content already, among those that were received."""
-    end, size = name.rpartition("-")[2], path.stat().st_size
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(f"-{end}") and entry.stat(follow_symlinks=False).st_size == size:
-                return _digest(Path(entry.path)) == _digest(path)
-    return False

@@ -1,16 +1,15 @@
-"""The review queue of `watch`, in the order in which its frames are worth most labelled. Runs in the child process."""
+"""The review queue of `watch`, the frame whose label is worth most first; runs in the child process."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qprompt_edge.cache import Unkept
-from qprompt_edge.data.feature_cache import KEY_BYTES, FeatureCache
+from qprompt_edge.data.feature_cache import FeatureCache, content_key
 from qprompt_edge.data.features import user_features
 from qprompt_edge.watching.answers import rfc3339
 from qprompt_edge.watching.review import ReviewFrame, label_first, list_frames
@@ -19,7 +18,6 @@ from qprompt_runtime.backbone import Backbone
 
 _KNOWN = 1_000
 """Labelled photos that frames are compared with, evenly over the task."""
-_BLOCK = 2**20
 
 _Look = tuple[int, int, int]
 
@@ -66,11 +64,8 @@ class QueueOrder:
 
 def _features(cache: FeatureCache, photo: Path) -> Array | None:
     """A photo's features, if the cache has them."""
-    digest = hashlib.sha256()
     with photo.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    entry = cache.get(digest.digest()[:KEY_BYTES])
+        entry = cache.get(content_key(file))
     return None if entry is None else entry.features[0]
 
 

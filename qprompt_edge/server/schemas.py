@@ -1,4 +1,4 @@
-"""JSON Schema, the little of it that requests need: written once, checked here, and shown in the OpenAPI document."""
+"""The part of JSON Schema that requests need: they are checked by what the OpenAPI document shows."""
 
 from __future__ import annotations
 

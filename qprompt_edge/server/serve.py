@@ -164,7 +164,7 @@ class _Protocol(H11Protocol):
         self.loop.call_later(HEAD_SECONDS, self._look, None)
 
     def _look(self, waited: object) -> None:
-        """Close it if it has waited for a request's head since the last look, when `waited` was the request before."""
+        """Close it if it has waited since the last look; `waited` is what it had answered then."""
         if self.transport.is_closing():
             return
         before = (self.cycle,) if self.conn.their_state is h11.IDLE else None

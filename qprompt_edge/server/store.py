@@ -6,7 +6,8 @@
     DIR/<task>.review/           the frames that `watch --review` kept
     DIR/.qprompt/                the same for tasks, thumbnails, and who may come in
 
-Nothing of it is kept in memory, so what the command line changes is seen by the next request. Links are passed over.
+Nothing of it is kept in memory, so what the command line changes is seen by the next request. Links are
+passed over.
 """
 
 from __future__ import annotations

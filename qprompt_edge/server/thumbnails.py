@@ -1,6 +1,7 @@
-"""Small pictures of photos, decoded within the limits of `adapt`, and kept under what identifies a file's content.
+"""Small pictures of photos, decoded within the limits of `adapt`, and kept.
 
-A file keeps its inode, size and time when it is moved or renamed, so its thumbnails stay; a changed file gets others.
+A file keeps its inode, size and time when it is moved or renamed, so its thumbnails stay; a changed file gets
+others.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The versions of a task's prompt: each a `.qpt` and what was measured of it, kept until there are too many.
 
-They lie in `.qprompt/versions/`: `<n>.qpt`, `<n>.json`, `<n>.html` (a report) and `<n>.photos` (what it was tuned on). The
-published version is the one that has the bytes of `DIR/<task>.qpt`.
+They lie in `.qprompt/versions/`: `<n>.qpt`, `<n>.json`, `<n>.html` (a report) and `<n>.photos` (what it was
+tuned on). The published version is the one that has the bytes of `DIR/<task>.qpt`.
 """
 
 from __future__ import annotations
@@ -93,13 +93,13 @@ class Versions:
         return {**_FACTS, **self._read(number), "n": number, "published": number == self.published()}
 
     def keep(self, path: Path, facts: dict[str, Any], sides: dict[str, list[str]] | None = None) -> int:
-        """Note what is known of a version whose prompt file was just written; the oldest go if there are too many.
+        """Note what is known of a version whose prompt file was just written; the oldest may go.
 
         Args:
             path: The prompt file, as `next_path` named it.
             facts: As JSON can hold them.
-            sides: Marks of the photos that it was `trained` on, and of those that were `held` back, and all that were `seen` as
-                `look` tells them; None if that is not known.
+            sides: Marks of the photos that it was `trained` on, and of those that were `held` back, and all
+                that were `seen` as `look` tells them; None if that is not known.
 
         Returns:
             The version's number.
@@ -114,7 +114,7 @@ class Versions:
         return int(path.stem)
 
     def marks(self, number: int) -> dict[str, set[str]]:
-        """Marks of the photos that a version was `trained` on and of those that were `held` back; empty where that is not known."""
+        """Marks of photos that a version was `trained` on, and of those `held` back; empty if not known."""
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
             kept = json.loads((self._folder / f"{number}.photos").read_bytes())
             return {side: set(kept.get(side, ())) for side in ("trained", "held")}
@@ -129,7 +129,10 @@ class Versions:
         return False
 
     def add(self, data: bytes) -> int:
-        """Take a prompt file that was sent; its number, which is that of a version with the same bytes if there is one.
+        """Take a prompt file that was sent.
+
+        Returns:
+            Its number, which is that of a version with the same bytes if there is one.
 
         Raises:
             Refusal: It is no prompt file.

@@ -1,7 +1,7 @@
-"""The long work of the child process: functions from an order, as JSON has it, to a result that JSON can hold.
+"""The long work of the child process: functions from an order to a result, both as JSON has them.
 
-Paths in results are photos' ids, as the interface names them. What a version was tuned on, and what was kept away from that, is
-part of its result: an update must not train on what is judged by.
+Paths in results are photos' ids, as the interface names them. What a version was tuned on, and what was kept
+away from that, is part of its result: an update must not train on what is judged by.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from qprompt_edge.adaptation.adapt import adapt
 from qprompt_edge.adaptation.result import verdict
 from qprompt_edge.adaptation.update import update
+from qprompt_edge.adaptation.update_result import ClassEstimate
 from qprompt_edge.checking.check import check
 from qprompt_edge.data.photos import SkippedPhoto
 from qprompt_edge.evaluation.evaluate import PromptReport, judge_prompt
@@ -40,7 +41,8 @@ def adapted(order: Order, reporter: Reporter) -> Facts:
     """Adapt to a task's photos; a run that was stopped is continued.
 
     Args:
-        order: `photos` (a folder), `out` (the prompt file to write), `options` (arguments of `adapt`), and the settings.
+        order: `photos` (a folder), `out` (the prompt file to write), `options` (arguments of `adapt`), and
+            the settings.
         reporter: Told how far it is.
 
     Raises:
@@ -74,7 +76,8 @@ def updated(order: Order, reporter: Reporter) -> Facts:
     """Tune a version's prompt on photos that it does not know, and take out classes that are gone.
 
     Args:
-        order: As for `adapted`, with `prompt` (the version's file) and `held` (ids of photos that are judged by).
+        order: As for `adapted`, with `prompt` (the version's file) and `held` (ids of photos that are judged
+            by).
         reporter: Told how far it is.
 
     Raises:
@@ -103,30 +106,29 @@ def updated(order: Order, reporter: Reporter) -> Facts:
         **_said(result.prompt, out),
         "photos": sum(result.prompt.photos) if result.prompt.photos else None,
         "verdict": printable(result.summary().replace("\n", " ")),
-        **_change(report.change if report else None),
-        "holdout": None
-        if report is None
-        else _scores(
-            [name for name in report.labels if name not in {label for _, label in kept}],
-            zero_shot=report.zero_shot,
-            adapted=report.scores,
-        ),
+        **_verdict_of(report, {label for _, label in kept}),
         **_pictures(
             result.prompt, report.scores if report else None, report.mistakes if report else (), folder
         ),
-        "estimates": {
-            it.label: {
-                "photos": it.photos,
-                "judged": it.judged,
-                "top1": it.right / it.judged if it.judged else None,
-            }
-            for it in result.classes
-        },
+        "estimates": {it.label: _estimate(it) for it in result.classes},
         "skipped": _skipped(result.skipped, folder),
         "seconds": _rounded(result.seconds),
         "trained": sorted(photo for photo, _ in given),
         "held": sorted(photo for photo, _ in kept),
     }
+
+
+def _verdict_of(report: PromptReport | None, judged: set[str]) -> Facts:
+    """What photos that were held back say of an update; nothing where there are none."""
+    if report is None:
+        return {**_change(None), "holdout": None}
+    missing = [label for label in report.labels if label not in judged]
+    scores = _scores(missing, zero_shot=report.zero_shot, adapted=report.scores)
+    return {**_change(report.change), "holdout": scores}
+
+
+def _estimate(it: ClassEstimate) -> Facts:
+    return {"photos": it.photos, "judged": it.judged, "top1": it.right / it.judged if it.judged else None}
 
 
 def checked(order: Order, reporter: Reporter) -> Facts:

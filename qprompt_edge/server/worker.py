@@ -1,7 +1,7 @@
 """The child process that holds the models, as `engine` starts it.
 
-Orders are lines of JSON on stdin, answers lines of JSON on stdout. Long work (`adapt`) is done by the main thread, one order at a
-time; photos are answered by another, meanwhile. The end of stdin ends the process.
+Orders are lines of JSON on stdin, answers lines of JSON on stdout. Long work (`adapt`) is done by the main
+thread, one order at a time; photos are answered by another, meanwhile. The end of stdin ends the process.
 """
 
 from __future__ import annotations

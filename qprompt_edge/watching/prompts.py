@@ -1,7 +1,7 @@
 """The prompts of a watch: several files for one backbone, each taken up anew when its file is exchanged.
 
-A new version is read between two frames. Its class features come from the cache or from the text tower, which opens for
-this alone and closes again; the image tower's session stays. A file that is damaged, or for another backbone, is reported
+A new version is read between two frames. Its class features come from the text tower, which opens for this alone and closes
+again; the image tower's session stays. They are not kept on disk, where they would add up over the versions. A file that is damaged, or for another backbone, is reported
 once, and so is one that was deleted: the version before stays in force.
 """
 
@@ -75,7 +75,7 @@ class Prompts:
         paths: Their files; a prompt's name is its file's, without the ending.
         backbone: The backbone.
         accept: Share of known pictures that "none of these" lets pass; None takes what each file says.
-        cache: Folder that keeps the features of classes from run to run; None keeps nothing.
+        cache: Folder that keeps the features of classes from start to start; None keeps nothing.
 
     Raises:
         QPromptError: A file cannot be read or is for another backbone, two have the same name, or one that has prompts in
@@ -159,7 +159,7 @@ class Prompts:
             return False
         watched.digest, watched.again = digest, math.inf
         try:
-            watched.prompt, watched.head = self._prepare(watched.path, data)
+            watched.prompt, watched.head = self._prepare(watched.path, data, None)
         except (BundleError, ProviderError):  # memory, threads or files were short
             watched.again = time.monotonic() + _RETRY_SECONDS
             raise
@@ -171,23 +171,23 @@ class Prompts:
     def _read(self, path: Path) -> _Watched:
         look = _look(path)
         data = _content(path)
-        prompt, head = self._prepare(path, data)
+        prompt, head = self._prepare(path, data, self._cache)
         return _Watched(path.stem, path, prompt, head, look, hashlib.sha256(data).digest())
 
-    def _prepare(self, path: Path, data: bytes) -> tuple[PromptFile, Head]:
+    def _prepare(self, path: Path, data: bytes, cache: Path | None) -> tuple[PromptFile, Head]:
         """A prompt as it runs, and what its classes are compared by; errors name the file."""
         try:
-            return self._head(path.stem, PromptFile.from_bytes(data))
+            return self._head(path.stem, PromptFile.from_bytes(data), cache)
         except (PromptFileError, BackboneMismatchError, TextError) as error:
             raise type(error)(f"{printable(path)}: {error}") from error
 
-    def _head(self, name: str, prompt: PromptFile) -> tuple[PromptFile, Head]:
+    def _head(self, name: str, prompt: PromptFile, cache: Path | None) -> tuple[PromptFile, Head]:
         calibration = prompt.calibration
         share = calibration.accept if self._accept is None else self._accept
         least = None if share is None else least_score(calibration, share)
         # the threshold is applied here, so that all prompts share the nouns
         plain = replace(prompt, calibration=replace(calibration, accept=None))
-        classifier = PromptClassifier(plain, self.backbone, cache=self._cache)
+        classifier = PromptClassifier(plain, self.backbone, cache=cache)
         if classifier.prompt.method == FOLDED and not self._alone:
             raise PromptFileError(
                 "has prompts in the image tower too, so it needs an image pass of its own; watch with this prompt alone"

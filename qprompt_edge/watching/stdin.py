@@ -80,6 +80,6 @@ def _raw(width: int, height: int) -> Splitter:
         buffer += yield frames
         frames = []
         while len(buffer) >= length:
-            pixels = np.frombuffer(bytes(buffer[:length]), np.uint8).reshape(height, width, _CHANNELS)
+            pixels = np.frombuffer(buffer, np.uint8, length).reshape(height, width, _CHANNELS).copy()
             del buffer[:length]
             frames.append(Frame(pixels, _NAME))
