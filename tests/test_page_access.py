@@ -58,7 +58,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def tab_to(page: Any, name: str) -> None:
-    """Press Tab until the keyboard is at something of that name, as one without a mouse does; what has it can be seen."""
+    """Press Tab until the keyboard is at something of that name; it has to be seen where it is."""
     for _ in range(60):
         if page.evaluate(FOCUSED) == name:
             assert page.evaluate("() => document.activeElement.matches(':focus-visible')")

@@ -120,7 +120,7 @@ def test_scripts_import_what_is_there(script: Path) -> None:
 
 def test_every_word_is_in_one_place_and_used() -> None:
     strings = read(STATIC / "strings.js")
-    keys = set(re.findall(r"^  (\w+): ", strings, re.MULTILINE))
+    keys = set(re.findall(r"^  (\w+):", strings, re.MULTILINE))
     others = "".join(read(path) for path in SCRIPTS if path.name != "strings.js")
     used = set(re.findall(r"\bS\.(\w+)", others))
     assert used - keys == set()

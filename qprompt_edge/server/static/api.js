@@ -1,4 +1,7 @@
-/** Requests to the device. Errors are ApiError with a line for people; whether the device answers at all is told on `link`. */
+/**
+ * Requests to the device. Errors are ApiError with a line for people; whether the device answers at all is
+ * told on `link`.
+ */
 import { pause } from "./dom.js";
 import { S } from "./strings.js";
 
@@ -7,7 +10,9 @@ export const link = new EventTarget();
 let lost = false;
 let askToken = null;
 
-/** What asks for the token when the device wants one: a function that comes back when a new try is worth it. */
+/**
+ * What asks for the token when the device wants one: a function that comes back when a new try is worth it.
+ */
 export const onUnauthorised = (ask) => {
   askToken = ask;
 };
@@ -21,7 +26,10 @@ export class ApiError extends Error {
   }
 }
 
-/** The path of a resource: at`tasks/${name}/photos` encodes what is put in, but for the slash within a photo's id. */
+/**
+ * The path of a resource: at`tasks/${name}/photos` encodes what is put in, but for the slash within a
+ * photo's id.
+ */
 export function at(parts, ...values) {
   const encoded = values.map((it) => String(it).split("/").map(encodeURIComponent).join("/"));
   return "/api/" + parts.reduce((path, part, i) => path + encoded[i - 1] + part);
@@ -99,13 +107,18 @@ export function send(path, blob, { name = "", type = "", onprogress = null, sign
     call.open("POST", path);
     call.setRequestHeader("Content-Type", type || blob.type || "application/octet-stream");
     if (name) call.setRequestHeader("X-File-Name", encodeURIComponent(name));
-    if (onprogress) call.upload.onprogress = (event) => onprogress(event.loaded / (event.total || blob.size || 1));
+    if (onprogress)
+      call.upload.onprogress = (event) => onprogress(event.loaded / (event.total || blob.size || 1));
     call.onloadend = () => {
       signal?.removeEventListener("abort", abort);
       if (signal?.aborted) reject(signal.reason);
       else if (call.status === 0) reject(noAnswer());
-      else if (call.status === 401 && askToken) askToken().then(() => send(path, blob, { name, type, onprogress, signal })).then(resolve, reject);
-      else if (call.status >= 400) reject(refusal(call.status, call.responseText, call.getResponseHeader("Retry-After")));
+      else if (call.status === 401 && askToken)
+        askToken()
+          .then(() => send(path, blob, { name, type, onprogress, signal }))
+          .then(resolve, reject);
+      else if (call.status >= 400)
+        reject(refusal(call.status, call.responseText, call.getResponseHeader("Retry-After")));
       else resolve(call.responseText ? JSON.parse(call.responseText) : {});
     };
     call.send(blob);

@@ -31,11 +31,22 @@ async function show() {
   const failed = (error) => {
     if (signal.aborted) return;
     const words = error.status === 404 ? S.notFound : error.message;
-    put(main, el("section.empty", {}, icon("warn"), el("h1", {}, S.failed), el("p", {}, words), el("a.button", { href: "#/" }, S.allTasks)));
+    put(
+      main,
+      el(
+        "section.empty",
+        {},
+        icon("warn"),
+        el("h1", {}, S.failed),
+        el("p", {}, words),
+        el("a.button", { href: "#/" }, S.allTasks),
+      ),
+    );
   };
   try {
     shown = null;
-    const view = kind === "task" && name ? await mountTask(main, name, rest, signal) : await mountTasks(main, signal);
+    const view =
+      kind === "task" && name ? await mountTask(main, name, rest, signal) : await mountTasks(main, signal);
     if (signal.aborted) return;
     shown = view;
     if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
@@ -49,9 +60,19 @@ async function show() {
 let asking = null;
 onUnauthorised(() => {
   asking ??= (async () => {
-    const token = await askText({ title: S.tokenTitle, label: S.token, help: S.tokenHelp, act: S.tokenSend, attributes: { type: "password" } });
+    const token = await askText({
+      title: S.tokenTitle,
+      label: S.token,
+      help: S.tokenHelp,
+      act: S.tokenSend,
+      attributes: { type: "password" },
+    });
     if (token === undefined) throw new DOMException(S.cancel, "AbortError");
-    await fetch("/api/login", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) });
+    await fetch("/api/login", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ token }),
+    });
   })().finally(() => (asking = null));
   return asking;
 });
@@ -68,8 +89,17 @@ function frame() {
     el(
       "header.top",
       {},
-      el("a.brand", { href: "#/" }, el("img", { src: "/static/icon.svg", alt: "", width: 28, height: 28 }), el("span", {}, S.product)),
-      el("button.round.keys-button", { type: "button", "aria-label": S.shortcuts, title: S.shortcuts, onclick: showShortcuts }, icon("keys")),
+      el(
+        "a.brand",
+        { href: "#/" },
+        el("img", { src: "/static/icon.svg", alt: "", width: 28, height: 28 }),
+        el("span", {}, S.product),
+      ),
+      el(
+        "button.round.keys-button",
+        { type: "button", "aria-label": S.shortcuts, title: S.shortcuts, onclick: showShortcuts },
+        icon("keys"),
+      ),
     ),
     offline,
     main,

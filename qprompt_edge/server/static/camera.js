@@ -1,4 +1,7 @@
-/** Taking photos with the live camera: one at a press, a burst while it is held; number keys choose the class. */
+/**
+ * Taking photos with the live camera: one at a press, a burst while it is held; number keys choose the
+ * class.
+ */
 import { dialog } from "./dialogs.js";
 import { el, put } from "./dom.js";
 import { icon } from "./icons.js";
@@ -12,7 +15,13 @@ const BURST_MS = 250;
 /** Why there is no live camera: plain http from another address, or a browser without one. */
 export function cameraExplained() {
   if (window.isSecureContext) return el("p", {}, S.cameraMissing);
-  return el("div.stack", {}, S.cameraInsecure.slice(0, 2).map((line) => el("p", {}, line)), el("code", {}, S.cameraTlsCommand), el("p", {}, S.cameraInsecure[2]));
+  return el(
+    "div.stack",
+    {},
+    S.cameraInsecure.slice(0, 2).map((line) => el("p", {}, line)),
+    el("code", {}, S.cameraTlsCommand),
+    el("p", {}, S.cameraInsecure[2]),
+  );
 }
 
 /** Takes photos while something is held; `shoot` is run at once, then at each beat. */
@@ -106,20 +115,41 @@ export function openCamera(task, label) {
       say(words.textContent);
     }
   };
-  const flip = el("button.round", { type: "button", "aria-label": S.cameraFlip, hidden: true, onclick: () => ((facing = facing === "user" ? "environment" : "user"), open()) }, icon("flip"));
-  const shutter = el("button.shutter", { type: "button", "aria-label": S.shutter, autofocus: true }, icon("camera"));
+  const flip = el(
+    "button.round",
+    {
+      type: "button",
+      "aria-label": S.cameraFlip,
+      hidden: true,
+      onclick: () => ((facing = facing === "user" ? "environment" : "user"), open()),
+    },
+    icon("flip"),
+  );
+  const shutter = el(
+    "button.shutter",
+    { type: "button", "aria-label": S.shutter, autofocus: true },
+    icon("camera"),
+  );
   shutter.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     shutter.setPointerCapture(event.pointerId);
     start(choice.get());
   });
-  for (const kind of ["pointerup", "pointercancel", "lostpointercapture", "contextmenu"]) shutter.addEventListener(kind, stop);
+  for (const kind of ["pointerup", "pointercancel", "lostpointercapture", "contextmenu"])
+    shutter.addEventListener(kind, stop);
   shutter.addEventListener("contextmenu", (event) => event.preventDefault());
 
   const done = dialog(
     S.cameraTitle,
     () => {
-      const body = el("div.camera", {}, el("div.finder", {}, video), choice.group, el("div.camera-acts", {}, strip, shutter, flip), words);
+      const body = el(
+        "div.camera",
+        {},
+        el("div.finder", {}, video),
+        choice.group,
+        el("div.camera-acts", {}, strip, shutter, flip),
+        words,
+      );
       queueMicrotask(() => {
         const box = body.closest("dialog");
         box.addEventListener("keydown", (event) => {

@@ -34,14 +34,23 @@ function photo(task, one) {
     await post(at`tasks/${task.name}/photos/move`, { ids: [one.id], class: one.to });
     await task.changed(S.moved(1, one.to));
   };
-  const image = el("img", { src: at`tasks/${task.name}/photos/${one.id}/thumb` + "?size=320", alt: S.photoAlt(one.label), loading: "lazy" });
+  const image = el("img", {
+    src: at`tasks/${task.name}/photos/${one.id}/thumb` + "?size=320",
+    alt: S.photoAlt(one.label),
+    loading: "lazy",
+  });
   image.addEventListener("error", () => image.replaceWith(el("span.no-picture", {}, icon("broken"))));
   const box = el(
     "li.finding-photo",
     {},
     image,
     el("p", {}, el("strong", {}, one.label), one.why && el("span", {}, one.why)),
-    el("div.actions", {}, one.to && mend(S.checkMoveTo(one.to), moved), !one.keep && mend(S.checkDelete, removed)),
+    el(
+      "div.actions",
+      {},
+      one.to && mend(S.checkMoveTo(one.to), moved),
+      !one.keep && mend(S.checkDelete, removed),
+    ),
   );
   return box;
 }
@@ -58,9 +67,20 @@ function group(task, { title, text, photos, all, label }) {
     {},
     el("h3", {}, title),
     el("p.muted", {}, text),
-    label && el("a.button", { href: taskAddress(task.name, "photos", label) }, icon("camera"), S.checkMorePhotos),
-    all?.length > 1 && el("div.actions", {}, el("button", { type: "button", onclick: everything }, icon("trash"), S.checkDeleteAll(all.length))),
-    photos?.length > 0 && el("ul.finding-photos", {}, photos.slice(0, SHOWN).map((one) => photo(task, one))),
+    label &&
+      el("a.button", { href: taskAddress(task.name, "photos", label) }, icon("camera"), S.checkMorePhotos),
+    all?.length > 1 &&
+      el(
+        "div.actions",
+        {},
+        el("button", { type: "button", onclick: everything }, icon("trash"), S.checkDeleteAll(all.length)),
+      ),
+    photos?.length > 0 &&
+      el(
+        "ul.finding-photos",
+        {},
+        photos.slice(0, SHOWN).map((one) => photo(task, one)),
+      ),
     photos?.length > SHOWN && el("p.hint", {}, S.checkNotShown(photos.length - SHOWN)),
   );
   return box;
@@ -77,7 +97,17 @@ const lastFindings = async (task) => (task.detail.checked ? get(at`tasks/${task.
 export async function mountCheck(root, task, signal) {
   const photos = task.detail.classes.reduce((sum, it) => sum + it.photos, 0);
   if (photos === 0) {
-    put(root, el("div.empty", {}, icon("check"), el("h2", {}, S.checkTitle), el("p", {}, S.checkNeeds), el("a.button.primary", { href: taskAddress(task.name, "photos") }, S.toPhotos)));
+    put(
+      root,
+      el(
+        "div.empty",
+        {},
+        icon("check"),
+        el("h2", {}, S.checkTitle),
+        el("p", {}, S.checkNeeds),
+        el("a.button.primary", { href: taskAddress(task.name, "photos") }, S.toPhotos),
+      ),
+    );
     return;
   }
   const top = el("div");
@@ -92,7 +122,16 @@ export async function mountCheck(root, task, signal) {
         el("h2", {}, S.checkTitle),
         el("p", {}, S.checkText),
         found?.changed && el("p.old", {}, icon("warn"), S.checkOld),
-        el("div.actions", {}, el(found && !found.changed ? "button" : "button.primary", { type: "button", onclick: run }, icon("check"), found ? S.checkAgain : S.checkRun)),
+        el(
+          "div.actions",
+          {},
+          el(
+            found && !found.changed ? "button" : "button.primary",
+            { type: "button", onclick: run },
+            icon("check"),
+            found ? S.checkAgain : S.checkRun,
+          ),
+        ),
       ),
     );
   const show = (found) => {

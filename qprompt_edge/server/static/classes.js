@@ -9,7 +9,13 @@ import { GOAL } from "./task.js";
 import { taskAddress } from "./tasks.js";
 
 async function rename(task, label) {
-  const name = await askText({ title: S.classRename, label: S.classField, value: label, act: S.rename, help: S.classesHelp });
+  const name = await askText({
+    title: S.classRename,
+    label: S.classField,
+    value: label,
+    act: S.rename,
+    help: S.classesHelp,
+  });
   if (!name || name === label) return;
   await patch(at`tasks/${task.name}/classes/${label}`, { label: name });
   await task.refresh();
@@ -62,7 +68,13 @@ function row(task, label, i, open, take) {
 export function classList(task, open, take, signal) {
   const list = el("ul.class-list");
   const input = el("input", { required: true, autocomplete: "off", maxlength: 100 });
-  const all = el("a.all-link", { href: taskAddress(task.name, "photos"), "aria-current": open === null && "true" }, el("kbd", { "aria-hidden": "true" }, "0"), el("span.label", {}, S.allPhotos), el("small"));
+  const all = el(
+    "a.all-link",
+    { href: taskAddress(task.name, "photos"), "aria-current": open === null && "true" },
+    el("kbd", { "aria-hidden": "true" }, "0"),
+    el("span.label", {}, S.allPhotos),
+    el("small"),
+  );
   const add = guarded(async (event) => {
     event.preventDefault();
     const label = input.value.trim();
@@ -76,7 +88,11 @@ export function classList(task, open, take, signal) {
     const { classes } = task.detail;
     const labels = JSON.stringify(classes.map(({ label }) => label));
     // rows stay while their names do: a phone's camera may be open for one of them
-    if (list.dataset.labels !== labels) put(list, classes.map(({ label }, i) => row(task, label, i, open, take)));
+    if (list.dataset.labels !== labels)
+      put(
+        list,
+        classes.map(({ label }, i) => row(task, label, i, open, take)),
+      );
     list.dataset.labels = labels;
     classes.forEach(({ photos }, i) => {
       list.children[i].querySelector("small").textContent = S.classCount(photos, GOAL);
@@ -93,6 +109,11 @@ export function classList(task, open, take, signal) {
     { "aria-label": S.classes },
     all,
     list,
-    el("form.inline.one-line", { onsubmit: add }, el("label.field", {}, el("span", {}, S.classField), input), el("button", {}, icon("add"), S.classAdd)),
+    el(
+      "form.inline.one-line",
+      { onsubmit: add },
+      el("label.field", {}, el("span", {}, S.classField), input),
+      el("button", {}, icon("add"), S.classAdd),
+    ),
   );
 }

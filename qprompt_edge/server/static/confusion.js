@@ -8,7 +8,11 @@ const MOST_PAIRS = 5;
 const MOST_IN_TABLE = 20;
 
 function cell(labels, i, j, n, most) {
-  const node = el(i === j ? "td.right" : "td", { title: S.confusionCell(labels[i], labels[j], n) }, n === 0 ? "" : String(n));
+  const node = el(
+    i === j ? "td.right" : "td",
+    { title: S.confusionCell(labels[i], labels[j], n) },
+    n === 0 ? "" : String(n),
+  );
   if (n > 0 && i !== j) node.classList.add("wrong");
   if (n > 0) node.style.setProperty("--share", `${Math.round(20 + (60 * n) / most)}%`);
   return node;
@@ -28,15 +32,44 @@ export function confusionTable({ labels, counts }) {
     "table.confusion",
     {},
     el("caption.unseen", {}, S.confusionHelp),
-    el("thead", {}, el("tr", {}, el("td"), labels.map((label) => el("th", { scope: "col" }, el("span", {}, label))))),
-    el("tbody", {}, counts.map((row, i) => el("tr", {}, el("th", { scope: "row" }, labels[i]), row.map((n, j) => cell(labels, i, j, n, most))))),
+    el(
+      "thead",
+      {},
+      el(
+        "tr",
+        {},
+        el("td"),
+        labels.map((label) => el("th", { scope: "col" }, el("span", {}, label))),
+      ),
+    ),
+    el(
+      "tbody",
+      {},
+      counts.map((row, i) =>
+        el(
+          "tr",
+          {},
+          el("th", { scope: "row" }, labels[i]),
+          row.map((n, j) => cell(labels, i, j, n, most)),
+        ),
+      ),
+    ),
   );
   return el(
     "section.card",
     {},
     el("h2", {}, S.confusion),
-    pairs.length === 0 ? el("p", {}, S.confusionNone) : el("ul.plain", {}, pairs.slice(0, MOST_PAIRS).map(({ a, b, n }) => el("li", {}, S.confusionPair(a, b, n)))),
-    labels.length <= MOST_IN_TABLE && [el("p.hint", {}, S.confusionHelp), el("div.scroll", { tabIndex: 0, role: "region", "aria-label": S.confusion }, table)],
+    pairs.length === 0
+      ? el("p", {}, S.confusionNone)
+      : el(
+          "ul.plain",
+          {},
+          pairs.slice(0, MOST_PAIRS).map(({ a, b, n }) => el("li", {}, S.confusionPair(a, b, n))),
+        ),
+    labels.length <= MOST_IN_TABLE && [
+      el("p.hint", {}, S.confusionHelp),
+      el("div.scroll", { tabIndex: 0, role: "region", "aria-label": S.confusion }, table),
+    ],
   );
 }
 
@@ -51,8 +84,18 @@ export function mistakeList(task, mistakes) {
     const box = el(
       "li.finding-photo",
       {},
-      id && el("img", { src: at`tasks/${task.name}/photos/${id}/thumb` + "?size=320", alt: S.photoAlt(label), loading: "lazy" }),
-      el("p", {}, el("strong", {}, S.mistakeIs(label)), el("span", {}, S.mistakeSaid(predicted, probability))),
+      id &&
+        el("img", {
+          src: at`tasks/${task.name}/photos/${id}/thumb` + "?size=320",
+          alt: S.photoAlt(label),
+          loading: "lazy",
+        }),
+      el(
+        "p",
+        {},
+        el("strong", {}, S.mistakeIs(label)),
+        el("span", {}, S.mistakeSaid(predicted, probability)),
+      ),
       id &&
         el(
           "div.actions",

@@ -1,4 +1,6 @@
-/** Dialogs: the browser's own <dialog>, which holds the focus, closes with Escape, and gives the focus back. */
+/**
+ * Dialogs: the browser's own <dialog>, which holds the focus, closes with Escape, and gives the focus back.
+ */
 import { el } from "./dom.js";
 import { icon } from "./icons.js";
 import { count, S } from "./strings.js";
@@ -46,7 +48,8 @@ export function dialog(title, body, kind = "") {
 
 /**
  * Ask for a line of text.
- * @param {{title: string, label: string, value?: string, help?: string, act: string, attributes?: object}} options
+ * @param {{title: string, label: string, value?: string, help?: string, act: string, attributes?: object}}
+ *   options
  * @returns The trimmed text, or undefined.
  */
 export function askText({ title, label, value = "", help = "", act, attributes = {} }) {
@@ -62,7 +65,12 @@ export function askText({ title, label, value = "", help = "", act, attributes =
       { onsubmit: send },
       el("label.field", {}, el("span", {}, label), input),
       help && el("p.hint", {}, help),
-      el("div.actions", {}, el("button.primary", {}, act), el("button", { type: "button", onclick: () => close() }, S.cancel)),
+      el(
+        "div.actions",
+        {},
+        el("button.primary", {}, act),
+        el("button", { type: "button", onclick: () => close() }, S.cancel),
+      ),
     );
   });
 }
@@ -98,7 +106,12 @@ export function askClass(title, classes, mayAdd = false) {
     };
     return [
       list,
-      el("form.inline", { onsubmit: add }, el("label.field", {}, el("span", {}, S.whichClassNew), input), el("button.primary", {}, S.classAdd)),
+      el(
+        "form.inline",
+        { onsubmit: add },
+        el("label.field", {}, el("span", {}, S.whichClassNew), input),
+        el("button.primary", {}, S.classAdd),
+      ),
     ];
   });
 }
@@ -109,7 +122,14 @@ export function menu(title, rows) {
     el(
       "div.choices",
       {},
-      rows.map(([name, words, act]) => el("button.choice", { type: "button", onclick: () => (close(), act()) }, icon(name), el("span.label", {}, words))),
+      rows.map(([name, words, act]) =>
+        el(
+          "button.choice",
+          { type: "button", onclick: () => (close(), act()) },
+          icon(name),
+          el("span.label", {}, words),
+        ),
+      ),
     ),
   );
 }
@@ -124,10 +144,12 @@ export function showShortcuts() {
       rows.map(([keys, words]) => [el("dt", {}, el("kbd", {}, keys)), el("dd", {}, words)]),
     ),
   ];
-  return dialog(S.shortcuts, () => [
-    part(S.keysGlobal, S.keys.global),
-    part(S.keysPhotos, S.keys.photos),
-    part(S.keysCamera, S.keys.camera),
-    part(S.keysReview, S.keys.review),
-  ].flat());
+  return dialog(S.shortcuts, () =>
+    [
+      part(S.keysGlobal, S.keys.global),
+      part(S.keysPhotos, S.keys.photos),
+      part(S.keysCamera, S.keys.camera),
+      part(S.keysReview, S.keys.review),
+    ].flat(),
+  );
 }

@@ -1,7 +1,17 @@
 /** Elements from data. Text goes in as text nodes only, so a class may be called <img onerror=...>. */
 
 const SVG = "http://www.w3.org/2000/svg";
-const PROPERTIES = new Set(["value", "checked", "disabled", "hidden", "textContent", "tabIndex", "className", "srcObject", "muted"]);
+const PROPERTIES = new Set([
+  "value",
+  "checked",
+  "disabled",
+  "hidden",
+  "textContent",
+  "tabIndex",
+  "className",
+  "srcObject",
+  "muted",
+]);
 
 function fill(node, props, children) {
   for (const [key, value] of Object.entries(props)) {
@@ -34,7 +44,9 @@ export function svg(tag, props = {}, ...children) {
 
 /** Put `children` in the place of what `node` holds. */
 export function put(node, ...children) {
-  node.replaceChildren(...children.flat(Infinity).filter((it) => it !== null && it !== undefined && it !== false));
+  node.replaceChildren(
+    ...children.flat(Infinity).filter((it) => it !== null && it !== undefined && it !== false),
+  );
   return node;
 }
 
@@ -68,4 +80,5 @@ export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** Whether a key press belongs to a field that one types into. */
 export const typing = (event) =>
-  event.target instanceof Element && event.target.closest("input:not([type=checkbox],[type=radio],[type=file]), select, textarea") !== null;
+  event.target instanceof Element &&
+  event.target.closest("input:not([type=checkbox],[type=radio],[type=file]), select, textarea") !== null;

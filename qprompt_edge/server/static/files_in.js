@@ -1,4 +1,7 @@
-/** Files as people bring them: chosen, dropped, in folders. A folder with sub-folders gives classes of their names. */
+/**
+ * Files as people bring them: chosen, dropped, in folders. A folder with sub-folders gives classes of their
+ * names.
+ */
 import { S } from "./strings.js";
 import { looksSendable, uploads } from "./uploads.js";
 
@@ -33,10 +36,14 @@ export async function dropped(transfer) {
 
 /** What was chosen with <input type=file>, with or without folders. */
 export const chosen = (input) =>
-  [...input.files].map((file) => ({ file, folders: (file.webkitRelativePath || "").split("/").slice(0, -1) }));
+  [...input.files].map((file) => ({
+    file,
+    folders: (file.webkitRelativePath || "").split("/").slice(0, -1),
+  }));
 
 /** Whether the browser's file is inside a hidden folder, or is a system's own file. */
-const hidden = ({ file, folders }) => file.name.startsWith(".") || folders.some((it) => it.startsWith(".")) || file.name === "Thumbs.db";
+const hidden = ({ file, folders }) =>
+  file.name.startsWith(".") || folders.some((it) => it.startsWith(".")) || file.name === "Thumbs.db";
 
 /**
  * Send what people brought.

@@ -15,12 +15,26 @@ function duplicateGroups(list) {
   const [across, within] = [list.filter((it) => it.across_classes), list.filter((it) => !it.across_classes)];
   const photos = (groups, keepFirst) =>
     groups.flatMap(({ paths, labels, identical }) =>
-      paths.map((id, i) => ({ id, label: labels[i], keep: keepFirst && i === 0, why: keepFirst && i === 0 ? S.findKept : identical ? S.findSame : S.findAlike })),
+      paths.map((id, i) => ({
+        id,
+        label: labels[i],
+        keep: keepFirst && i === 0,
+        why: keepFirst && i === 0 ? S.findKept : identical ? S.findSame : S.findAlike,
+      })),
     );
   const spare = within.flatMap(({ paths }) => paths.slice(1).map((id) => ({ id })));
   return [
-    across.length > 0 && { title: S.findAcross(across.length), text: S.findAcrossText, photos: photos(across, false) },
-    within.length > 0 && { title: S.findDuplicates(within.length), text: S.findDuplicatesText, photos: photos(within, true), all: spare },
+    across.length > 0 && {
+      title: S.findAcross(across.length),
+      text: S.findAcrossText,
+      photos: photos(across, false),
+    },
+    within.length > 0 && {
+      title: S.findDuplicates(within.length),
+      text: S.findDuplicatesText,
+      photos: photos(within, true),
+      all: spare,
+    },
   ];
 }
 
@@ -35,7 +49,12 @@ export function findings(found) {
     wrong.length > 0 && {
       title: S.findMislabelled(wrong.length),
       text: S.findMislabelledText,
-      photos: wrong.map((it) => ({ id: it.path, label: it.label, to: it.looks_like, why: S.findLooksLike(it.looks_like, it.doubt) })),
+      photos: wrong.map((it) => ({
+        id: it.path,
+        label: it.label,
+        to: it.looks_like,
+        why: S.findLooksLike(it.looks_like, it.doubt),
+      })),
     },
     ...duplicateGroups(found.duplicates ?? []),
     single(found.unreadable, S.findUnreadable, S.findUnreadableText, (it) => it.reason),
@@ -54,4 +73,3 @@ export function findings(found) {
     })),
   ].filter(Boolean);
 }
-

@@ -1,6 +1,8 @@
 /**
- * Thousands of photos without a jerk: only tiles near the window are in the page, and only their part of the list is
- * asked for. Tiles are placed by a transform in a box as high as the whole list, so the browser's own scrolling works.
+ * Thousands of photos without a jerk: only tiles near the window are in the page, and only their part of
+ *   the list is
+ * asked for. Tiles are placed by a transform in a box as high as the whole list, so the browser's own
+ *   scrolling works.
  */
 import { el, settled } from "./dom.js";
 
@@ -20,8 +22,10 @@ export class Grid {
    * @param {object} options
    * @param {string} options.label What the list is, for a screen reader.
    * @param {(offset: number, limit: number) => Promise<{total: number, photos: object[]}>} options.load
-   * @param {(tile: HTMLElement, photo: object, index: number, total: number) => void} options.fill Sets what a tile shows of its photo.
-   * @param {(tile: HTMLElement) => void} options.show Called when the tile has come to rest: the picture may be loaded.
+   * @param {(tile: HTMLElement, photo: object, index: number, total: number) => void} options.fill Sets
+   *   what a tile shows of its photo.
+   * @param {(tile: HTMLElement) => void} options.show Called when the tile has come to rest: the picture
+   *   may be loaded.
    * @param {(error: Error) => void} options.failed
    * @param {AbortSignal} options.signal Ends it.
    */
@@ -105,7 +109,8 @@ export class Grid {
     const top = this.box.getBoundingClientRect().top;
     const spare = window.innerHeight / 2;
     const first = Math.max(0, Math.floor((-top - spare) / row)) * this.#columns;
-    const last = Math.min(this.total, Math.ceil((window.innerHeight - top + spare) / row) * this.#columns) - 1;
+    const last =
+      Math.min(this.total, Math.ceil((window.innerHeight - top + spare) / row) * this.#columns) - 1;
     return [Math.min(first, Math.max(0, this.total - 1)), last];
   }
 
@@ -113,7 +118,10 @@ export class Grid {
   draw() {
     const [first, last] = this.#range();
     for (const [index, tile] of this.#tiles) {
-      if ((index < first || index > last || index >= this.total) && !(index === this.focused && tile === document.activeElement && index < this.total)) {
+      if (
+        (index < first || index > last || index >= this.total) &&
+        !(index === this.focused && tile === document.activeElement && index < this.total)
+      ) {
         tile.remove();
         this.#tiles.delete(index);
       }

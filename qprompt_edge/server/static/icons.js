@@ -5,7 +5,8 @@ const PATHS = {
   back: "M15 5l-7 7 7 7",
   next: "M9 5l7 7-7 7",
   photos: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01",
-  check: "M10.500 4a6.500 6.500 0 1 0 0 13 6.500 6.500 0 0 0 0-13zM15.300 15.300L20 20M8 10.500l2 2 3.500-3.500",
+  check:
+    "M10.500 4a6.500 6.500 0 1 0 0 13 6.500 6.500 0 0 0 0-13zM15.300 15.300L20 20M8 10.500l2 2 3.500-3.500",
   teach: "M3 9l9-4 9 4-9 4zM7 11v5c3 2.500 7 2.500 10 0v-5M21 9v6",
   try: "M3 12s3.500-6 9-6 9 6 9 6-3.500 6-9 6-9-6-9-6zM12 9.500a2.500 2.500 0 1 0 0 5 2.500 2.500 0 0 0 0-5z",
   review: "M4 5h16v12H9l-5 4zM8.500 11l2.500 2.500L16 8.500",
@@ -37,5 +38,9 @@ const PATHS = {
 
 /** An icon that says nothing to a screen reader: the words stand beside it, or on the button. */
 export function icon(name) {
-  return svg("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: PATHS[name] }));
+  return svg(
+    "svg",
+    { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" },
+    svg("path", { d: PATHS[name] }),
+  );
 }

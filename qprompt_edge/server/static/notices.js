@@ -30,8 +30,7 @@ export function notice(line, { act = "", onact = null, bad = false } = {}) {
     {},
     icon(bad ? "warn" : "done"),
     el("p", {}, line),
-    act &&
-      el("button.quiet", { type: "button", onclick: () => (close(), onact()) }, act),
+    act && el("button.quiet", { type: "button", onclick: () => (close(), onact()) }, act),
     el("button.round", { type: "button", "aria-label": S.close, onclick: close }, icon("close")),
   );
   let timer = setTimeout(close, SHOWN_MS);

@@ -1,10 +1,12 @@
-/** The photos of a task: its classes beside them, ways to add, and what is done with those that are selected. */
+/**
+ * The photos of a task: its classes beside them, ways to add, and what is done with those that are
+ * selected.
+ */
+import { dropZone, takeButton, toolbar } from "./adding.js";
 import { at, get, post } from "./api.js";
-import { openCamera } from "./camera.js";
 import { classList, makeClass } from "./classes.js";
 import { askClass } from "./dialogs.js";
 import { el, put, throttled, typing } from "./dom.js";
-import { bring, chosen, dropped } from "./files_in.js";
 import { Grid } from "./grid.js";
 import { icon } from "./icons.js";
 import { complain, guarded, say } from "./notices.js";
@@ -13,57 +15,6 @@ import { S } from "./strings.js";
 import { taskAddress } from "./tasks.js";
 import { uploads } from "./uploads.js";
 import { viewPhotos } from "./viewer.js";
-
-/** A button that opens the browser's choice of files; with `capture`, the phone's camera. */
-export function fileButton(words, name, attributes, onfiles, kind = "button") {
-  const input = el("input.unseen", { type: "file", tabIndex: 0, ...attributes });
-  input.addEventListener("change", () => {
-    if (input.files.length) onfiles(chosen(input));
-    input.value = "";
-  });
-  return el(`label.${kind}`, { title: words }, input, icon(name), el("span", {}, words));
-}
-
-const CAPTURE = { accept: "image/*", capture: "environment" };
-
-function adder(task, label) {
-  return guarded((found) =>
-    bring(found, {
-      task: task.name,
-      label,
-      ask: () => askClass(S.whichClass, task.detail.classes, true),
-      make: (name) => makeClass(task, name),
-    }),
-  );
-}
-
-function toolbar(task, label) {
-  const add = adder(task, label);
-  return el(
-    "div.toolbar",
-    {},
-    fileButton(S.takePhoto, "camera", CAPTURE, add, "button.primary.only-touch"),
-    el("button.live", { type: "button", onclick: () => openCamera(task, label) }, icon("video"), el("span", {}, S.liveCamera)),
-    fileButton(S.addFiles, "files", { accept: "image/*,.heic,.heif,.zip,application/zip", multiple: true }, add),
-    fileButton(S.addFolder, "folder", { webkitdirectory: true }, add, "button.no-touch"),
-  );
-}
-
-/** Takes photos of a class: with the phone's camera by touch, with the live camera by mouse. `kind`: `button...`, or `round` with an icon alone. */
-export function takeButton(task, label, kind) {
-  const words = kind !== "round";
-  return el(
-    "span.take",
-    {},
-    fileButton(words ? S.takePhoto : S.takePhotoOf(label), "camera", CAPTURE, adder(task, label), `${kind}.only-touch`),
-    el(
-      `button.${kind}.no-touch`,
-      { type: "button", "aria-label": S.liveCameraOf(label), title: S.liveCameraOf(label), onclick: () => openCamera(task, label) },
-      icon("video"),
-      words && S.liveCamera,
-    ),
-  );
-}
 
 function empty(task, label) {
   const none = task.detail.classes.length === 0;
@@ -78,7 +29,11 @@ function empty(task, label) {
 }
 
 function photoGrid(task, label, signal) {
-  const load = (offset, limit) => get(at`tasks/${task.name}/photos` + `?${new URLSearchParams({ ...(label === null ? {} : { class: label }), offset, limit })}`);
+  const load = (offset, limit) =>
+    get(
+      at`tasks/${task.name}/photos` +
+        `?${new URLSearchParams({ ...(label === null ? {} : { class: label }), offset, limit })}`,
+    );
   const fill = (tile, photo, index, total) => {
     const chosenNow = selection.has(photo.id);
     if (tile.getAttribute("aria-selected") !== String(chosenNow)) {
@@ -105,14 +60,22 @@ function photoGrid(task, label, signal) {
     });
     tile.prepend(image);
   };
-  const grid = new Grid({ label: S.photoList(label ?? S.allPhotos), load, fill, show, failed: complain, signal });
+  const grid = new Grid({
+    label: S.photoList(label ?? S.allPhotos),
+    load,
+    fill,
+    show,
+    failed: complain,
+    signal,
+  });
   const selection = new Selection(grid);
   return { grid, selection };
 }
 
 function selectionBar(selection, acts) {
   const words = el("strong");
-  const button = (name, text, act, kind = "button") => el(kind, { type: "button", onclick: act }, icon(name), el("span", {}, text));
+  const button = (name, text, act, kind = "button") =>
+    el(kind, { type: "button", onclick: act }, icon(name), el("span", {}, text));
   const bar = el(
     "div.selection",
     { role: "toolbar", "aria-label": S.selected(0), hidden: true },
@@ -134,11 +97,12 @@ function selectionBar(selection, acts) {
 }
 
 function actions(task, grid, selection) {
-  const keepFocus = (act) => guarded(async (...args) => {
-    const inside = grid.box.contains(document.activeElement);
-    await act(...args);
-    if (inside) grid.focus(grid.focused);
-  });
+  const keepFocus = (act) =>
+    guarded(async (...args) => {
+      const inside = grid.box.contains(document.activeElement);
+      await act(...args);
+      if (inside) grid.focus(grid.focused);
+    });
   const moveInto = keepFocus(async (label) => {
     const { ids } = selection;
     await post(at`tasks/${task.name}/photos/move`, { ids, class: label });
@@ -173,11 +137,13 @@ function keyboard(task, grid, selection, acts, signal) {
     if (/^[1-9]$/.test(event.key) && plain && chosenClass) {
       if (selection.size) acts.moveInto(chosenClass.label);
       else location.hash = taskAddress(task.name, "photos", chosenClass.label);
-    } else if (event.key === "0" && plain && selection.size === 0) location.hash = taskAddress(task.name, "photos");
+    } else if (event.key === "0" && plain && selection.size === 0)
+      location.hash = taskAddress(task.name, "photos");
     else if ((event.key === "Delete" || event.key === "Backspace") && selection.size) acts.remove();
     else if (event.key === "Escape" && selection.size) selection.clear();
     else if (event.key === "Enter" && inside) acts.look();
-    else if (!(inside || ((event.ctrlKey || event.metaKey) && event.key === "a")) || !selection.key(event)) return;
+    else if (!(inside || ((event.ctrlKey || event.metaKey) && event.key === "a")) || !selection.key(event))
+      return;
     event.preventDefault();
   };
   document.addEventListener("keydown", onkey, { signal });
@@ -192,19 +158,6 @@ function keyboard(task, grid, selection, acts, signal) {
     const tile = event.target.closest(".tile");
     if (tile) viewPhotos(task, grid, tile.index);
   });
-}
-
-function dropZone(task, label, signal) {
-  const veil = el("div.veil", { hidden: true, "aria-hidden": "true" }, el("p", {}, icon("upload"), label === null ? S.dropHere : S.dropInto(label)));
-  const add = adder(task, label);
-  const over = (on) => (veil.hidden = !on);
-  window.addEventListener("dragover", (event) => over(event.dataTransfer?.types.includes("Files")), { signal });
-  window.addEventListener("dragleave", (event) => event.relatedTarget === null && over(false), { signal });
-  window.addEventListener("drop", guarded(async (event) => {
-    over(false);
-    await add(await dropped(event.dataTransfer));
-  }), { signal });
-  return veil;
 }
 
 /**
@@ -229,20 +182,42 @@ export async function mountPhotos(root, task, signal, [wanted]) {
     if (grid.total) grid.draw();
   });
   const view = el(
-      label === null ? "div.photos" : "div.photos.one-class",
+    label === null ? "div.photos" : "div.photos.one-class",
+    {},
+    classList(task, label, (one) => takeButton(task, one, "round"), signal),
+    el(
+      "section.shown",
       {},
-      classList(task, label, (one) => takeButton(task, one, "round"), signal),
-      el("section.shown", {}, el("div.shown-head", {}, label !== null && el("a.round.only-narrow", { href: taskAddress(task.name, "photos"), "aria-label": S.allPhotos }, icon("back")), heading), toolbar(task, label), place),
-      selectionBar(selection, acts),
-      dropZone(task, label, signal),
+      el(
+        "div.shown-head",
+        {},
+        label !== null &&
+          el(
+            "a.round.only-narrow",
+            { href: taskAddress(task.name, "photos"), "aria-label": S.allPhotos },
+            icon("back"),
+          ),
+        heading,
+      ),
+      toolbar(task, label),
+      place,
+    ),
+    selectionBar(selection, acts),
+    dropZone(task, label, signal),
   );
   put(root, view);
   fresh();
   keyboard(task, grid, selection, acts, signal);
   signal.addEventListener("abort", () => document.body.classList.remove("selecting"));
   task.addEventListener("photos", refresh, { signal });
-  task.addEventListener("change", () => (fresh(), grid.total === 0 && put(place, empty(task, label))), { signal });
-  uploads.addEventListener("added", throttled(() => signal.aborted || refresh(), 1000), { signal });
+  task.addEventListener("change", () => (fresh(), grid.total === 0 && put(place, empty(task, label))), {
+    signal,
+  });
+  uploads.addEventListener(
+    "added",
+    throttled(() => signal.aborted || refresh(), 1000),
+    { signal },
+  );
   window.addEventListener("focus", refresh, { signal });
   await refresh();
   if (task.detail.classes.length === 0) view.querySelector(".classes input").focus();

@@ -1,4 +1,6 @@
-/** A job on the device as it goes: what it does, how far it is, how long it will take, and a way to stop it. */
+/**
+ * A job on the device as it goes: what it does, how far it is, how long it will take, and a way to stop it.
+ */
 import { at, remove } from "./api.js";
 import { el } from "./dom.js";
 import { icon } from "./icons.js";
@@ -20,8 +22,15 @@ export async function showJob(root, title, id, signal) {
   const bar = el("progress", { max: 1, "aria-label": title });
   const stage = el("p", {}, S.teachQueued);
   const left = el("p.muted");
-  const stop = el("button", { type: "button", onclick: guarded(() => remove(at`jobs/${id}`)) }, icon("stop"), S.cancel);
-  root.replaceChildren(el("div.card.job", {}, el("h2", {}, title), bar, el("div.job-words", {}, stage, left), stop));
+  const stop = el(
+    "button",
+    { type: "button", onclick: guarded(() => remove(at`jobs/${id}`)) },
+    icon("stop"),
+    S.cancel,
+  );
+  root.replaceChildren(
+    el("div.card.job", {}, el("h2", {}, title), bar, el("div.job-words", {}, stage, left), stop),
+  );
   let said = 0;
   return follow(
     id,
@@ -29,7 +38,10 @@ export async function showJob(root, title, id, signal) {
       if (job.total > 0) bar.value = job.done / job.total;
       else bar.removeAttribute("value");
       stage.textContent = job.state === "queued" ? S.teachQueued : job.stage || title;
-      const parts = [job.total > 0 && S.progressOf(job.done, job.total), job.seconds_left > 0 && S.timeLeft(job.seconds_left)];
+      const parts = [
+        job.total > 0 && S.progressOf(job.done, job.total),
+        job.seconds_left > 0 && S.timeLeft(job.seconds_left),
+      ];
       left.textContent = parts.filter(Boolean).join(", ");
       if (Date.now() - said > SAID_EVERY_MS) {
         said = Date.now();

@@ -9,7 +9,14 @@ import { learnNow } from "./teach.js";
 const ASKED = 20;
 
 function empty(task) {
-  return el("div.empty", {}, icon("review"), el("h2", {}, S.reviewEmpty), el("p", {}, S.reviewEmptyHelp), el("code", {}, S.reviewCommand(task.name)));
+  return el(
+    "div.empty",
+    {},
+    icon("review"),
+    el("h2", {}, S.reviewEmpty),
+    el("p", {}, S.reviewEmptyHelp),
+    el("code", {}, S.reviewCommand(task.name)),
+  );
 }
 
 function question(task, item, total, act) {
@@ -17,7 +24,12 @@ function question(task, item, total, act) {
   const [best] = predictions;
   const from = source ? S.reviewFrom(source, day(time)) : day(time);
   const chip = ({ label }, i) =>
-    el("button.chip", { type: "button", onclick: () => act.label(label) }, i < 9 && el("kbd", { "aria-hidden": "true" }, String(i + 1)), el("span", {}, label));
+    el(
+      "button.chip",
+      { type: "button", onclick: () => act.label(label) },
+      i < 9 && el("kbd", { "aria-hidden": "true" }, String(i + 1)),
+      el("span", {}, label),
+    );
   return el(
     "section.review-item",
     { "aria-label": S.reviewTitle },
@@ -28,10 +40,20 @@ function question(task, item, total, act) {
       el("p.muted", { role: "status" }, S.reviewLeft(total)),
       el("p.lead", {}, none ? S.reviewSaidNone(best.label) : S.reviewSaid(best.label, best.probability)),
       el("p.hint", {}, from),
-      el("button.primary.big", { type: "button", onclick: () => act.label(best.label) }, icon("done"), S.reviewConfirm(best.label)),
+      el(
+        "button.primary.big",
+        { type: "button", onclick: () => act.label(best.label) },
+        icon("done"),
+        S.reviewConfirm(best.label),
+      ),
       el("p", {}, S.reviewWhat),
       el("div.chips", {}, task.detail.classes.map(chip)),
-      el("div.actions", {}, el("button", { type: "button", onclick: act.discard }, icon("trash"), S.reviewDiscard), el("button", { type: "button", onclick: act.undo }, icon("undo"), S.undo)),
+      el(
+        "div.actions",
+        {},
+        el("button", { type: "button", onclick: act.discard }, icon("trash"), S.reviewDiscard),
+        el("button", { type: "button", onclick: act.undo }, icon("undo"), S.undo),
+      ),
       el("p.hint.no-touch", {}, S.reviewKeys),
     ),
   );
@@ -41,7 +63,15 @@ function keyboard(task, state, act, signal) {
   document.addEventListener(
     "keydown",
     (event) => {
-      if (typing(event) || document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+      if (
+        typing(event) ||
+        document.querySelector("dialog[open]") ||
+        event.ctrlKey ||
+        event.metaKey ||
+        event.altKey ||
+        event.repeat
+      )
+        return;
       const item = state.items[0];
       const one = task.detail.classes[Number(event.key) - 1];
       const onButton = event.target instanceof Element && event.target.closest("button, a");
@@ -133,7 +163,11 @@ export async function mountReview(root, task, signal) {
     put(
       finished,
       el("p", {}, el("strong", {}, S.reviewDone(state.done)), " ", S.reviewLearnHelp),
-      el("div.actions", {}, el("button.primary", { type: "button", onclick: learn }, icon("teach"), S.reviewLearn)),
+      el(
+        "div.actions",
+        {},
+        el("button.primary", { type: "button", onclick: learn }, icon("teach"), S.reviewLearn),
+      ),
     );
   keyboard(task, state, act, signal);
   await load();

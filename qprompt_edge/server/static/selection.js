@@ -61,13 +61,23 @@ export class Selection extends EventTarget {
    */
   key(event) {
     const { grid } = this;
-    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -grid.columns, ArrowDown: grid.columns, PageUp: -4 * grid.columns, PageDown: 4 * grid.columns, Home: -grid.total, End: grid.total };
+    const steps = {
+      ArrowLeft: -1,
+      ArrowRight: 1,
+      ArrowUp: -grid.columns,
+      ArrowDown: grid.columns,
+      PageUp: -4 * grid.columns,
+      PageDown: 4 * grid.columns,
+      Home: -grid.total,
+      End: grid.total,
+    };
     if (event.key in steps) {
       if (event.shiftKey && this.size === 0) this.#from = grid.focused;
       grid.focus(grid.focused + steps[event.key]);
       if (event.shiftKey) this.extend(grid.focused).catch(grid.failed);
     } else if (event.key === " ") this.toggle(grid.focused);
-    else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) this.all().catch(grid.failed);
+    else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey))
+      this.all().catch(grid.failed);
     else return false;
     return true;
   }

@@ -1,4 +1,7 @@
-/** Where frames to try come from: the browser's camera, or a camera of the device. Each calls back until it is stopped. */
+/**
+ * Where frames to try come from: the browser's camera, or a camera of the device. Each calls back until it
+ * is stopped.
+ */
 import { at, send } from "./api.js";
 import { pause } from "./dom.js";
 import { openWebcam, snapshot } from "./webcam.js";
@@ -57,7 +60,9 @@ export async function webcamFrames(task, video, allowNone, onanswer, signal) {
 export function deviceFrames(task, source, allowNone, onanswer, onerror, signal) {
   return new Promise((resolve) => {
     const query = new URLSearchParams({ source });
-    const events = new EventSource(at`tasks/${task}/live` + `?${query}` + (allowNone ? `&accept=${ACCEPT}` : ""));
+    const events = new EventSource(
+      at`tasks/${task}/live` + `?${query}` + (allowNone ? `&accept=${ACCEPT}` : ""),
+    );
     let fetching = false;
     events.onmessage = async (event) => {
       const answer = JSON.parse(event.data);
@@ -68,7 +73,10 @@ export function deviceFrames(task, source, allowNone, onanswer, onerror, signal)
       if (fetching || document.hidden) return;
       fetching = true;
       try {
-        const response = await fetch(at`tasks/${task}/live/frame` + `?${query}`, { cache: "no-store", signal });
+        const response = await fetch(at`tasks/${task}/live/frame` + `?${query}`, {
+          cache: "no-store",
+          signal,
+        });
         if (response.ok) onanswer(answer, await response.blob());
       } catch {
         // the next answer brings the next frame

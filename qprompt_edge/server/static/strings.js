@@ -43,7 +43,8 @@ export const S = {
 
   // the token
   tokenTitle: "This device asks for a token",
-  tokenHelp: "It was printed when the server was started. Open the link that was printed there, or paste the token here.",
+  tokenHelp:
+    "It was printed when the server was started. Open the link that was printed there, or paste the token here.",
   token: "Token",
   tokenSend: "Unlock",
 
@@ -106,9 +107,11 @@ export const S = {
   dropInto: (label) => `Drop to add to “${label}”`,
   dropClasses: "A folder with sub-folders becomes classes of their names.",
   noPhotosYet: "No photos yet",
-  noPhotosHelp: "A dozen is a good start: different sides, places and light, as the camera will see it later.",
+  noPhotosHelp:
+    "A dozen is a good start: different sides, places and light, as the camera will see it later.",
   noClassesYet: "Nothing to tell apart yet",
-  noClassesHelp: "Add the first class, then photos of it. Or drop a folder that has one sub-folder per class.",
+  noClassesHelp:
+    "Add the first class, then photos of it. Or drop a folder that has one sub-folder per class.",
   photoList: (label) => `Photos: ${label}`,
   photoName: (label, i, n) => `${label}, photo ${i} of ${n}`,
   photoBroken: "cannot be shown",
@@ -164,7 +167,8 @@ export const S = {
 Object.assign(S, {
   // check
   checkTitle: "Look at the photos",
-  checkText: "Finds blurred, dark, repeated and probably mislabelled photos, and says whether there are enough.",
+  checkText:
+    "Finds blurred, dark, repeated and probably mislabelled photos, and says whether there are enough.",
   checkRun: "Check the photos",
   checkAgain: "Check again",
   checkRunning: "Checking the photos",
@@ -182,9 +186,11 @@ Object.assign(S, {
   findMislabelled: (n) => `${count(n, "photo")} may be in the wrong class`,
   findMislabelledText: "They look more like another class than like their own.",
   findLooksLike: (label, doubt) => `looks like ${label} (${percent(doubt)})`,
-  findAcross: (n) => (n === 1 ? "The same photo is in two classes" : `${count(n, "photo")} are in several classes`),
+  findAcross: (n) =>
+    n === 1 ? "The same photo is in two classes" : `${count(n, "photo")} are in several classes`,
   findAcrossText: "At most one of the labels is right. Delete the wrong ones.",
-  findDuplicates: (n) => (n === 1 ? "Photos that are nearly the same" : `${n} groups of photos that are nearly the same`),
+  findDuplicates: (n) =>
+    n === 1 ? "Photos that are nearly the same" : `${n} groups of photos that are nearly the same`,
   findDuplicatesText: "Copies teach nothing new, and make the verdict look better than it is.",
   findKept: "the first one",
   findSame: "the same file",
@@ -198,20 +204,26 @@ Object.assign(S, {
   findBlown: (n) => `${count(n, "photo")} ${n === 1 ? "is" : "are"} blown out`,
   findBlownText: "Even the dark parts are bright.",
   findMixed: (a, b) => `“${a}” and “${b}” are hard to tell apart`,
-  findMixedText: (n, photos, share, [low, high]) => `${n} of ${photos} photos look more like the other of the two (${percent(share)}; 95% interval ${percent(low)} to ${percent(high)}). Take photos that show the difference, or make them one class.`,
+  findMixedText: (n, photos, share, [low, high]) =>
+    `${n} of ${photos} photos look more like the other of the two (${percent(share)}; 95% interval ${percent(low)} to ${percent(high)}). Take photos that show the difference, or make them one class.`,
   findShort: (label) => `“${label}” is short of photos`,
-  findShortText: (photos, distinct, wanted) => `${count(photos, "photo")}${distinct < photos ? `, ${distinct} of them different` : ""}; at least ${wanted} are better.`,
+  findShortText: (photos, distinct, wanted) =>
+    `${count(photos, "photo")}${distinct < photos ? `, ${distinct} of them different` : ""}; at least ${wanted} are better.`,
   curveTitle: "Are there enough photos?",
   curveNone: "Too few photos to tell. Add more of each class.",
-  curveEnough: (gain, [low, high]) => `Yes. Twice as many would add about ${points(gain)} points (${points(low)} to ${points(high)}).`,
-  curveMore: (gain, [low, high]) => `Not yet. Twice as many would add about ${points(gain)} points (${points(low)} to ${points(high)}).`,
-  curveUnsure: (gain, [low, high]) => `Too close to call: twice as many would change about ${points(gain)} points (${points(low)} to ${points(high)}).`,
+  curveEnough: (gain, [low, high]) =>
+    `Yes. Twice as many would add about ${points(gain)} points (${points(low)} to ${points(high)}).`,
+  curveMore: (gain, [low, high]) =>
+    `Not yet. Twice as many would add about ${points(gain)} points (${points(low)} to ${points(high)}).`,
+  curveUnsure: (gain, [low, high]) =>
+    `Too close to call: twice as many would change about ${points(gain)} points (${points(low)} to ${points(high)}).`,
   curvePoint: (photos, share) => `${Math.round(photos)} photos of each class: ${percent(share)}`,
   curveAxis: "photos of each class",
 
   // teach
   teachTitle: "Teach",
-  teachText: (classes, photos) => `Learns ${count(classes, "class", "classes")} from ${count(photos, "photo")}. A fifth is kept aside to judge by.`,
+  teachText: (classes, photos) =>
+    `Learns ${count(classes, "class", "classes")} from ${count(photos, "photo")}. A fifth is kept aside to judge by.`,
   teachRun: "Teach it",
   teachAgain: "Teach it again",
   teachResume: "Go on where it stopped",
@@ -227,12 +239,17 @@ Object.assign(S, {
   progressOf: (done, total) => `${whole.format(done)} of ${whole.format(total)}`,
   resultTitle: (n) => `Version ${n}`,
   verdictGood: (right, n) => `It gets ${right} of ${n} right`,
-  verdictHelped: (before, after) => `Teaching helped: from ${percent(before)} to ${percent(after)} on photos that it had not seen.`,
-  verdictUnsure: (before, after) => `${percent(after)} right, ${percent(before)} before teaching. With so few photos this is too close to call.`,
-  verdictWorse: (before, after) => `Teaching made it worse: from ${percent(before)} to ${percent(after)} on photos that it had not seen.`,
-  verdictRange: (low, high) => `On new photos, expect between ${percent(low)} and ${percent(high)} right (95% interval).`,
+  verdictHelped: (before, after) =>
+    `Teaching helped: from ${percent(before)} to ${percent(after)} on photos that it had not seen.`,
+  verdictUnsure: (before, after) =>
+    `${percent(after)} right, ${percent(before)} before teaching. With so few photos this is too close to call.`,
+  verdictWorse: (before, after) =>
+    `Teaching made it worse: from ${percent(before)} to ${percent(after)} on photos that it had not seen.`,
+  verdictRange: (low, high) =>
+    `On new photos, expect between ${percent(low)} and ${percent(high)} right (95% interval).`,
   verdictGain: (low, high) => `The change lies between ${points(low)} and ${points(high)} points.`,
-  verdictProbe: (share) => `The most that a simple classifier gets out of the same features here: ${percent(share)}.`,
+  verdictProbe: (share) =>
+    `The most that a simple classifier gets out of the same features here: ${percent(share)}.`,
   verdictMore: "More photos of each class make this surer.",
   verdictNothing: "Nothing was held out, so nothing says how good this version is. Try it.",
   verdictUpload: "This version came as a file. Compare it with the others, or try it.",
@@ -267,7 +284,8 @@ Object.assign(S, {
   versionComparing: "Comparing…",
   versionCompared: (n) => `Right on the same ${count(n, "photo")}`,
   versionComparedHelp: "None of these photos was used to teach any of the versions.",
-  versionComparedNone: "Each photo was used to teach one of the versions, so there is none to compare them on. Add photos first.",
+  versionComparedNone:
+    "Each photo was used to teach one of the versions, so there is none to compare them on. Add photos first.",
   versionShow: (n) => `Show version ${n}`,
 
   // try

@@ -1,10 +1,11 @@
 /** One task: its name, its parts as tabs, what to do next, and the part that is open. */
+import { takeButton } from "./adding.js";
 import { at, get, post } from "./api.js";
 import { mountCheck } from "./check.js";
 import { el, put, throttled, typing } from "./dom.js";
 import { icon } from "./icons.js";
 import { complain, guarded, notice } from "./notices.js";
-import { mountPhotos, takeButton } from "./photos.js";
+import { mountPhotos } from "./photos.js";
 import { mountReview } from "./review.js";
 import { S } from "./strings.js";
 import { taskAddress } from "./tasks.js";
@@ -16,7 +17,13 @@ import { uploads } from "./uploads.js";
 export const GOAL = 12;
 
 const LOOK_MS = 10000;
-const PARTS = { photos: mountPhotos, check: mountCheck, teach: mountTeach, try: mountTry, review: mountReview };
+const PARTS = {
+  photos: mountPhotos,
+  check: mountCheck,
+  teach: mountTeach,
+  try: mountTry,
+  review: mountReview,
+};
 
 /** What a person would do next: words, and where that leads. */
 function nextStep({ name, classes, versions, changed, job }) {
@@ -86,7 +93,12 @@ function shell(root, task) {
       {},
       el("a.round", { href: "#/", "aria-label": S.allTasks }, icon("back")),
       el("h1", {}, task.name),
-      el("button.quiet.undo", { type: "button", hidden: true, onclick: task.undo }, icon("undo"), el("span", {}, S.undo)),
+      el(
+        "button.quiet.undo",
+        { type: "button", hidden: true, onclick: task.undo },
+        icon("undo"),
+        el("span", {}, S.undo),
+      ),
     ),
     el("nav.tabs", { "aria-label": S.tabsLabel }, tabs),
     next,
@@ -114,7 +126,9 @@ function showState({ tabs, next, undo }, task, open) {
   next.hidden = !step || !["photos", "check"].includes(open) || (!step.to && open !== "photos");
   // it stays while its words do: a phone's camera may be open from it
   if (step && next.dataset.words !== step.words) {
-    const act = step.to ? el("a.button.primary", { href: step.to }, step.act) : step.label && takeButton(task, step.label, "button.primary");
+    const act = step.to
+      ? el("a.button.primary", { href: step.to }, step.act)
+      : step.label && takeButton(task, step.label, "button.primary");
     put(next, el("p", {}, el("strong", {}, `${S.nextLabel}: `), step.words), act);
     next.dataset.words = step.words;
   }
@@ -165,7 +179,11 @@ export async function mountTask(root, name, rest, signal) {
     await PARTS[part](frame.body, task, leave.signal, more);
   };
   task.addEventListener("change", () => showState(frame, task, part));
-  uploads.addEventListener("added", throttled(() => signal.aborted || task.refresh().catch(complain), 700), { signal });
+  uploads.addEventListener(
+    "added",
+    throttled(() => signal.aborted || task.refresh().catch(complain), 700),
+    { signal },
+  );
   const refresh = () => task.refresh().catch(complain);
   window.addEventListener("focus", refresh, { signal });
   // somebody else may be at work on the same task

@@ -6,10 +6,17 @@ import { icon } from "./icons.js";
 import { complain, guarded, notice } from "./notices.js";
 import { S } from "./strings.js";
 
-export const taskAddress = (name, ...rest) => "#/" + ["task", name, ...rest].map(encodeURIComponent).join("/");
+export const taskAddress = (name, ...rest) =>
+  "#/" + ["task", name, ...rest].map(encodeURIComponent).join("/");
 
 function newTask(first) {
-  const input = el("input", { required: true, maxlength: 60, autocomplete: "off", placeholder: S.taskExample, "aria-describedby": "task-rule" });
+  const input = el("input", {
+    required: true,
+    maxlength: 60,
+    autocomplete: "off",
+    placeholder: S.taskExample,
+    "aria-describedby": "task-rule",
+  });
   const make = guarded(async (event) => {
     event.preventDefault();
     const name = input.value.trim();
@@ -36,13 +43,27 @@ function hero() {
     el(
       "ol.steps",
       {},
-      S.steps.map(([title, text], i) => el("li", {}, icon(["edit", "camera", "teach"][i]), el("div", {}, el("strong", {}, title), el("span", {}, text)))),
+      S.steps.map(([title, text], i) =>
+        el(
+          "li",
+          {},
+          icon(["edit", "camera", "teach"][i]),
+          el("div", {}, el("strong", {}, title), el("span", {}, text)),
+        ),
+      ),
     ),
   );
 }
 
 async function rename(task, again) {
-  const name = await askText({ title: S.taskRename, label: S.taskField, value: task.name, act: S.rename, help: S.taskNameRule, attributes: { maxlength: 60 } });
+  const name = await askText({
+    title: S.taskRename,
+    label: S.taskField,
+    value: task.name,
+    act: S.rename,
+    help: S.taskNameRule,
+    attributes: { maxlength: 60 },
+  });
   if (!name || name === task.name) return;
   await patch(at`tasks/${task.name}`, { name });
   await again();
@@ -73,7 +94,12 @@ function card(task, again) {
       { href: taskAddress(task.name) },
       el("strong", {}, task.name),
       el("span.muted", {}, S.taskFacts(task.classes, task.photos)),
-      el("span.pills", {}, el(task.published ? "span.pill.good" : "span.pill", {}, state), task.review > 0 && el("span.pill.warn", {}, S.toReview(task.review))),
+      el(
+        "span.pills",
+        {},
+        el(task.published ? "span.pill.good" : "span.pill", {}, state),
+        task.review > 0 && el("span.pill.warn", {}, S.toReview(task.review)),
+      ),
     ),
     el("button.round", { type: "button", "aria-label": S.more(task.name), onclick: more }, icon("more")),
   );
@@ -90,7 +116,21 @@ export async function mountTasks(root, signal) {
     if (signal.aborted) return;
     document.title = S.product;
     if (tasks.length === 0) put(root, hero());
-    else put(root, el("section", {}, el("h1", {}, S.tasks), el("ul.cards", {}, tasks.map((task) => card(task, again))), newTask(false)));
+    else
+      put(
+        root,
+        el(
+          "section",
+          {},
+          el("h1", {}, S.tasks),
+          el(
+            "ul.cards",
+            {},
+            tasks.map((task) => card(task, again)),
+          ),
+          newTask(false),
+        ),
+      );
   };
   await again();
   window.addEventListener("focus", () => again().catch(complain), { signal });

@@ -35,7 +35,15 @@ function starter(task, start, resumable) {
   const why = missing(task.detail);
   const { classes, published } = task.detail;
   const photos = classes.reduce((sum, it) => sum + it.photos, 0);
-  if (why) return el("div.empty", {}, icon("teach"), el("h2", {}, S.teachTitle), el("p", {}, why), el("a.button.primary", { href: taskAddress(task.name, "photos") }, S.toPhotos));
+  if (why)
+    return el(
+      "div.empty",
+      {},
+      icon("teach"),
+      el("h2", {}, S.teachTitle),
+      el("p", {}, why),
+      el("a.button.primary", { href: taskAddress(task.name, "photos") }, S.toPhotos),
+    );
   return el(
     "section.card.starter",
     {},
@@ -43,7 +51,12 @@ function starter(task, start, resumable) {
     el(
       "div.actions",
       {},
-      el("button.primary", { type: "button", onclick: () => start("adapt") }, icon("teach"), resumable ? S.teachResume : published ? S.teachAgain : S.teachRun),
+      el(
+        "button.primary",
+        { type: "button", onclick: () => start("adapt") },
+        icon("teach"),
+        resumable ? S.teachResume : published ? S.teachAgain : S.teachRun,
+      ),
       published && el("button", { type: "button", onclick: () => start("update") }, S.teachUpdate),
     ),
   );
@@ -54,14 +67,26 @@ function shownVersion(task, version, again) {
     el(
       "section.card",
       { id: "verdict" },
-      el("h2", { tabIndex: -1 }, S.resultTitle(version.n), version.published && el("span.pill.good", {}, S.versionInUse)),
+      el(
+        "h2",
+        { tabIndex: -1 },
+        S.resultTitle(version.n),
+        version.published && el("span.pill.good", {}, S.versionInUse),
+      ),
       verdict(version),
       el(
         "div.actions",
         {},
         version.published
           ? el("a.button.primary", { href: taskAddress(task.name, "try") }, icon("try"), S.tabs.try)
-          : el("button.primary", { type: "button", onclick: guarded(async () => (await publish(task, version.n), again(version.n))) }, S.versionUse),
+          : el(
+              "button.primary",
+              {
+                type: "button",
+                onclick: guarded(async () => (await publish(task, version.n), again(version.n))),
+              },
+              S.versionUse,
+            ),
       ),
     ),
     version.mistakes?.length > 0 && mistakeList(task, version.mistakes),
@@ -107,7 +132,17 @@ export async function mountTeach(root, task, signal) {
     resumable = last.state === "cancelled";
     idle();
     if (last.state === "cancelled") notice(S.teachCancelled);
-    if (last.state === "failed") put(top, el("div.card.failed", { role: "alert" }, el("h2", {}, icon("warn"), S.teachFailed), el("p", {}, last.error)), starter(task, start, false));
+    if (last.state === "failed")
+      put(
+        top,
+        el(
+          "div.card.failed",
+          { role: "alert" },
+          el("h2", {}, icon("warn"), S.teachFailed),
+          el("p", {}, last.error),
+        ),
+        starter(task, start, false),
+      );
     if (last.state !== "done") return;
     const made = last.result.n ?? null;
     if (made !== null && !task.detail.published) await publish(task, made);

@@ -6,7 +6,7 @@ import { dialog } from "./dialogs.js";
 import { el, put } from "./dom.js";
 import { icon } from "./icons.js";
 import { complain, guarded, notice, say } from "./notices.js";
-import { fileButton } from "./photos.js";
+import { fileButton } from "./adding.js";
 import { deviceFrames, predict, webcamFrames } from "./sources.js";
 import { S } from "./strings.js";
 import { taskAddress } from "./tasks.js";
@@ -19,7 +19,10 @@ function corrector(task, current, progress, signal) {
   const keep = guarded(async (label) => {
     const { blob } = current;
     if (!blob) return;
-    const answer = await send(at`tasks/${task.name}/classes/${label}/photos`, blob, { name: `${label}.jpg`, signal });
+    const answer = await send(at`tasks/${task.name}/classes/${label}/photos`, blob, {
+      name: `${label}.jpg`,
+      signal,
+    });
     if (answer.added?.length) await task.changed(S.tryKept(label));
     else notice(answer.skipped?.[0]?.reason ?? S.sendRepeated, { bad: true });
     learn.hidden = !answer.added?.length;
@@ -32,15 +35,40 @@ function corrector(task, current, progress, signal) {
   put(learn, el("button.primary", { type: "button", onclick: learnClick }, icon("teach"), S.tryLearn));
   const chips = el("div.chips");
   const show = () =>
-    put(chips, task.detail.classes.map(({ label }, i) => el("button.chip", { type: "button", onclick: () => keep(label) }, i < 9 && el("kbd", { "aria-hidden": "true" }, String(i + 1)), el("span", {}, label))));
+    put(
+      chips,
+      task.detail.classes.map(({ label }, i) =>
+        el(
+          "button.chip",
+          { type: "button", onclick: () => keep(label) },
+          i < 9 && el("kbd", { "aria-hidden": "true" }, String(i + 1)),
+          el("span", {}, label),
+        ),
+      ),
+    );
   task.addEventListener("change", show, { signal });
   show();
-  const box = el("section.correct", { hidden: true, "aria-label": S.tryWrong }, el("p", {}, S.tryWrong), chips, learn);
+  const box = el(
+    "section.correct",
+    { hidden: true, "aria-label": S.tryWrong },
+    el("p", {}, S.tryWrong),
+    chips,
+    learn,
+  );
   document.addEventListener(
     "keydown",
     (event) => {
       const one = task.detail.classes[Number(event.key) - 1];
-      if (!box.hidden && /^[1-9]$/.test(event.key) && one && !event.altKey && !event.ctrlKey && !event.metaKey && !document.querySelector("dialog[open]")) keep(one.label);
+      if (
+        !box.hidden &&
+        /^[1-9]$/.test(event.key) &&
+        one &&
+        !event.altKey &&
+        !event.ctrlKey &&
+        !event.metaKey &&
+        !document.querySelector("dialog[open]")
+      )
+        keep(one.label);
     },
     { signal },
   );
@@ -48,7 +76,14 @@ function corrector(task, current, progress, signal) {
 }
 
 function nothingYet(task) {
-  return el("div.empty", {}, icon("try"), el("h2", {}, S.tryNeeds), el("p", {}, S.tryNeedsHelp), el("a.button.primary", { href: taskAddress(task.name, "teach") }, S.tabs.teach));
+  return el(
+    "div.empty",
+    {},
+    icon("try"),
+    el("h2", {}, S.tryNeeds),
+    el("p", {}, S.tryNeedsHelp),
+    el("a.button.primary", { href: taskAddress(task.name, "teach") }, S.tabs.teach),
+  );
 }
 
 /** What shows the picture: the camera's video, or a still. */
@@ -107,7 +142,12 @@ export async function mountTry(root, task, signal) {
   let running = new AbortController();
   let lastSaid = "";
 
-  const stopButton = el("button.stop", { type: "button", hidden: true, onclick: () => stop() }, icon("stop"), S.tryStop);
+  const stopButton = el(
+    "button.stop",
+    { type: "button", hidden: true, onclick: () => stop() },
+    icon("stop"),
+    S.tryStop,
+  );
   const stop = () => {
     running.abort();
     running = new AbortController();
@@ -145,7 +185,14 @@ export async function mountTry(root, task, signal) {
   };
   const device = (source) =>
     live((over) =>
-      deviceFrames(task.name, source, allow.checked, (answer, blob) => (view.showStill(blob), answered(answer, blob)), (line) => notice(line, { bad: true }), over),
+      deviceFrames(
+        task.name,
+        source,
+        allow.checked,
+        (answer, blob) => (view.showStill(blob), answered(answer, blob)),
+        (line) => notice(line, { bad: true }),
+        over,
+      ),
     );
   const photo = guarded(async ([{ file }]) => {
     stop();
@@ -161,11 +208,33 @@ export async function mountTry(root, task, signal) {
     "div.toolbar",
     { role: "group", "aria-label": S.trySource },
     el("button.primary", { type: "button", onclick: webcam }, icon("video"), el("span", {}, S.tryWebcam)),
-    fileButton(S.tryPhoto, "camera", { accept: "image/*", capture: "environment" }, photo, "button.only-touch"),
+    fileButton(
+      S.tryPhoto,
+      "camera",
+      { accept: "image/*", capture: "environment" },
+      photo,
+      "button.only-touch",
+    ),
     fileButton(S.tryFile, "files", { accept: "image/*,.heic,.heif" }, photo),
-    (cameras ?? []).map((source) => el("button", { type: "button", onclick: () => device(source) }, icon("camera"), el("span", {}, S.tryDevice(source)))),
+    (cameras ?? []).map((source) =>
+      el(
+        "button",
+        { type: "button", onclick: () => device(source) },
+        icon("camera"),
+        el("span", {}, S.tryDevice(source)),
+      ),
+    ),
     stopButton,
   );
   const option = el("label.switch", {}, allow, el("span", {}, S.tryAllowNone));
-  put(root, el("div.try", {}, el("div.try-left", {}, sources, view.box), el("div.try-right", {}, card, progress, correct, option), strip.box));
+  put(
+    root,
+    el(
+      "div.try",
+      {},
+      el("div.try-left", {}, sources, view.box),
+      el("div.try-right", {}, card, progress, correct, option),
+      strip.box,
+    ),
+  );
 }

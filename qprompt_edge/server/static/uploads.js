@@ -1,4 +1,6 @@
-/** Photos on their way to the device: one request a photo, few at a time, sent again when the network fails. */
+/**
+ * Photos on their way to the device: one request a photo, few at a time, sent again when the network fails.
+ */
 import { ApiError, at, send } from "./api.js";
 import { pause } from "./dom.js";
 import { S } from "./strings.js";
@@ -10,11 +12,13 @@ const ZIP = /\.zip$/i;
 const PHOTO = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif|jp2|ppm|pgm|tga|ico)$/i;
 
 /** Whether a file looks like something to send, by type or name; the device looks at the bytes. */
-export const looksSendable = (file) => file.type.startsWith("image/") || PHOTO.test(file.name) || ZIP.test(file.name);
+export const looksSendable = (file) =>
+  file.type.startsWith("image/") || PHOTO.test(file.name) || ZIP.test(file.name);
 const isZip = (file) => ZIP.test(file.name) || file.type === "application/zip";
 
 /**
- * The queue. Fires `change` with each step, `added` when the device took some, `done` with {added, skipped} at the end.
+ * The queue. Fires `change` with each step, `added` when the device took some, `done` with {added, skipped}
+ *   at the end.
  */
 class Uploads extends EventTarget {
   waiting = [];
@@ -38,7 +42,8 @@ class Uploads extends EventTarget {
    * @param {{blob: Blob, name: string}[]} files What is sent.
    */
   add(task, label, files) {
-    for (const { blob, name } of files) this.waiting.push({ task, label: isZip({ name, type: blob.type }) ? label || "-" : label, blob, name });
+    for (const { blob, name } of files)
+      this.waiting.push({ task, label: isZip({ name, type: blob.type }) ? label || "-" : label, blob, name });
     this.total += files.length;
     this.#tell();
     for (let i = this.running; i < AT_ONCE; i++) this.#work();
@@ -78,8 +83,14 @@ class Uploads extends EventTarget {
         const answer = await this.#sent(item, this.stop.signal);
         this.added += answer.added?.length ?? 0;
         const zip = isZip({ name: item.name, type: item.blob.type });
-        this.skipped.push(...(answer.skipped ?? []).map(({ name, reason }) => ({ name: zip ? `${item.name}: ${name}` : item.name, reason })));
-        for (let i = 0; i < (answer.repeated ?? 0); i++) this.skipped.push({ name: item.name, reason: S.sendRepeated });
+        this.skipped.push(
+          ...(answer.skipped ?? []).map(({ name, reason }) => ({
+            name: zip ? `${item.name}: ${name}` : item.name,
+            reason,
+          })),
+        );
+        for (let i = 0; i < (answer.repeated ?? 0); i++)
+          this.skipped.push({ name: item.name, reason: S.sendRepeated });
         this.dispatchEvent(new CustomEvent("added", { detail: item }));
       } catch (error) {
         this.skipped.push({ name: item.name, reason: error.message });
@@ -101,7 +112,12 @@ class Uploads extends EventTarget {
           this.share.set(item, share);
           if (zip) this.#tell();
         };
-        const answer = await send(path, item.blob, { name: item.name, type: zip ? "application/zip" : "", signal, onprogress });
+        const answer = await send(path, item.blob, {
+          name: item.name,
+          type: zip ? "application/zip" : "",
+          signal,
+          onprogress,
+        });
         this.retrying = false;
         return answer;
       } catch (error) {

@@ -24,7 +24,12 @@ function bar(y, name, share, [low, high], kind) {
     svg("text", { x: 0, y: y + 15, class: "chart-name" }, name),
     svg("rect", { x: x(0), y, width: WIDTH, height: 20, class: "chart-ground" }),
     svg("rect", { x: x(0), y, width: Math.max(1, WIDTH * share), height: 20, class: `chart-bar ${kind}` }),
-    ["chart-halo", "chart-range"].map((kind) => svg("path", { d: `M${x(low)} ${y + 10}H${x(high)}M${x(low)} ${y + 4}v12M${x(high)} ${y + 4}v12`, class: kind })),
+    ["chart-halo", "chart-range"].map((kind) =>
+      svg("path", {
+        d: `M${x(low)} ${y + 10}H${x(high)}M${x(low)} ${y + 4}v12M${x(high)} ${y + 4}v12`,
+        class: kind,
+      }),
+    ),
     svg("text", { x: 320, y: y + 15, class: "chart-share" }, percent(share)),
   ];
 }

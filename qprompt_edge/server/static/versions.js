@@ -1,9 +1,12 @@
-/** The versions of a task: each can be shown, downloaded, compared with the others, and taken into use again. */
+/**
+ * The versions of a task: each can be shown, downloaded, compared with the others, and taken into use
+ * again.
+ */
 import { at, get, post, send } from "./api.js";
 import { el, put } from "./dom.js";
 import { icon } from "./icons.js";
 import { guarded, notice } from "./notices.js";
-import { fileButton } from "./photos.js";
+import { fileButton } from "./adding.js";
 import { day, percent, S } from "./strings.js";
 
 /** Take a version into use. */
@@ -30,9 +33,36 @@ function row(task, version, shown, again) {
       "div.version-acts",
       {},
       !published &&
-        el("button", { type: "button", "aria-label": S.versionUseN(n), onclick: guarded(async () => (await publish(task, n), again(shown))) }, S.versionUse),
-      el("a.round", { href: at`tasks/${task.name}/versions/${n}/file`, download: "", "aria-label": S.versionDownload(n), title: S.versionDownload(n) }, icon("download")),
-      el("a.round", { href: at`tasks/${task.name}/versions/${n}/report`, target: "_blank", rel: "noopener", "aria-label": S.versionReport(n), title: S.versionReport(n) }, icon("report")),
+        el(
+          "button",
+          {
+            type: "button",
+            "aria-label": S.versionUseN(n),
+            onclick: guarded(async () => (await publish(task, n), again(shown))),
+          },
+          S.versionUse,
+        ),
+      el(
+        "a.round",
+        {
+          href: at`tasks/${task.name}/versions/${n}/file`,
+          download: "",
+          "aria-label": S.versionDownload(n),
+          title: S.versionDownload(n),
+        },
+        icon("download"),
+      ),
+      el(
+        "a.round",
+        {
+          href: at`tasks/${task.name}/versions/${n}/report`,
+          target: "_blank",
+          rel: "noopener",
+          "aria-label": S.versionReport(n),
+          title: S.versionReport(n),
+        },
+        icon("report"),
+      ),
     ),
   );
 }
@@ -46,11 +76,13 @@ function compared({ photos, versions }) {
     el(
       "ul.plain.bars",
       {},
-      versions.filter(({ top1 }) => top1 !== null).map(({ n, top1 }) => {
-        const bar = el("span.bar");
-        bar.style.setProperty("--share", percent(top1));
-        return el("li", {}, el("span", {}, S.versionN(n)), bar, el("strong", {}, percent(top1)));
-      }),
+      versions
+        .filter(({ top1 }) => top1 !== null)
+        .map(({ n, top1 }) => {
+          const bar = el("span.bar");
+          bar.style.setProperty("--share", percent(top1));
+          return el("li", {}, el("span", {}, S.versionN(n)), bar, el("strong", {}, percent(top1)));
+        }),
     ),
     el("p.hint", {}, S.versionComparedHelp),
   );
@@ -75,7 +107,10 @@ export function versionList(task, versions, shown, again, result) {
     }
   });
   const upload = guarded(async ([{ file }]) => {
-    const { n } = await send(at`tasks/${task.name}/versions`, file, { name: file.name, type: "application/octet-stream" });
+    const { n } = await send(at`tasks/${task.name}/versions`, file, {
+      name: file.name,
+      type: "application/octet-stream",
+    });
     notice(S.versionUploaded(n));
     again(n);
   });
@@ -83,11 +118,18 @@ export function versionList(task, versions, shown, again, result) {
     "section.card",
     {},
     el("h2", {}, S.versions),
-    versions.length === 0 ? el("p.muted", {}, S.versionsNone) : el("ul.versions", {}, [...versions].reverse().map((it) => row(task, it, shown, again))),
+    versions.length === 0
+      ? el("p.muted", {}, S.versionsNone)
+      : el(
+          "ul.versions",
+          {},
+          [...versions].reverse().map((it) => row(task, it, shown, again)),
+        ),
     el(
       "div.actions",
       {},
-      versions.length > 1 && el("button", { type: "button", onclick: compare }, icon("compare"), S.versionCompare),
+      versions.length > 1 &&
+        el("button", { type: "button", onclick: compare }, icon("compare"), S.versionCompare),
       fileButton(S.versionUpload, "upload", { accept: ".qpt" }, upload),
     ),
     result,

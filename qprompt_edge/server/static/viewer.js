@@ -36,7 +36,11 @@ export function viewPhotos(task, grid, start) {
         el("button.round", { type: "button", "aria-label": S.previous, onclick: () => go(-1) }, icon("back")),
         image,
         words,
-        el("button.round", { type: "button", "aria-label": S.nextPhoto, autofocus: true, onclick: () => go(1) }, icon("next")),
+        el(
+          "button.round",
+          { type: "button", "aria-label": S.nextPhoto, autofocus: true, onclick: () => go(1) },
+          icon("next"),
+        ),
       );
       queueMicrotask(() =>
         stage.closest("dialog").addEventListener("keydown", (event) => {

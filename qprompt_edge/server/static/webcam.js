@@ -15,7 +15,8 @@ export function cameraProblem(error) {
 }
 
 /** How many cameras there are, as far as the browser says. */
-export const countCameras = async () => (await navigator.mediaDevices.enumerateDevices()).filter((it) => it.kind === "videoinput").length;
+export const countCameras = async () =>
+  (await navigator.mediaDevices.enumerateDevices()).filter((it) => it.kind === "videoinput").length;
 
 /**
  * Open a camera and show it.
@@ -25,7 +26,10 @@ export const countCameras = async () => (await navigator.mediaDevices.enumerateD
  * @throws What getUserMedia throws.
  */
 export async function openWebcam(video, facing, signal) {
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: facing, width: { ideal: 1280 }, height: { ideal: 960 } } });
+  const stream = await navigator.mediaDevices.getUserMedia({
+    audio: false,
+    video: { facingMode: facing, width: { ideal: 1280 }, height: { ideal: 960 } },
+  });
   const close = () => {
     for (const track of stream.getTracks()) track.stop();
     if (video.srcObject === stream) video.srcObject = null;
