@@ -1,4 +1,4 @@
-"""The loop of `watch`: many prompts for one image pass, regions, what changes a state, and prompts that are exchanged."""
+"""The loop of `watch`: many prompts for one image pass, regions, states, and prompts that are exchanged."""
 
 import os
 import re
