@@ -49,6 +49,9 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
 def _refuse_network(*arguments: Any, **_named: Any) -> None:
     raise OSError(f"a test reached for the network: {arguments}")
 
@@ -61,17 +64,22 @@ def _move_home(patch: pytest.MonkeyPatch, root: Path) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def hermetic_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No network for the whole run; also moves the home, for fixtures that outlive a test."""
+    """No network but this machine's own for the whole run; also moves the home, for fixtures that outlive a test."""
     with pytest.MonkeyPatch.context() as patch:
-        connect = socket.socket.connect
+        connect, look_up = socket.socket.connect, socket.getaddrinfo
 
         def connect_locally(self: socket.socket, address: Any) -> None:
-            if self.family in (socket.AF_INET, socket.AF_INET6):
+            if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in _LOOPBACK:
                 _refuse_network(address)
             connect(self, address)
 
+        def look_up_locally(host: Any, *arguments: Any, **named: Any) -> Any:
+            if host not in _LOOPBACK:
+                _refuse_network(host)
+            return look_up(host, *arguments, **named)
+
         patch.setattr(socket.socket, "connect", connect_locally)
-        patch.setattr(socket, "getaddrinfo", _refuse_network)
+        patch.setattr(socket, "getaddrinfo", look_up_locally)
         patch.setenv("HF_HUB_OFFLINE", "1")
         _move_home(patch, tmp_path_factory.mktemp("session"))
         yield
