@@ -81,7 +81,7 @@ def test_unsure_frames_are_kept_with_all_that_is_known_of_them(tmp_path: Path) -
         {"label": "stone", "probability": 0.5},
         {"label": "coal", "probability": 0.4},
     ]
-    assert raw["time"] == "2027-01-15T08:00:01.000+00:00"
+    assert raw["time"] == "2027-01-15T08:00:01.000Z"
     assert frame.id.startswith("20270115T080001000Z-")
 
 

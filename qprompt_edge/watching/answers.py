@@ -95,3 +95,12 @@ def rfc3339(seconds: float) -> str:
     """Seconds since 1970 as text, in UTC with milliseconds: `2026-05-01T08:30:00.250Z`."""
     moment = datetime.fromtimestamp(seconds, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds(text: str) -> float:
+    """Seconds since 1970 from what `rfc3339` wrote.
+
+    Raises:
+        ValueError: It is no such time.
+    """
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.watching.answers import NONE_OF_THESE, rfc3339, seconds
 from qprompt_edge.watching.selection import best_first
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import OutputError
@@ -28,7 +29,8 @@ from qprompt_runtime.files import write_atomic
 
 UNSURE_BELOW = 0.5
 """Of a frame to review, the two likeliest classes are nearer to each other than this, in probability."""
-UNSURE, NONE_OF_THESE = "unsure", "none of these"
+UNSURE = "unsure"
+"""A reason; the other one is `NONE_OF_THESE`."""
 
 _VERSION = 1
 _ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{8}")
@@ -82,7 +84,7 @@ class ReviewFrame:
         return {
             "version": _VERSION,
             "id": self.id,
-            "time": datetime.fromtimestamp(self.time, timezone.utc).isoformat(timespec="milliseconds"),
+            "time": rfc3339(self.time),
             "source": self.source,
             "region": self.region,
             "prompt": self.prompt,
@@ -100,9 +102,9 @@ def margin(predictions: Sequence[tuple[str, float]]) -> float:
     return predictions[0][1] - predictions[1][1] if len(predictions) > 1 else 1.0
 
 
-def new_id(seconds: float, digest: str) -> str:
+def new_id(moment: float, digest: str) -> str:
     """The id of a frame seen at a time (seconds since 1970), with a hash in hex of all that it is."""
-    when = datetime.fromtimestamp(seconds, timezone.utc)
+    when = datetime.fromtimestamp(moment, timezone.utc)
     return f"{when:%Y%m%dT%H%M%S}{when.microsecond // 1000:03d}Z-{digest[:8]}"
 
 
@@ -249,7 +251,7 @@ def _decoded(frame_id: str, content: dict[str, Any]) -> ReviewFrame:
     features = content["features"]
     return ReviewFrame(
         id=frame_id,
-        time=datetime.fromisoformat(content["time"]).timestamp(),
+        time=seconds(content["time"]),
         source=str(content["source"]),
         region=None if region is None else str(region),
         prompt=str(content["prompt"]),

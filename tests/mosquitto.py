@@ -1,0 +1,113 @@
+"""A real broker for tests: mosquitto on a free port of this machine, and a client that notes what it hears."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+paho = pytest.importorskip("paho.mqtt.client", reason="needs the extra `mqtt`")
+
+MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="needs mosquitto, from Debian's package")
+PATIENCE = 20.0  # seconds until what was expected counts as missing; nothing waits so long that works
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def eventually(true: Callable[[], object], what: str) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.01)
+
+
+class Mosquitto:
+    """A broker that forgets everything when it stops."""
+
+    def __init__(self, folder: Path, *lines: str) -> None:
+        self.port, self.folder = free_port(), folder
+        self._config = folder / "mosquitto.conf"
+        self._lines = lines or ("allow_anonymous true",)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        lines = (f"listener {self.port} 127.0.0.1", "user root", "persistence false", *self._lines)
+        self._config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with (self.folder / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(MOSQUITTO), "-c", str(self._config)], stdout=log, stderr=log
+            )
+        eventually(self._listens, f"mosquitto listens: {(self.folder / 'mosquitto.log').read_text()}")
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "mosquitto.log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class Listener:
+    """Notes the newest message of each topic, and all of them in order."""
+
+    def __init__(self, port: int, set_up: Callable[[object], None] = lambda _client: None) -> None:
+        self.newest: dict[str, bytes] = {}
+        self.heard: list[tuple[str, bytes, bool]] = []
+        self._ready = threading.Event()
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        set_up(self.client)
+        self.client.on_connect = lambda client, *_rest: client.subscribe("#")
+        self.client.on_subscribe = lambda *_rest: self._ready.set()
+        self.client.on_message = self._note
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        assert self._ready.wait(PATIENCE)
+
+    def _note(self, _client: object, _data: object, message: object) -> None:
+        self.heard.append((message.topic, message.payload, message.retain))
+        self.newest[message.topic] = message.payload
+
+    def wait(self, topic: str, payload: bytes | str) -> None:
+        expected = payload.encode() if isinstance(payload, str) else payload
+        eventually(
+            lambda: self.newest.get(topic) == expected,
+            f"{topic} is {expected!r}; heard was {self.newest.get(topic)!r}",
+        )
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker that lets everyone in."""
+    found = Mosquitto(tmp_path)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def listener(broker: Mosquitto) -> Iterator[Listener]:
+    """What is said on that broker."""
+    found = Listener(broker.port)
+    yield found
+    found.close()

@@ -1,0 +1,367 @@
+"""MQTT against a real mosquitto: what is said, when, and that nothing gets lost when the broker goes and comes."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mosquitto import Listener, Mosquitto, broker, eventually, listener, needs_mosquitto
+from PIL import Image
+
+from qprompt_edge.watching.answers import Answer
+from qprompt_edge.watching.frames import Frame
+from qprompt_edge.watching.mqtt import MqttSink
+from qprompt_edge.watching.mqtt_broker import Broker, encryption, read_login
+
+__all__ = ["broker", "listener"]
+pytestmark = needs_mosquitto
+
+PROMPTS = {"belt": ("stone", "coal")}
+FRAME = Frame(Image.new("RGB", (64, 48), (10, 20, 30)), "/dev/video0", 1_800_000_000.0)
+Make = Callable[..., MqttSink]
+
+
+def answer(state: str | None, changed: bool = True, region: str = "frame", prompt: str = "belt") -> Answer:
+    return Answer(
+        1_800_000_000.0, "/dev/video0", region, prompt, "stone", 0.75, False, state, changed, (("stone", 0.75), ("coal", 0.25))
+    )  # fmt: skip
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def sink(notes: list[str]) -> Iterator[Make]:
+    """`sink(port, ...)`: one that has said what it watches; closed at the end."""
+    made: list[MqttSink] = []
+
+    def make(
+        port: int, regions: tuple[str, ...] = ("frame",), tls: bool = False, **options: object
+    ) -> MqttSink:
+        prompts = options.pop("prompts", PROMPTS)
+        found = MqttSink(Broker("127.0.0.1", port, tls, "line/belt"), "1.2", notes.append, **options)
+        made.append(found)
+        found.ready(prompts, regions, "/dev/video0")
+        return found
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_home_assistant_finds_the_device_as_it_documents_it(
+    broker: Mosquitto, listener: Listener, sink: Make
+) -> None:
+    sink(broker.port, regions=("left", "right"), images=True)
+    listener.wait("line/belt/status", "online")
+    (topic,) = [topic for topic in listener.newest if topic.startswith("homeassistant/")]
+    prefix, component, node, last = topic.split("/")
+    assert (prefix, component, last) == ("homeassistant", "device", "config")
+    assert all(sign.isascii() and (sign.isalnum() or sign in "_-") for sign in node)
+    found = json.loads(listener.newest[topic])
+    assert found["device"]["identifiers"] == [node]
+    assert found["device"]["name"] == "belt"
+    assert found["origin"]["name"] == "qprompt-edge"
+    assert found["availability"] == [{"topic": "line/belt/status"}, {"topic": "line/belt/source"}]
+    assert found["availability_mode"] == "all"
+    sensors = [each for each in found["components"].values() if each["platform"] == "sensor"]
+    images = [each for each in found["components"].values() if each["platform"] == "image"]
+    assert len({each["unique_id"] for each in found["components"].values()}) == 4
+    assert sensors[0] == {
+        "platform": "sensor",
+        "name": "belt left",
+        "unique_id": sensors[0]["unique_id"],
+        "device_class": "enum",
+        "options": ["stone", "coal", "none of these"],
+        "state_topic": "line/belt/belt/left/state",
+        "json_attributes_topic": "line/belt/belt/left/attributes",
+    }
+    assert images[1]["image_topic"] == "line/belt/belt/right/image"
+    assert images[1]["content_type"] == "image/jpeg"
+
+
+def test_states_attributes_and_images_are_there_for_who_comes_later(broker: Mosquitto, sink: Make) -> None:
+    found = sink(broker.port, images=True)
+    found.answer(answer("stone"), FRAME)
+    first = Listener(broker.port)
+    first.wait("line/belt/belt/frame/state", "stone")
+    eventually(lambda: "line/belt/belt/frame/image" in first.newest, "an image")
+    first.close()
+    later = Listener(broker.port)
+    later.wait("line/belt/belt/frame/state", "stone")
+    later.wait("line/belt/source", "online")
+    told = json.loads(later.newest["line/belt/belt/frame/attributes"])
+    assert told == {
+        "time": "2027-01-15T08:00:00.000Z",
+        "source": "/dev/video0",
+        "label": "stone",
+        "probability": 0.75,
+        "none_of_these": False,
+        "predictions": [{"label": "stone", "probability": 0.75}, {"label": "coal", "probability": 0.25}],
+    }
+    assert later.newest["line/belt/belt/frame/image"].startswith(b"\xff\xd8\xff")
+    assert all(retained for topic, _, retained in later.heard if topic.startswith("line/"))
+    later.close()
+
+
+def test_only_changes_are_sent_at_once(broker: Mosquitto, listener: Listener, sink: Make) -> None:
+    found = sink(broker.port)
+    found.answer(answer("stone"), FRAME)
+    listener.wait("line/belt/belt/frame/state", "stone")
+    for _ in range(50):
+        found.answer(answer("stone", changed=False), FRAME)
+    found.answer(answer("coal"), FRAME)
+    listener.wait("line/belt/belt/frame/state", "coal")
+    assert [payload for topic, payload, _ in listener.heard if topic.endswith("/state")] == [
+        b"stone",
+        b"coal",
+    ]
+    assert sum(topic.endswith("/attributes") for topic, _, _ in listener.heard) <= 2
+
+
+def test_no_state_yet_is_what_home_assistant_calls_unknown(
+    broker: Mosquitto, listener: Listener, sink: Make
+) -> None:
+    sink(broker.port).answer(answer(None, changed=False), FRAME)
+    listener.wait("line/belt/belt/frame/state", "None")
+
+
+def test_a_lost_camera_is_said(broker: Mosquitto, listener: Listener, sink: Make) -> None:
+    found = sink(broker.port)
+    listener.wait("line/belt/source", "online")
+    found.present(False, "no such device")
+    listener.wait("line/belt/source", "offline")
+    found.present(True, "")
+    listener.wait("line/belt/source", "online")
+
+
+def test_goodbye(broker: Mosquitto, listener: Listener, sink: Make) -> None:
+    found = sink(broker.port)
+    listener.wait("line/belt/status", "online")
+    found.close()
+    listener.wait("line/belt/status", "offline")
+
+
+def test_names_with_signs_of_mqtt_keep_to_their_topics(
+    broker: Mosquitto, listener: Listener, sink: Make
+) -> None:
+    prompts = {"a/b+#": ("x",), "a_b__": ("x",), "förderband": ("x",), "\udce9": ("x",)}
+    found = sink(broker.port, prompts=prompts, regions=("left side",))
+    for prompt in prompts:
+        found.answer(answer("x", region="left side", prompt=prompt), FRAME)
+    eventually(lambda: sum(topic.endswith("/state") for topic in listener.newest) == 4, "four states")
+    assert all(topic.count("/") == 4 for topic in listener.newest if topic.endswith("/state"))
+    (config,) = [payload for topic, payload in listener.newest.items() if topic.endswith("/config")]
+    announced = {each["state_topic"] for each in json.loads(config)["components"].values()}
+    assert announced == {topic for topic in listener.newest if topic.endswith("/state")}
+
+
+def test_the_last_will_after_a_kill(broker: Mosquitto, listener: Listener) -> None:
+    code = (
+        "import time\n"
+        "from qprompt_edge.watching.mqtt import MqttSink\n"
+        "from qprompt_edge.watching.mqtt_broker import Broker\n"
+        f"sink = MqttSink(Broker('127.0.0.1', {broker.port}, False, 'line/belt'), '1', print)\n"
+        "sink.ready({'belt': ('stone',)}, ('frame',), 'camera')\n"
+        "time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code])
+    listener.wait("line/belt/status", "online")
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    listener.wait("line/belt/status", "offline")
+
+
+def test_a_will_that_comes_late_is_put_right(broker: Mosquitto, listener: Listener, sink: Make) -> None:
+    sink(broker.port)
+    listener.wait("line/belt/status", "online")
+    listener.client.publish("line/belt/status", "offline", retain=True)
+    eventually(lambda: (listener.heard[-1][:2]) == ("line/belt/status", b"online"), "online again")
+
+
+def test_a_birth_of_home_assistant_brings_the_discovery_again(
+    broker: Mosquitto, listener: Listener, sink: Make
+) -> None:
+    sink(broker.port)
+    listener.wait("line/belt/status", "online")
+
+    def count() -> int:
+        return sum(topic.startswith("homeassistant/device/") for topic, _, _ in listener.heard)
+
+    before = count()
+    listener.client.publish("homeassistant/status", "online")
+    eventually(lambda: count() == before + 1, "the discovery again")
+    listener.client.publish("homeassistant/status", "offline")
+    listener.client.publish("homeassistant/status", "online")
+    eventually(lambda: count() == before + 2, "the discovery again")
+
+
+def test_prompts_of_an_earlier_run_are_removed(broker: Mosquitto, listener: Listener, sink: Make) -> None:
+    first = sink(broker.port, prompts={"belt": ("stone",), "door": ("open",)})
+    first.answer(answer("open", prompt="door"), FRAME)
+    listener.wait("line/belt/door/frame/state", "open")
+    first.close()
+    sink(broker.port)
+    listener.wait("line/belt/door/frame/state", b"")
+    listener.wait("line/belt/status", "online")
+    messages = [
+        json.loads(payload)
+        for topic, payload, _ in listener.heard
+        if topic.startswith("homeassistant/device/")
+    ]
+    removing = [each for each in messages if {"platform": "sensor"} in each["components"].values()]
+    assert len(removing) == 1
+    assert len(removing[0]["components"]) == 2
+    eventually(
+        lambda: "door" not in str(listener.newest[next(t for t in listener.newest if "/device/" in t)]),
+        "no door",
+    )
+
+
+def test_a_damaged_discovery_on_the_broker_does_no_harm(
+    broker: Mosquitto, listener: Listener, sink: Make
+) -> None:
+    first = sink(broker.port)
+    listener.wait("line/belt/status", "online")
+    first.close()
+    listener.wait("line/belt/status", "offline")
+    topic = next(topic for topic in listener.newest if "/device/" in topic)
+    for payload in (
+        b"\xff",
+        b"[" * 100_000,
+        b"[1]",
+        b'{"components": 3}',
+        b'{"components": {"a": 1, "b": {}}}',
+    ):
+        listener.client.publish(topic, payload, retain=True)
+        listener.wait(topic, payload)
+        found = sink(broker.port)
+        listener.wait("line/belt/status", "online")
+        eventually(lambda: b"unique_id" in listener.newest[topic], "the discovery")
+        found.close()
+        listener.wait("line/belt/status", "offline")
+
+
+def test_a_broker_that_comes_later_and_restarts_has_everything_again(
+    tmp_path: Path, sink: Make, notes: list[str]
+) -> None:
+    broker = Mosquitto(tmp_path)
+    found = sink(broker.port)
+    eventually(lambda: notes, "a note that there is no broker")
+    for number in range(1000):
+        found.answer(answer(f"state {number}"), FRAME)
+    try:
+        for state in ("stone", "coal", "stone"):
+            broker.start()
+            listener = Listener(broker.port)
+            eventually(lambda: listener.newest.get("line/belt/status") == b"online", "online")  # noqa: B023
+            found.answer(answer(state), FRAME)
+            listener.wait("line/belt/belt/frame/state", state)
+            assert any("/device/" in topic for topic in listener.newest)
+            listener.close()
+            broker.stop()
+            found.answer(answer("while the broker was gone"), FRAME)
+        broker.start()
+        listener = Listener(broker.port)
+        listener.wait("line/belt/belt/frame/state", "while the broker was gone")
+        listener.close()
+    finally:
+        broker.stop()
+    assert (
+        f"MQTT broker 127.0.0.1:{broker.port} cannot be reached: Connection refused. Trying again; answers go on"
+        in notes
+    )
+    assert f"MQTT broker 127.0.0.1:{broker.port}: connected" in notes
+
+
+def test_nothing_waits_for_a_broker_that_never_answers(sink: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = sink(silent.getsockname()[1])
+        for number in range(1000):
+            found.answer(answer(f"state {number}"), FRAME)
+        started = time.monotonic()
+        found.close()
+        assert time.monotonic() - started < 5
+
+
+def test_a_wrong_password_is_one_clear_line(tmp_path: Path, sink: Make, notes: list[str]) -> None:
+    passwords = tmp_path / "passwords"
+    tool = shutil.which("mosquitto_passwd")
+    if tool is None:
+        pytest.skip("needs mosquitto_passwd, from Debian's package")
+    subprocess.run([tool, "-b", "-c", str(passwords), "belt", "right"], check=True, capture_output=True)
+    broker = Mosquitto(tmp_path, "allow_anonymous false", f"password_file {passwords}")
+    broker.start()
+    try:
+        login = tmp_path / "login"
+        login.write_text("belt\nwrong\n", encoding="utf-8")
+        sink(broker.port, login=read_login(login))
+        eventually(lambda: notes, "a note")
+        time.sleep(1.5)  # another attempt says nothing new
+        assert len(notes) == 1
+        assert notes[0].startswith(f"MQTT broker 127.0.0.1:{broker.port} refuses the connection: ")
+        assert "--mqtt-login" in notes[0]
+        assert "wrong" not in notes[0]
+        login.write_text("belt\nright\n", encoding="utf-8")
+        sink(broker.port, login=read_login(login))
+        listener = Listener(broker.port, lambda client: client.username_pw_set("belt", "right"))
+        listener.wait("line/belt/status", "online")
+        listener.close()
+    finally:
+        broker.stop()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A folder with an authority of our own, and a server's certificate that it signed."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for name in ("ca", "other"):
+        run(
+            "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-days", "2", "-subj", f"/CN=test {name}",
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        )  # fmt: skip
+    run("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=127.0.0.1")
+    (tmp_path / "names").write_text(
+        "subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n", encoding="utf-8"
+    )
+    run(
+        "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "server.crt",
+        "-days", "2", "-extfile", "names",
+    )  # fmt: skip
+    return tmp_path
+
+
+def test_tls_with_an_authority_of_ones_own(certificates: Path, sink: Make, notes: list[str]) -> None:
+    broker = Mosquitto(
+        certificates,
+        "allow_anonymous true",
+        f"certfile {certificates / 'server.crt'}",
+        f"keyfile {certificates / 'server.key'}",
+    )
+    broker.start()
+    try:
+        sink(broker.port, tls=True, context=encryption(certificates / "other.crt"))
+        eventually(lambda: notes, "a note")
+        assert "has a certificate that is not trusted" in notes[0]
+        assert "--mqtt-ca" in notes[0]
+        sink(broker.port, tls=True, context=encryption(certificates / "ca.crt"))
+        listener = Listener(broker.port, lambda client: client.tls_set(str(certificates / "ca.crt")))
+        listener.wait("line/belt/status", "online")
+        listener.close()
+    finally:
+        broker.stop()
