@@ -17,7 +17,6 @@ from qprompt_edge.watching.review import (
     remove_frame,
 )
 from qprompt_edge.watching.review_queue import ReviewQueue, Seen
-from qprompt_runtime import Prediction
 from qprompt_runtime.errors import OutputError
 
 SPACE = "0123456789abcdef0123456789abcdef"
@@ -33,12 +32,13 @@ def seen(number: int, best: float = 0.5, second: float = 0.4, **changes: object)
     """A frame of a folder; each number is another scene."""
     picture = Image.fromarray(np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8))
     facts = {
-        "picture": picture,
+        "picture": lambda: picture,
         "time": START + number,
         "source": "incoming",
         "region": None,
         "prompt": "belt",
-        "prediction": Prediction(("stone", "coal"), (best, second), False),
+        "predictions": (("stone", best), ("coal", second)),
+        "none_of_these": False,
         "features": unit(number),
         "space": SPACE,
         "live": False,
@@ -88,9 +88,8 @@ def test_unsure_frames_are_kept_with_all_that_is_known_of_them(tmp_path: Path) -
 def test_sure_frames_are_not_kept_unless_they_look_like_no_class(tmp_path: Path) -> None:
     queue = ReviewQueue(tmp_path)
     assert not queue.offer(seen(1, 0.9, 0.1))
-    refused = Prediction(("stone", "coal"), (0.9, 0.1), True)
-    assert queue.offer(seen(2, prediction=refused))
-    assert not queue.offer(seen(3, prediction=Prediction(("stone",), (1.0,), False)))
+    assert queue.offer(seen(2, 0.9, 0.1, none_of_these=True))
+    assert not queue.offer(seen(3, predictions=(("stone", 1.0),)))
     assert [(frame.reason, frame.none_of_these) for frame in list_frames(tmp_path)] == [
         ("none of these", True)
     ]
@@ -162,7 +161,7 @@ def test_clocks_that_jump_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_large_frames_are_kept_smaller(tmp_path: Path) -> None:
-    ReviewQueue(tmp_path).offer(seen(1, picture=Image.new("RGB", (2560, 1440))))
+    ReviewQueue(tmp_path).offer(seen(1, picture=lambda: Image.new("RGB", (2560, 1440))))
     path = frame_path(tmp_path, list_frames(tmp_path)[0].id)
     assert path is not None
     with Image.open(path) as picture:

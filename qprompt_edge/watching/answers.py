@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 from qprompt_edge.watching.frames import Frame
+from qprompt_runtime.arrays import Array
 
 NONE_OF_THESE = "none of these"
 """The state of a region that shows none of the classes."""
@@ -32,6 +33,7 @@ class Answer:
         state: What enough frames agree on: a label, or `NONE_OF_THESE`; None until they do.
         changed: Whether the state is another than before this frame.
         predictions: Labels and probabilities of the likeliest classes, best first.
+        features: float32 [E], length 1, what the classes were compared with; None where nobody gave them.
     """
 
     time: float
@@ -44,6 +46,7 @@ class Answer:
     state: str | None
     changed: bool
     predictions: tuple[tuple[str, float], ...]
+    features: Array | None = field(default=None, compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as JSON has it; the time as in RFC 3339, in UTC."""

@@ -17,6 +17,7 @@ from qprompt_edge.watching.heads import Verdict
 from qprompt_edge.watching.prompts import Prompts
 from qprompt_edge.watching.regions import WHOLE_FRAME, Region
 from qprompt_edge.watching.still import Cells, difference, grey_cells
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.images import ImageTransform, to_pixels
 
@@ -43,11 +44,12 @@ class Rules:
 
 @dataclass
 class _Place:
-    """What is known of a region: its last answers, how it looked then, and its state under each prompt."""
+    """What is known of a region: its last answers and features, how it looked then, and its state under each prompt."""
 
     region: Region
     states: dict[str, Agreement]
     verdicts: list[Verdict] = field(default_factory=list)
+    features: Array | None = None
     cells: Cells | None = None
 
 
@@ -172,9 +174,10 @@ class Watch:
         pixels = self._pixels[: len(places)]
         for place, row in zip(places, pixels, strict=True):
             row[...] = _region_pixels(picture, place.region, self._transform)
-        judged = self._prompts.heads.judge(self._prompts.encode(pixels))
-        for place, verdicts in zip(places, judged, strict=True):
-            place.verdicts = verdicts
+        features = self._prompts.encode(pixels)
+        judged = self._prompts.heads.judge(features)
+        for place, verdicts, row in zip(places, judged, features, strict=True):
+            place.verdicts, place.features = verdicts, row
 
     def _tell(self, place: _Place, frame: Frame, again: bool) -> None:
         """Let a region's verdicts vote, and tell the sinks; of the same verdicts `again`, a change only."""
@@ -196,6 +199,7 @@ class Watch:
                 agreement.state,
                 changed,
                 verdict.predictions,
+                place.features,
             )
             for sink in self._sinks:
                 sink.answer(answer, frame)

@@ -109,6 +109,12 @@ class Prompts:
         """Name of each prompt to its labels."""
         return {watched.name: watched.head.labels for watched in self._watched}
 
+    @property
+    def space(self) -> str:
+        """What image features are comparable with: the backbone's fingerprint, for its plain ones, or the prompt's too."""
+        prompt, plain = self._watched[0], self.backbone.manifest.fingerprint
+        return f"{plain}:{prompt.digest.hex()}" if prompt.prompt.method == FOLDED else plain
+
     def encode(self, pixels: Array) -> Array:
         """Features of pictures, float32 [B,3,H,W] to unit rows [B,E]; the same for all prompts."""
         return prompted_image_features(self._watched[0].prompt, self.backbone, pixels)

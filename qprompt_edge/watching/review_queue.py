@@ -31,14 +31,15 @@ from qprompt_edge.watching.review import (
     write_frame,
 )
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.prediction import Prediction
 
 MOST_FRAMES = 500
 MOST_MEGABYTES = 200.0
 SAME_SCENE = 0.97
 """Cosine of the features of two frames that count as nearly the same."""
 
-_LONGEST = 1280  # pixels; backbones read 224 to 384
+LONGEST = 1280
+"""Width and height of a kept picture at most; backbones read 224 to 384 pixels."""
+
 _QUALITY = 90
 _REMEMBERED = 1000
 _SPACING, _SPACING_FULL = 1.0, 60.0  # seconds
@@ -50,27 +51,34 @@ class Seen:
     """A frame as the loop has it, and what one prompt said of it.
 
     Attributes:
-        picture: What was classified (the region, where there is one), mode RGB.
+        picture: Gives what was classified (the region, where there is one), mode RGB; asked for only if it is kept.
         time: When it was seen, in seconds since 1970.
         source: Where it came from.
         region: Name of the region; None for the whole frame.
         prompt: Name of the prompt.
-        prediction: Its answer, with two classes or more where it knows as many.
+        predictions: Labels and probabilities, best first; two or more where the prompt has as many classes.
+        none_of_these: Whether it looks like none of the classes; None if that was not asked.
         features: float32 [E], length 1.
         space: What these are comparable with: the backbone's fingerprint in hex, or another word for features that are the
             prompt's own.
         live: Whether it came from a camera or stream, which soon shows another; each file of a folder counts for itself.
     """
 
-    picture: Image.Image
+    picture: Callable[[], Image.Image]
     time: float
     source: str
     region: str | None
     prompt: str
-    prediction: Prediction
+    predictions: tuple[tuple[str, float], ...]
+    none_of_these: bool | None
     features: Array
     space: str
     live: bool = True
+
+
+def is_doubtful(predictions: tuple[tuple[str, float], ...], none_of_these: bool | None) -> bool:
+    """Whether an answer makes a frame worth a person's look."""
+    return bool(none_of_these) or margin(predictions) < UNSURE_BELOW
 
 
 class ReviewQueue:
@@ -106,9 +114,9 @@ class ReviewQueue:
 
         Raises:
             OutputError: It cannot be written; the queue goes on with the next.
+            ImageError: Its picture cannot be had.
         """
-        answers = tuple(zip(seen.prediction.labels, seen.prediction.probabilities, strict=True))
-        if not seen.prediction.none_of_these and margin(answers) >= UNSURE_BELOW:
+        if not is_doubtful(seen.predictions, seen.none_of_these):
             return False
         if seen.live and not self._is_due(seen):
             return False
@@ -116,7 +124,7 @@ class ReviewQueue:
         if self._scenes.has(seen.features, tag):
             return False
         self._last[_stream(seen)] = self._clock()  # what fails is not tried again with the next frame either
-        jpeg = _jpeg(seen.picture)
+        jpeg = _jpeg(seen.picture())
         digest = hashlib.sha256(f"{tag}\0{seen.source}\0{seen.region}\0".encode() + jpeg).hexdigest()
         frame = ReviewFrame(
             new_id(seen.time, digest),
@@ -124,8 +132,8 @@ class ReviewQueue:
             seen.source,
             seen.region,
             seen.prompt,
-            answers,
-            seen.prediction.none_of_these,
+            seen.predictions,
+            seen.none_of_these,
             seen.features,
             seen.space,
         )
@@ -210,10 +218,10 @@ def _stream(seen: Seen) -> tuple[str, str | None, str]:
 
 
 def _jpeg(picture: Image.Image) -> bytes:
-    """The picture as a file, at most `_LONGEST` pixels wide and high."""
-    if max(picture.size) > _LONGEST:
+    """The picture as a file, at most `LONGEST` pixels wide and high."""
+    if max(picture.size) > LONGEST:
         picture = picture.copy()
-        picture.thumbnail((_LONGEST, _LONGEST), reducing_gap=2.0)
+        picture.thumbnail((LONGEST, LONGEST), reducing_gap=2.0)
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()
