@@ -32,39 +32,39 @@ def test_without_a_prefix_it_is_this_machine(monkeypatch: pytest.MonkeyPatch) ->
 )  # fmt: skip
 def test_no_address(address: str) -> None:
     with pytest.raises(
-        BrokerError, match=r"is no address of an MQTT broker; give it as mqtt://broker.lan:1883/belt"
+        ValueError, match=r"is no address of an MQTT broker; give it as mqtt://broker.lan:1883/belt"
     ):
         broker(address)
 
 
 @pytest.mark.parametrize("address", ["mqtt://host:x/y", "mqtt://host:99999/y", "mqtt://[::1/y"])
 def test_no_port_and_no_host(address: str) -> None:
-    with pytest.raises(BrokerError, match=r"is no address of an MQTT broker \("):
+    with pytest.raises(ValueError, match=r"is no address of an MQTT broker \("):
         broker(address)
 
 
 @pytest.mark.parametrize(
-    "address", ["mqtt://me:secret@host/x", "mqtt://secret@host/x", "mqtt://me:secret@host:x/x"]
+    "address", ["mqtt://me:secret@host/x", "mqtt://secret@host/x", "mqtt://me:secret/x@host:x/x"]
 )
 def test_passwords_in_addresses_are_refused_and_not_repeated(address: str) -> None:
-    with pytest.raises(BrokerError) as error:
+    with pytest.raises(ValueError, match="must not hold a user or a password") as error:
         broker(address)
     assert "secret" not in str(error.value)
 
 
 def test_a_password_in_an_address_says_where_to_put_it() -> None:
-    with pytest.raises(BrokerError, match="--mqtt-login FILE"):
+    with pytest.raises(ValueError, match="--mqtt-login FILE"):
         broker("mqtt://me:secret@host/x")
 
 
 @pytest.mark.parametrize("prefix", ["a//b", "a/+/b", "a/%23", "$SYS/x", "x" * 201, "a%0Ab", "a%00b"])
 def test_prefixes_that_cannot_begin_a_topic(prefix: str) -> None:
-    with pytest.raises(BrokerError, match="cannot begin an MQTT topic"):
+    with pytest.raises(ValueError, match="cannot begin an MQTT topic"):
         broker(f"mqtt://host/{prefix}")
 
 
 def test_hosts_that_are_none() -> None:
-    with pytest.raises(BrokerError, match="cannot be the name of a machine"):
+    with pytest.raises(ValueError, match="cannot be the name of a machine"):
         broker(f"mqtt://{'x' * 70}.lan/belt")
 
 

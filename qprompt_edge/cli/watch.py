@@ -32,9 +32,12 @@ from qprompt_edge.watching.agreement import parse_agreement
 from qprompt_edge.watching.answers import Sink
 from qprompt_edge.watching.frames import Frame
 from qprompt_edge.watching.loop import Rules, Watch, paced
+from qprompt_edge.watching.mqtt_broker import BrokerError, broker, encryption, read_login
 from qprompt_edge.watching.program import program
 from qprompt_edge.watching.prompts import Prompts
 from qprompt_edge.watching.regions import parse_regions
+from qprompt_edge.watching.review_queue import MOST_FRAMES, MOST_MEGABYTES, ReviewQueue
+from qprompt_edge.watching.review_sink import ReviewSink
 from qprompt_edge.watching.sources import EXPECTED, find_source
 from qprompt_edge.watching.steady import steady
 from qprompt_edge.watching.systemd import Systemd
@@ -107,6 +110,45 @@ def command(
         str | None,
         option(OUTPUT, "Post each change of a state as JSON.", "--webhook", metavar="URL"),
     ] = None,
+    mqtt: Annotated[
+        str | None,
+        option(
+            OUTPUT,
+            "Tell an MQTT broker, and Home Assistant through it: mqtt:// or mqtts:// (TLS), host, port, first part of topics.",
+            metavar="URL",
+        ),
+    ] = None,
+    mqtt_login: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "File with the broker's user on its first line and the password on its second.",
+            metavar="FILE",
+        ),
+    ] = None,
+    mqtt_ca: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "Certificate (PEM) of the authority that signed the broker's; by default the system's authorities.",
+            metavar="FILE",
+        ),
+    ] = None,
+    mqtt_image: Annotated[
+        bool, option(OUTPUT, "Send the broker the picture at which a state changed, too.", "--mqtt-image")
+    ] = False,
+    review: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "Keep frames that a prompt is unsure of, or that show none of its classes, in this folder.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    review_count: Annotated[
+        int, number(OUTPUT, "Most frames to keep for review; the oldest go.", 1)
+    ] = MOST_FRAMES,
+    review_megabytes: Annotated[float, number(OUTPUT, "Most MB that they take.", 1)] = MOST_MEGABYTES,
     as_json: JsonOption = False,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = 0,
@@ -127,6 +169,7 @@ def command(
         _read("--agree", parse_agreement, agree),
         min_confidence,
     )
+    telling = _mqtt(mqtt, mqtt_login, mqtt_ca, mqtt_image)
     found = find_source(source, None if size is None else _read("--size", _parse_size, size), fps, once)
     found_backbone = Backbone.load(backbone or read_prompt_file(prompt[0]).backbone_name, provider, threads)
     fit_activations(found_backbone, max_memory, tuning=False)
@@ -141,6 +184,11 @@ def command(
             sinks.append(_read("--on-change", lambda text: program(text, say), on_change))
         if webhook_address is not None:
             sinks.append(_read("--webhook", lambda text: webhook(text, say), webhook_address))
+        if telling is not None:
+            sinks.append(telling)
+        if review is not None:
+            queue = ReviewQueue(review, review_count, review_megabytes)
+            sinks.append(ReviewSink(queue, rules.regions, lambda: prompts.space, found.live, say))
         for sink in sinks:
             stack.callback(sink.close)
 
@@ -156,6 +204,26 @@ def command(
         watch.run(paced(steady(found, present), fps, found.live), tick)
         if going_on():  # the source has ended
             lines.check_all()
+
+
+def _mqtt(address: str | None, login: Path | None, authority: Path | None, images: bool) -> Sink | None:
+    """What tells a broker; wrong usage if the options do not fit together."""
+    if address is None:
+        if login or authority or images:
+            raise typer.BadParameter("--mqtt-login, --mqtt-ca and --mqtt-image need --mqtt URL")
+        return None
+    found = _read("--mqtt", broker, address)
+    if authority and not found.tls:
+        raise typer.BadParameter("--mqtt-ca needs an address with mqtts://, which encrypts the connection")
+    try:
+        from importlib.metadata import version
+
+        from qprompt_edge.watching.mqtt import MqttSink
+    except ModuleNotFoundError as error:
+        raise BrokerError("--mqtt needs one more package: pip install 'qprompt-edge[mqtt]'") from error
+    credentials = None if login is None else read_login(login)
+    context = encryption(authority) if found.tls else None
+    return MqttSink(found, version("qprompt-edge"), say, credentials, context, images)
 
 
 def _read(name: str, parse: Callable[[Given], Value], given: Given) -> Value:

@@ -23,7 +23,7 @@ _MOST_LOGIN = 4096
 
 
 class BrokerError(QPromptError):
-    """An MQTT broker's address, login file or certificate is not as it should be."""
+    """A login file or a certificate for an MQTT broker is not as it should be."""
 
 
 @dataclass(frozen=True)
@@ -52,29 +52,29 @@ def broker(address: str) -> Broker:
     Without a prefix it is `qprompt-edge/` and the name of this machine.
 
     Raises:
-        BrokerError: It is none, or it holds a password.
+        ValueError: It is none, or it holds a password.
     """
-    shown = printable(address.rpartition("@")[2])  # never what may be a password
+    if "@" in address:
+        raise ValueError(
+            "an MQTT address must not hold a user or a password, which others could read there; put them into a file, "
+            "the user on its first line and the password on its second, and give it as --mqtt-login FILE"
+        )
+    shown = printable(address)
     try:
         parts = urlsplit(address)
         port, host = parts.port, parts.hostname or ""
     except ValueError as error:
-        raise BrokerError(
+        raise ValueError(
             f"{shown!r} is no address of an MQTT broker ({error}); give it as {_EXAMPLE}"
         ) from None
-    if "@" in address:
-        raise BrokerError(
-            "an MQTT address must not hold a user or a password, which others could read there; put them into a file, "
-            "the user on its first line and the password on its second, and give it as --mqtt-login FILE"
-        )
     if parts.scheme not in _PORTS or not host or parts.query or parts.fragment or port == 0:
-        raise BrokerError(
+        raise ValueError(
             f"{shown!r} is no address of an MQTT broker; give it as {_EXAMPLE}, or mqtts:// for TLS"
         )
     try:
         host.encode("idna")
     except UnicodeError:
-        raise BrokerError(f"{printable(host)!r} cannot be the name of a machine; give the broker's") from None
+        raise ValueError(f"{printable(host)!r} cannot be the name of a machine; give the broker's") from None
     prefix = unquote(parts.path).strip("/") or f"qprompt-edge/{topic_part(socket.gethostname())}"
     _check_prefix(prefix)
     return Broker(host, port or _PORTS[parts.scheme], parts.scheme == "mqtts", prefix)
@@ -88,7 +88,7 @@ def topic_part(name: str) -> str:
 def _check_prefix(prefix: str) -> None:
     wrong = any(sign in prefix for sign in "+#") or not prefix.isprintable() or prefix.startswith("$")
     if wrong or "" in prefix.split("/") or len(prefix.encode()) > _MOST_PREFIX:
-        raise BrokerError(
+        raise ValueError(
             f"{printable(prefix)!r} cannot begin an MQTT topic: no +, # or empty part, no $ first, at most {_MOST_PREFIX} "
             "bytes; for instance line/belt"
         )
