@@ -145,21 +145,23 @@ class MqttSink(Sink):
 
     def close(self) -> None:
         """Say goodbye, if there is anyone to say it to."""
-        with self._lock:
-            self._closing = True
-            connected = self._connected
+        deadline = time.monotonic() + _FAREWELL
+        self._wait(deadline, lambda: not self._unsent)  # a short run may end before the connection is there
+        self._closing = True
         self._set(self._topics.status, OFFLINE)
-        if connected:
-            deadline = time.monotonic() + _FAREWELL
-            while time.monotonic() < deadline and self._is_busy():
-                time.sleep(0.01)
+        self._wait(deadline, lambda: not self._unsent and not self._under_way)
+        connected = self._connected
         self._client.disconnect()
         if connected:
-            self._gone.wait(_FAREWELL)
+            self._gone.wait(max(0.0, deadline - time.monotonic()))
 
-    def _is_busy(self) -> bool:
-        with self._lock:
-            return self._connected and bool(self._unsent or self._under_way)
+    def _wait(self, deadline: float, done: Callable[[], bool]) -> None:
+        """Wait for what is under way, unless there is trouble anyway."""
+        while time.monotonic() < deadline and not self._said:
+            with self._lock:
+                if done():
+                    return
+            time.sleep(0.01)
 
     # ------------------------------------------------------------------ messages
 
