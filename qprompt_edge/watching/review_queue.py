@@ -34,7 +34,7 @@ from qprompt_runtime.arrays import Array
 
 MOST_FRAMES = 500
 MOST_MEGABYTES = 200.0
-SAME_SCENE = 0.97
+SAME_SCENE = 0.95
 """Cosine of the features of two frames that count as nearly the same."""
 
 LONGEST = 1280
