@@ -281,7 +281,7 @@ def test_readers_and_a_writer_at_the_same_time(tmp_path: Path) -> None:
 
 def test_label_first_puts_unsure_and_unlike_frames_first_and_others_last(tmp_path: Path) -> None:
     queue = ReviewQueue(tmp_path)
-    twin = unit(2) + 0.3 * unit(30)
+    twin = unit(2) + 0.6 * unit(30)
     twin /= np.linalg.norm(twin)
     for number, best, features in (
         (1, 0.45, unit(1)),
@@ -299,3 +299,17 @@ def test_label_first_puts_unsure_and_unlike_frames_first_and_others_last(tmp_pat
     assert order[-1] == 5
     assert [frame.id for frame in label_first(list_frames(tmp_path), np.zeros((0, 64), np.float32), SPACE)]
     assert label_first([], unit(1)[None], SPACE) == []
+
+
+def test_label_first_prefers_classes_that_are_short_of_photos(tmp_path: Path) -> None:
+    queue = ReviewQueue(tmp_path)
+    for number, labels in enumerate(
+        (("stone", "coal"), ("glass", "coal"), ("stone", "coal"), ("glass", "coal"))
+    ):
+        assert queue.offer(seen(number, predictions=((labels[0], 0.5), (labels[1], 0.4))))
+    frames = list_frames(tmp_path)
+    known = unit(50)[None]
+    first = label_first(frames, known, SPACE, {"stone": 40, "coal": 40, "glass": 2})[:2]
+    assert [frame.predictions[0][0] for frame in first] == ["glass", "glass"]
+    first = label_first(frames, known, SPACE, {"stone": 2, "coal": 40, "glass": 40})[:2]
+    assert [frame.predictions[0][0] for frame in first] == ["stone", "stone"]

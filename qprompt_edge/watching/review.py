@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -76,7 +76,7 @@ class ReviewFrame:
 
     @property
     def sureness(self) -> float:
-        """From 0 to `UNSURE_BELOW`, by which frames of either reason compare."""
+        """The margin, at most `UNSURE_BELOW`: how sure a prompt was of a frame that looks like no class says little."""
         return min(self.margin, UNSURE_BELOW)
 
     def to_json(self) -> dict[str, Any]:
@@ -193,22 +193,32 @@ def write_frame(folder: Path, frame: ReviewFrame, jpeg: bytes) -> int:
     return len(jpeg) + len(description)
 
 
-def label_first(frames: Sequence[ReviewFrame], known: Array, space: str) -> list[ReviewFrame]:
+def label_first(
+    frames: Sequence[ReviewFrame], known: Array, space: str, counts: Mapping[str, int] | None = None
+) -> list[ReviewFrame]:
     """The same frames, the one whose label is worth most first.
 
     Args:
         frames: A queue, of one prompt.
         known: float32 [M,E], features of the labelled photos, rows of length 1; M may be 0.
         space: What these are comparable with: the backbone's fingerprint in hex. Frames with other features come last.
+        counts: How many photos each class has; None counts all classes alike.
     """
     alike = [frame.space == space and _fits(frame.features, known) for frame in frames]
     comparable = [frame for frame, yes in zip(frames, alike, strict=True) if yes]
+    classes = sorted({label for frame in comparable for label, _ in frame.predictions})
+    chances = np.zeros((len(comparable), len(classes)), np.float32)
+    for row, frame in zip(chances, comparable, strict=True):
+        for label, value in frame.predictions:
+            row[classes.index(label)] = value
     order = best_first(
-        np.array([frame.sureness / UNSURE_BELOW for frame in comparable], np.float32),
+        np.array([frame.sureness for frame in comparable], np.float32),
+        chances,
         np.array([frame.features for frame in comparable], np.float32).reshape(
             len(comparable), known.shape[1]
         ),
         known,
+        np.array([(counts or {}).get(label, 0) for label in classes], np.int64),
     )
     rest = [frame for frame, yes in zip(frames, alike, strict=True) if not yes]
     return [comparable[i] for i in order] + sorted(rest, key=lambda frame: frame.sureness)
