@@ -2,7 +2,7 @@
 
     python -m benchmarks.review_labels --set cifar10=FOLDER --set pacs=FOLDER --seeds 8
 
-A set's photos are split: 30% to judge by (near-duplicates together), two of each class to start with, and the rest is what a
+A set's photos are split: 30% to judge by (near-duplicates together), three of each class to start with, and the rest is what a
 camera sees: classes from common to ten times rarer, in a random order. Then page after page of ten frames is labelled, tuned
 on (the default method at 1 bit) and judged: by the order of the queue, or at random among all frames. Of the frames
 that the prompt is sure of, which a queue does not keep, the first takes only what the others leave. The labels that the
@@ -40,8 +40,9 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_head import ClassHead
 from qprompt_runtime.prompt_file import RESIDUAL, ClassName
 
-PAGE, START, JUDGED, RAREST = 10, 2, 0.3, 10.0
-_CALIBRATED = 5  # pages between two calibrations
+PAGE, START, JUDGED, RAREST = 10, 3, 0.3, 10.0
+_CALIBRATED = 5  # pages between two calibrations, which take most of the time; with few photos, after each page
+_FEW = 100
 _DRAWS = 1000
 _TRAINING = DEFAULT_TRAINING[RESIDUAL]
 
@@ -131,7 +132,7 @@ def curve(photos: Photos, seed: int, ordered: bool, labels: int, logit_scale: fl
     known, left, judged = scene(photos, seed)
     rng, found, scale = np.random.default_rng([seed, 9]), [], logit_scale
     for turn in range(labels // PAGE + 1):
-        if ordered and turn % _CALIBRATED == 0:
+        if ordered and (turn % _CALIBRATED == 0 or len(known) < _FEW):
             scale = calibrated_scale(photos, known, logit_scale)
         head = tuned(photos, known, scale)
         right = head.scores(photos.features[judged]).argmax(axis=1) == photos.labels[judged]
