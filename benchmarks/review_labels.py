@@ -41,7 +41,9 @@ from qprompt_runtime.class_head import ClassHead
 from qprompt_runtime.prompt_file import RESIDUAL, ClassName
 
 PAGE, START, JUDGED, RAREST = 10, 3, 0.3, 10.0
-_CALIBRATED = 5  # pages between two calibrations, which take most of the time; with few photos, after each page
+_CALIBRATED = (
+    5  # pages between two calibrations, which take most of the time; with few photos, after each page
+)
 _FEW = 100
 _DRAWS = 1000
 _TRAINING = DEFAULT_TRAINING[RESIDUAL]

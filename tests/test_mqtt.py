@@ -29,7 +29,7 @@ Make = Callable[..., MqttSink]
 
 def answer(state: str | None, changed: bool = True, region: str = "frame", prompt: str = "belt") -> Answer:
     return Answer(
-        1_800_000_000.0, "/dev/video0", region, prompt, "stone", 0.75, False, state, changed, (("stone", 0.75), ("coal", 0.25))
+        1_800_000_000.0, "/dev/video0", region, prompt, "stone", 0.75001, False, state, changed, (("stone", 0.75001), ("coal", 0.24999))
     )  # fmt: skip
 
 

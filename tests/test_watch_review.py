@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Result
+from command_line import Result, assert_refused
 from PIL import Image
 
 from qprompt_edge.watching.answers import WHOLE, Answer
@@ -161,3 +161,11 @@ def test_nothing_is_kept_unless_it_is_asked_for(run: Run, photos: Path, prompt: 
     folder = next(path for path in sorted(photos.iterdir()) if path.is_dir())
     assert run("watch", folder, "--once", "--prompt", prompt).code == 0
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(
+    run: Run, photos: Path, prompt: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    arguments = ("watch", photos, "--once", "--prompt", prompt, "--json")
+    assert_refused(run(*arguments, "--review", tmp_path / "file" / "queue"), "cannot write", "queue")

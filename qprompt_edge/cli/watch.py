@@ -44,6 +44,7 @@ from qprompt_edge.watching.systemd import Systemd
 from qprompt_edge.watching.webhook import webhook
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.decode import decoding_bytes
+from qprompt_runtime.files import check_writable
 from qprompt_runtime.images import ImageTransform, reading_bytes
 from qprompt_runtime.prompt_file import read_prompt_file
 
@@ -187,6 +188,7 @@ def command(
         if telling is not None:
             sinks.append(telling)
         if review is not None:
+            check_writable(review / "frame.jpg")
             queue = ReviewQueue(review, review_count, review_megabytes)
             sinks.append(ReviewSink(queue, rules.regions, lambda: prompts.space, found.live, say))
         for sink in sinks:

@@ -32,7 +32,7 @@ from typing import Any
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from qprompt_edge.watching.answers import Answer, Sink
+from qprompt_edge.watching.answers import Answer, Sink, rfc3339
 from qprompt_edge.watching.frames import Frame
 from qprompt_edge.watching.home_assistant import (
     BIRTH,
@@ -129,9 +129,7 @@ class MqttSink(Sink):
             return
         self._sent_at[key] = now
         topic = self._topics.of(*key)
-        told = answer.as_dict()
-        names = ("time", "source", "label", "probability", "none_of_these", "predictions")
-        self._set(f"{topic}/attributes", _json({name: told[name] for name in names}))
+        self._set(f"{topic}/attributes", _json(_attributes(answer)))
         self._set(f"{topic}/state", UNKNOWN if answer.state is None else answer.state)
         if self._images and answer.changed:
             try:
@@ -271,6 +269,20 @@ class MqttSink(Sink):
                 return
             self._said = what
         self._note(f"MQTT broker {self._broker} {what}. Trying again; answers go on")
+
+
+def _attributes(answer: Answer) -> dict[str, Any]:
+    """What is known of a state beside itself."""
+    return {
+        "time": rfc3339(answer.time),
+        "source": answer.source,
+        "label": answer.label,
+        "probability": round(answer.probability, 4),
+        "none_of_these": answer.none_of_these,
+        "predictions": [
+            {"label": label, "probability": round(value, 4)} for label, value in answer.predictions
+        ],
+    }
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

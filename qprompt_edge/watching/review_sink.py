@@ -89,10 +89,11 @@ class ReviewSink(Sink):
                     self._live,
                 )
             )
-        except (ImageError, OutputError) as error:
-            if str(error) != self._said:
-                self._said = str(error)
-                self._note(f"not kept for review: {error}")
+        except (ImageError, OutputError, MemoryError) as error:
+            reason = str(error) or "too little memory"
+            if reason != self._said:
+                self._said = reason
+                self._note(f"not kept for review: {reason}")
         else:
             self._said = ""
 
