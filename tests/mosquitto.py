@@ -10,8 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from qprompt_edge.watching.answers import Answer
+from qprompt_edge.watching.frames import Frame
+from qprompt_edge.watching.mqtt_broker import Broker
 
 paho = pytest.importorskip("paho.mqtt.client", reason="needs the extra `mqtt`")
+
+from qprompt_edge.watching.mqtt import MqttSink  # noqa: E402
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="needs mosquitto, from Debian's package")
@@ -111,3 +118,40 @@ def listener(broker: Mosquitto) -> Iterator[Listener]:
     found = Listener(broker.port)
     yield found
     found.close()
+
+
+# ---------------------------------------------------------------------- what is tested
+
+PROMPTS = {"belt": ("stone", "coal")}
+FRAME = Frame(Image.new("RGB", (64, 48), (10, 20, 30)), "/dev/video0", 1_800_000_000.0)
+Make = Callable[..., MqttSink]
+
+
+def answer(state: str | None, changed: bool = True, region: str = "frame", prompt: str = "belt") -> Answer:
+    return Answer(
+        1_800_000_000.0, "/dev/video0", region, prompt, "stone", 0.75001, False, state, changed, (("stone", 0.75001), ("coal", 0.24999))
+    )  # fmt: skip
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def sink(notes: list[str]) -> Iterator[Make]:
+    """`sink(port, ...)`: one that has said what it watches; closed at the end."""
+    made: list[MqttSink] = []
+
+    def make(
+        port: int, regions: tuple[str, ...] = ("frame",), tls: bool = False, **options: object
+    ) -> MqttSink:
+        prompts = options.pop("prompts", PROMPTS)
+        found = MqttSink(Broker("127.0.0.1", port, tls, "line/belt"), "1.2", notes.append, **options)
+        made.append(found)
+        found.ready(prompts, regions, "/dev/video0")
+        return found
+
+    yield make
+    for each in made:
+        each.close()
