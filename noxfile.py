@@ -38,6 +38,7 @@ OLDEST = (
     "ftfy==6.2.*",
     "typer==0.26.0",
     "rich==13.8.*",
+    "paho-mqtt==2.0.*",
 )
 """The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
 ANY_VERSION = (
@@ -120,8 +121,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies, plots and cameras included."""
-    _test_without_torch(session, ".[plots,camera]")
+    """The device side, newest dependencies, plots, cameras and MQTT included."""
+    _test_without_torch(session, ".[plots,camera,mqtt]")
 
 
 @nox.session(python=PYTHON_3_10)
@@ -131,7 +132,7 @@ def device_oldest(session: nox.Session) -> None:
         if sys.version_info >= (3, 13):
             session.skip("the oldest dependencies need Python 3.10 to 3.12, and there is no python3.10 here")
         session.warn("there is no python3.10 here; using the Python that runs nox")
-    _test_without_torch(session, ".", *OLDEST, left_out=ANY_VERSION)
+    _test_without_torch(session, ".[mqtt]", *OLDEST, left_out=ANY_VERSION)
 
 
 @nox.session
@@ -149,7 +150,7 @@ def coverage(session: nox.Session) -> None:
     """The device side again, counting what runs; fails below the floor."""
     session.env["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"  # sysmon is quicker
     options = ("--cov", "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
-    _test_without_torch(session, ".[plots,camera]", "pytest-cov", options=options)
+    _test_without_torch(session, ".[plots,camera,mqtt]", "pytest-cov", options=options)
 
 
 @nox.session
