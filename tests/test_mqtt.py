@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from mosquitto import (
     FRAME,
+    PATIENCE,
     Listener,
     Make,
     Mosquitto,
@@ -109,7 +111,8 @@ def test_a_lost_camera_is_said(broker: Mosquitto, listener: Listener, sink: Make
     listener.wait("line/belt/source", "online")
 
 
-def test_goodbye(broker: Mosquitto, listener: Listener, sink: Make) -> None:
+def test_goodbye(broker: Mosquitto, listener: Listener, sink: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qprompt_edge.watching.mqtt._FAREWELL", PATIENCE)
     found = sink(broker.port)
     listener.wait("line/belt/status", "online")
     found.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Result, assert_refused
-from mosquitto import Listener, Mosquitto, broker, eventually, listener, needs_mosquitto
+from mosquitto import PATIENCE, Listener, Mosquitto, broker, eventually, listener, needs_mosquitto
 
 __all__ = ["broker", "listener"]
 Run = Callable[..., Result]
@@ -38,8 +38,14 @@ def test_files_that_are_missing(run: Run, prompt: Path, tmp_path: Path) -> None:
 
 @needs_mosquitto
 def test_a_short_run_is_heard(
-    run: Run, broker: Mosquitto, listener: Listener, photos: Path, prompt: Path
+    run: Run,
+    broker: Mosquitto,
+    listener: Listener,
+    photos: Path,
+    prompt: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("qprompt_edge.watching.mqtt._FAREWELL", PATIENCE)
     folder = next(path for path in sorted(photos.iterdir()) if path.is_dir())
     result = run(
         "watch",

@@ -22,6 +22,12 @@ LEFT = Region("left", 0, 0, 50, 100)
 Run = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits at the end is written, however slow the machine is."""
+    monkeypatch.setattr("qprompt_edge.watching.review_sink._LAST_SECONDS", 60.0)
+
+
 def answer(number: int = 1, best: float = 0.5, region: str = WHOLE, refused: bool | None = False) -> Answer:
     row = np.random.default_rng(number).standard_normal(64).astype(np.float32)
     predictions = (("stone", best), ("coal", 1 - best))
