@@ -2,12 +2,13 @@
 
     python -m benchmarks.review_labels --set cifar10=FOLDER --set pacs=FOLDER --seeds 8
 
-A set's photos are split: 30% to judge by (near-duplicates together), three of each class to start with, and the rest is what a
-camera sees: classes from common to ten times rarer, in a random order. Then page after page of ten frames is labelled, tuned
-on (the default method at 1 bit) and judged: by the order of the queue, or at random among all frames. Of the frames
-that the prompt is sure of, which a queue does not keep, the first takes only what the others leave. The labels that the
-order needs for the accuracy of random ones are read off the mean curves over the seeds, each made monotone first, since
-a curve that wavers reaches any accuracy too early; intervals are of 95%, from drawing seeds again.
+A set's photos are split: 30% to judge by (near-duplicates together), three of each class to start with, and
+the rest is what a camera sees: classes from common to ten times rarer, in a random order. Then page after
+page of ten frames is labelled, tuned on (the default method at 1 bit) and judged: by the order of the queue,
+or at random among all frames. Of the frames that the prompt is sure of, which a queue does not keep, the
+first takes only what the others leave. The labels that the order needs for the accuracy of random ones are
+read off the mean curves over the seeds, each made monotone first, since a curve that wavers reaches any
+accuracy too early; intervals are of 95%, from drawing seeds again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,15 @@ _TRAINING = DEFAULT_TRAINING[RESIDUAL]
 
 @dataclass(frozen=True)
 class Photos:
-    """A set: float32 [N,E] features, int64 [N] labels and near-duplicate groups, and float32 [C,E] text features."""
+    """A set.
+
+    Attributes:
+        classes: The C classes.
+        text: float32 [C,E], their text features.
+        features: float32 [N,E].
+        labels: int64 [N].
+        groups: int64 [N]; near-duplicates have the same number.
+    """
 
     classes: tuple[ClassName, ...]
     text: Array

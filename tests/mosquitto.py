@@ -1,4 +1,4 @@
-"""A real broker for tests: mosquitto on a free port of this machine, and a client that notes what it hears."""
+"""A real broker for tests, mosquitto on a free port, and a client that notes what it hears."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""Brokers that are away, silent, locked or encrypted: nothing is lost, nothing waits, and one line says what is wrong."""
+"""Brokers that are away, silent, locked or encrypted: nothing is lost, and one line says what is wrong."""
 
 import shutil
 import socket

@@ -7,6 +7,7 @@ wrong with single photos, with pairs of them, with labels, with classes, and wit
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,20 @@ def check(
     encoded, quality = _encode(found, model, max_memory, reporter)
     model.close_image_tower()
     check_limit(max_memory, "encoding the photos")
-    middle = time.monotonic()
+    result = _look(found, encoded, quality, model, time.monotonic() - begin, reporter)
+    check_limit(max_memory, "looking at the photos")
+    return replace(result, seconds={**result.seconds, "total": time.monotonic() - begin})
 
+
+def _look(
+    found: LabelledPhotos,
+    encoded: EncodedPhotos,
+    quality: list[Quality],
+    backbone: Backbone,
+    seconds: float,
+    reporter: Reporter,
+) -> CheckResult:
+    """All findings, from encoded and measured photos; `seconds` is what encoding took."""
     readable = np.array([i for i in range(len(found.paths)) if i not in encoded.failures], np.int64)
     known = found.select(readable)
     features, keys = encoded.features[readable, 0], encoded.keys[readable]
@@ -97,9 +110,9 @@ def check(
         ),
         mixed_up=pairs,
         curve=curve,
-        backbone=model.manifest.name,
-        provider=model.provider,
-        seconds={"encode": middle - begin, "total": time.monotonic() - begin},
+        backbone=backbone.manifest.name,
+        provider=backbone.provider,
+        seconds={"encode": seconds},
         peak_rss_mb=peak_rss_mb(),
     )
 

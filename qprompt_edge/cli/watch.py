@@ -115,7 +115,8 @@ def command(
         str | None,
         option(
             OUTPUT,
-            "Tell an MQTT broker, and Home Assistant through it: mqtt:// or mqtts:// (TLS), host, port, first part of topics.",
+            "Tell an MQTT broker, and Home Assistant through it: mqtt:// or mqtts:// (TLS), host, port, first "
+            "part of topics.",
             metavar="URL",
         ),
     ] = None,

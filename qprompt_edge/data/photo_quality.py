@@ -57,7 +57,8 @@ def measure(image: Image.Image, side: int) -> Quality:
         max(side, min(round(image.width * side / short), side * MAX_ASPECT)),
         max(side, min(round(image.height * side / short), side * MAX_ASPECT)),
     )
-    grey = image.convert("L").resize(size, Image.Resampling.BILINEAR)
+    # small first: a grey copy of a large photo would take memory that no limit counts
+    grey = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
     low, high = np.quantile(np.asarray(grey), [_EXTREME, 1 - _EXTREME]) / 255
     blurred = grey.filter(ImageFilter.GaussianBlur(side * _BLUR))
     return Quality(math.log(_edges(grey) / _edges(blurred)), float(low), float(high))

@@ -26,7 +26,7 @@ def listing(call: Call) -> dict[str, Any]:
     if not frame_ids(queue):
         return {"total": 0, "items": []}
     photos = [str(folder / photo.id) for photo in photos_of(folder)]
-    order = {"queue": str(queue), "photos": photos, "limit": limit}
+    order = {"queue": str(queue), "photos": photos, "counts": counts(folder), "limit": limit}
     found: dict[str, Any] = call.state.engine.ask("review", order)
     return found
 

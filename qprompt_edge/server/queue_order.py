@@ -37,13 +37,14 @@ class QueueOrder:
         """The frames of a queue, the one worth most first.
 
         Args:
-            order: `queue` (a folder), `photos` (the labelled photos' files), `limit`.
+            order: `queue` (a folder), `photos` (the labelled photos' files), `counts` (photos by class), `limit`.
 
         Returns:
             `total` and `items`, as the interface gives them.
         """
         frames = list_frames(Path(order["queue"]))
-        ordered = label_first(frames, self._known(order["photos"]), self._backbone.manifest.fingerprint)
+        known, space = self._known(order["photos"]), self._backbone.manifest.fingerprint
+        ordered = label_first(frames, known, space, order["counts"])
         return {"total": len(frames), "items": [_shown(frame) for frame in ordered[: order["limit"]]]}
 
     def _known(self, photos: list[str]) -> Array:

@@ -1,7 +1,8 @@
-"""What Home Assistant wants to know, so that the answers of a device show there without a line of configuration.
+"""What Home Assistant wants to know to show a device's answers without a line of configuration.
 
-One message for the device (https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload, Home Assistant 2024.11
-and later): a sensor for each prompt and region, whose state is one of the labels, and, if wished, an image.
+One message for the device (https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload, Home
+Assistant 2024.11 and later): a sensor for each prompt and region, whose state is one of the labels, and, if
+wished, an image.
 """
 
 from __future__ import annotations

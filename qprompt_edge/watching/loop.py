@@ -44,7 +44,7 @@ class Rules:
 
 @dataclass
 class _Place:
-    """What is known of a region: its last answers and features, how it looked then, and its state under each prompt."""
+    """What is known of a region: its last answers, how it looked then, and its state under each prompt."""
 
     region: Region
     states: dict[str, Agreement]

@@ -1,11 +1,12 @@
 """Answers over MQTT: what a house or a factory listens to, and Home Assistant finds by itself.
 
-The idea: every message is retained and says how things are now, so of each topic only the newest message counts. Those are
-kept here; with every connection all of them are sent, and while there is none they merely replace each other. So nothing
-grows however long a broker is away, no state is lost when it comes back, and a broker that forgot everything has it again.
+The idea: every message is retained and says how things are now, so of each topic only the newest message
+counts. Those are kept here; with every connection all of them are sent, and while there is none they merely
+replace each other. So nothing grows however long a broker is away, no state is lost when it comes back, and a
+broker that forgot everything has it again.
 
-The connection lives in paho's thread, which tries again after 1, 2, 4, ... 60 seconds. The loop's thread only leaves
-messages here, and never waits.
+The connection lives in paho's thread, which tries again after 1, 2, 4, ... 60 seconds. The loop's thread only
+leaves messages here, and never waits.
 
 Topics below the prefix, all retained:
 

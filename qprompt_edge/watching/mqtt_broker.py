@@ -1,7 +1,7 @@
 """Which broker: an address such as `mqtts://broker.lan:8883/line/belt`, and a login from a file.
 
-A user and a password on the command line could be read by everyone on the machine, and would end in the shell's history
-and the service's log; so an address that has them is refused.
+A user and a password on the command line could be read by everyone on the machine, and would end in the
+shell's history and the service's log; so an address that has them is refused.
 """
 
 from __future__ import annotations
@@ -47,17 +47,18 @@ class Broker:
 
 
 def broker(address: str) -> Broker:
-    """Read an address: `mqtt://` or `mqtts://` (TLS), host, port if it is not 1883 or 8883, and the topic's prefix.
+    """Read an address: `mqtt://` or `mqtts://` (TLS), host, port, and the prefix of topics.
 
-    Without a prefix it is `qprompt-edge/` and the name of this machine.
+    The port may be left out if it is 1883, or 8883 with TLS. Without a prefix it is `qprompt-edge/` and the name of this machine.
 
     Raises:
         ValueError: It is none, or it holds a password.
     """
     if "@" in address:
         raise ValueError(
-            "an MQTT address must not hold a user or a password, which others could read there; put them into a file, "
-            "the user on its first line and the password on its second, and give it as --mqtt-login FILE"
+            "an MQTT address must not hold a user or a password, which others could read there; put them into "
+            "a file, the user on its first line and the password on its second, and give it as --mqtt-login "
+            "FILE"
         )
     shown = printable(address)
     try:
@@ -89,8 +90,8 @@ def _check_prefix(prefix: str) -> None:
     wrong = any(sign in prefix for sign in "+#") or not prefix.isprintable() or prefix.startswith("$")
     if wrong or "" in prefix.split("/") or len(prefix.encode()) > _MOST_PREFIX:
         raise ValueError(
-            f"{printable(prefix)!r} cannot begin an MQTT topic: no +, # or empty part, no $ first, at most {_MOST_PREFIX} "
-            "bytes; for instance line/belt"
+            f"{printable(prefix)!r} cannot begin an MQTT topic: no +, # or empty part, no $ first, at most "
+            f"{_MOST_PREFIX} bytes; for instance line/belt"
         )
 
 
@@ -119,7 +120,8 @@ def encryption(authority: Path | None) -> ssl.SSLContext:
     """How TLS trusts a broker: by the system's authorities, or by one's own.
 
     Args:
-        authority: A file in PEM with the certificate of the authority that signed the broker's; None takes the system's.
+        authority: A file in PEM with the certificate of the authority that signed the broker's; None takes
+            the system's.
 
     Raises:
         BrokerError: The file cannot be read, or holds no certificate.
@@ -128,8 +130,8 @@ def encryption(authority: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=authority)
     except ssl.SSLError as error:
         raise BrokerError(
-            f"{authority} holds no certificate in PEM ({error.reason or error}); give the certificate of the authority that signed "
-            "the broker's"
+            f"{authority} holds no certificate in PEM ({error.reason or error}); give the certificate of "
+            "the authority that signed the broker's"
         ) from error
     except OSError as error:
         raise BrokerError(f"cannot read the certificate {authority}: {error.strerror or error}") from error

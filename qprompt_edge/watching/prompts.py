@@ -107,7 +107,7 @@ class Prompts:
 
     @property
     def space(self) -> str:
-        """What image features are comparable with: the backbone's fingerprint, for its plain ones, or the prompt's too."""
+        """What image features are comparable with: the backbone's fingerprint, or the prompt's too."""
         prompt, plain = self._watched[0], self.backbone.manifest.fingerprint
         return f"{plain}:{prompt.digest.hex()}" if prompt.prompt.method == FOLDED else plain
 

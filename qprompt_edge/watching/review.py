@@ -1,8 +1,8 @@
-"""The review queue on disk: frames that a person should look at, as `watch` keeps them and `serve` shows them.
+"""The review queue on disk: frames for a person to look at, as `watch` keeps and `serve` shows them.
 
-A frame is two files, `<id>.jpg` and then `<id>.json`, each written atomically; it is there when both are. Who removes it
-removes the JSON first. So a reader and a writer need no lock: a reader that loses the race finds a frame less. Everything
-in the folder counts as foreign: what is damaged is passed over.
+A frame is two files, `<id>.jpg` and then `<id>.json`, each written atomically; it is there when both are. Who
+removes it removes the JSON first. So a reader and a writer need no lock: a reader that loses the race finds a
+frame less. Everything in the folder counts as foreign: what is damaged is passed over.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class ReviewFrame:
         predictions: Labels and probabilities, best first.
         none_of_these: Whether it looked like none of the classes; None if that was not asked.
         features: float32 [E], length 1; None if it has none that can be compared with other photos'.
-        space: What these features are comparable with: the backbone's fingerprint as 32 hex digits, or another word for
-            features that are the prompt's own.
+        space: What these features are comparable with: the backbone's fingerprint as 32 hex digits, or
+            another word for features that are the prompt's own.
     """
 
     id: str
@@ -66,7 +66,7 @@ class ReviewFrame:
 
     @property
     def margin(self) -> float:
-        """Probability of the likeliest class less that of the next, from 0 (undecided) to 1; 1 with a single class."""
+        """Probability of the likeliest class less that of the next, 0 to 1; 1 with a single class."""
         return margin(self.predictions)
 
     @property
@@ -76,7 +76,7 @@ class ReviewFrame:
 
     @property
     def sureness(self) -> float:
-        """The margin, at most `UNSURE_BELOW`: how sure a prompt was of a frame that looks like no class says little."""
+        """The margin, at most `UNSURE_BELOW`: beyond it, how sure a prompt was of no class says little."""
         return min(self.margin, UNSURE_BELOW)
 
     def to_json(self) -> dict[str, Any]:
@@ -185,7 +185,8 @@ def write_frame(folder: Path, frame: ReviewFrame, jpeg: bytes) -> int:
     """Put a frame into the queue; the bytes that it takes.
 
     Raises:
-        OutputError: It cannot be written; then nothing of it is left, or a picture alone, which no reader sees.
+        OutputError: It cannot be written; then nothing of it is left, or a picture alone, which no reader
+            sees.
     """
     description = json.dumps(frame.to_json(), ensure_ascii=False, allow_nan=False).encode()
     write_atomic(folder / f"{frame.id}.jpg", jpeg)
@@ -201,7 +202,8 @@ def label_first(
     Args:
         frames: A queue, of one prompt.
         known: float32 [M,E], features of the labelled photos, rows of length 1; M may be 0.
-        space: What these are comparable with: the backbone's fingerprint in hex. Frames with other features come last.
+        space: What these are comparable with: the backbone's fingerprint in hex. Frames with other features
+            come last.
         counts: How many photos each class has; None counts all classes alike.
     """
     alike = [frame.space == space and _fits(frame.features, known) for frame in frames]

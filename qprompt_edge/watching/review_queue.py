@@ -1,9 +1,9 @@
 """What `watch` keeps for review: the frames it was least sure of, or that look like none of the classes.
 
-Four limits keep this harmless for months. A frame that is nearly the same as one kept before is not kept. A camera adds one a
-second at most, and one a minute once the queue is full, so that a card is not worn out by writing. Count and megabytes
-are capped: when the queue is full, of its older half the frame goes that the prompt was surest of. So the newest frames are
-always there, and what stays of the older ones are the hardest.
+Four limits keep this harmless for months. A frame that is nearly the same as one kept before is not kept. A
+camera adds one a second at most, and one a minute once the queue is full, so that a card is not worn out by
+writing. Count and megabytes are capped: when the queue is full, of its older half the frame goes that the
+prompt was surest of. So the newest frames are always there, and what stays of the older ones are the hardest.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Seen:
     """A frame as the loop has it, and what one prompt said of it.
 
     Attributes:
-        picture: Gives what was classified (the region, where there is one), mode RGB; asked for only if it is kept.
+        picture: Gives what was classified (the region, where there is one), mode RGB; asked for only if it is
+            kept.
         time: When it was seen, in seconds since 1970.
         source: Where it came from.
         region: Name of the region; None for the whole frame.
@@ -59,9 +60,10 @@ class Seen:
         predictions: Labels and probabilities, best first; two or more where the prompt has as many classes.
         none_of_these: Whether it looks like none of the classes; None if that was not asked.
         features: float32 [E], length 1.
-        space: What these are comparable with: the backbone's fingerprint in hex, or another word for features that are the
-            prompt's own.
-        live: Whether it came from a camera or stream, which soon shows another; each file of a folder counts for itself.
+        space: What these are comparable with: the backbone's fingerprint in hex, or another word for features
+            that are the prompt's own.
+        live: Whether it came from a camera or stream, which soon shows another; each file of a folder counts
+            for itself.
     """
 
     picture: Callable[[], Image.Image]
@@ -82,7 +84,9 @@ def is_doubtful(predictions: tuple[tuple[str, float], ...], none_of_these: bool 
 
 
 class ReviewQueue:
-    """A folder of frames to review, kept within its limits. One process writes to it; others may remove frames.
+    """A folder of frames to review, kept within its limits.
+
+    One process writes to it; others may remove frames.
 
     Args:
         folder: Where; it is created with the first frame.
@@ -186,7 +190,10 @@ class _Kept:
 
 
 class _Scenes:
-    """Features of the frames kept last, those that were removed since included: who discards a frame wants no other like it."""
+    """Features of the frames kept last.
+
+    Those that were removed since are among them: who discards a frame wants no other like it.
+    """
 
     def __init__(self) -> None:
         self._rows: Array = np.zeros((0, 0), np.float32)

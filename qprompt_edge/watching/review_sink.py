@@ -1,4 +1,4 @@
-"""From the loop to the review queue: unsure frames go to a thread that writes them, so that the loop never waits for a card."""
+"""From the loop to the review queue: a thread writes the frames, so that the loop waits for no card."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ReviewSink(Sink):
         self._thread.start()
 
     def answer(self, answer: Answer, frame: Frame) -> None:
-        """Hand an unsure frame to the thread; a camera's is passed over while others wait, a folder's waits too."""
+        """Hand an unsure frame to the thread; while others wait, a camera's is passed over."""
         if answer.features is not None and is_doubtful(answer.predictions, answer.none_of_these):
             with contextlib.suppress(queue.Full):
                 self._queue.put((answer, frame, self._space()), not self._live, _LAST_SECONDS)

@@ -4,10 +4,10 @@ Photos are taken one by one, the one with the largest
 
     doubt * need * sqrt(1 - likeness)
 
-doubt: 1 less the margin between the two likeliest classes. need: what a label is worth, 1/(n_c + 1) of a class c with n_c
-labelled photos, by the classes that the photo may be of. likeness: the largest cosine to a photo that is labelled, or was
-taken before it. So the first page is neither ten frames of one scene, nor ten of the class that passes all day.
-`benchmarks/review_labels.py` measures what it saves.
+doubt: 1 less the margin between the two likeliest classes. need: what a label is worth, 1/(n_c + 1) of a
+class c with n_c labelled photos, by the classes that the photo may be of. likeness: the largest cosine to a
+photo that is labelled, or was taken before it. So the first page is neither ten frames of one scene, nor ten
+of the class that passes all day. `benchmarks/review_labels.py` measures what it saves.
 """
 
 from __future__ import annotations
