@@ -37,7 +37,7 @@ class QueueOrder:
         """The frames of a queue, the one worth most first.
 
         Args:
-            order: `queue` (a folder), `photos` (the labelled photos' files), `counts` (photos by class), `limit`.
+            order: `queue` (a folder), `photos` (files of labelled ones), `counts` (photos by class), `limit`.
 
         Returns:
             `total` and `items`, as the interface gives them.
