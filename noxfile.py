@@ -5,6 +5,7 @@
     nox -s docs           the documentation site, strictly: links, anchors, nothing from other hosts
     nox -s device         the device side without torch, newest dependencies
     nox -s device_oldest  the same with the oldest dependencies, on Python 3.10 where there is one
+    nox -s interface      requests that schemathesis makes of `serve`
     nox -s tests          what needs the exporters, and what is slow (installs torch)
     nox -s coverage       not with the others: `device` again, and how much of the device side it runs
     nox -s package        not with the others: wheel and sdist, checked and installed
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "docs", "device", "device_oldest", "tests"]
+nox.options.sessions = ["lint", "docs", "device", "device_oldest", "interface", "tests"]
 
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "scikit-learn")
 SIDE_BY_SIDE = ("-n", "auto")
@@ -39,12 +40,27 @@ OLDEST = (
     "typer==0.26.0",
     "rich==13.8.*",
     "paho-mqtt==2.0.*",
+    "starlette==0.40.*",
+    "uvicorn==0.30.*",
+    "segno==1.6.*",
 )
 """The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
 ANY_VERSION = (
-    "deploy", "doc_commands", "docs", "experiment", "experiment_store", "homes", "interruption", "offline",
+    "deploy",
+    "doc_commands",
+    "docs",
+    "experiment",
+    "experiment_store",
+    "homes",
+    "interruption",
+    "offline",
+    "page",
+    "page_access",
+    "page_cameras",
+    "page_files",
+    "page_mending",
     "watch_receivers",
-)  # fmt: skip
+)
 """Modules below `tests/` that run with the newest dependencies only.
 
 What they promise of documents, files, processes and networks does not depend on numpy, onnxruntime, pillow or
@@ -102,7 +118,7 @@ def _test_without_torch(
 @nox.session
 def lint(session: nox.Session) -> None:
     """Linter, formatter, strict types, and the packages' one-way dependencies; torch is not needed."""
-    _install(session, ".[dev]")
+    _install(session, ".[dev,serve]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -121,8 +137,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies, plots, cameras and MQTT included."""
-    _test_without_torch(session, ".[plots,camera,mqtt]")
+    """The device side, newest dependencies, all extras; the page of `serve` in Chromium, where that is."""
+    _test_without_torch(session, ".[plots,camera,mqtt,serve]", "playwright>=1.45")
 
 
 @nox.session(python=PYTHON_3_10)
@@ -132,7 +148,14 @@ def device_oldest(session: nox.Session) -> None:
         if sys.version_info >= (3, 13):
             session.skip("the oldest dependencies need Python 3.10 to 3.12, and there is no python3.10 here")
         session.warn("there is no python3.10 here; using the Python that runs nox")
-    _test_without_torch(session, ".[mqtt]", *OLDEST, left_out=ANY_VERSION)
+    _test_without_torch(session, ".[mqtt,serve]", *OLDEST, left_out=ANY_VERSION)
+
+
+@nox.session
+def interface(session: nox.Session) -> None:
+    """Requests that schemathesis makes of the interface's document: no 500, no answer that is not in it."""
+    _install(session, ".[serve]", "pytest", "scikit-learn", "schemathesis>=4")
+    session.run("pytest", "tests/test_schemathesis.py", *session.posargs)
 
 
 @nox.session
@@ -141,7 +164,7 @@ def tests(session: nox.Session) -> None:
 
     The install is editable, because the embedded backbones' training weights are not in the wheel.
     """
-    _install(session, "-e", ".[dev,export,cluster]")
+    _install(session, "-e", ".[dev,export,cluster,serve]")
     session.run("pytest", *SIDE_BY_SIDE, "-m", "export or slow", *session.posargs)
 
 
@@ -150,7 +173,7 @@ def coverage(session: nox.Session) -> None:
     """The device side again, counting what runs; fails below the floor."""
     session.env["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"  # sysmon is quicker
     options = ("--cov", "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
-    _test_without_torch(session, ".[plots,camera,mqtt]", "pytest-cov", options=options)
+    _test_without_torch(session, ".[plots,camera,mqtt,serve]", "pytest-cov", options=options)
 
 
 @nox.session

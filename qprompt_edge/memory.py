@@ -5,11 +5,13 @@ from __future__ import annotations
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.errors import ImageError, MemoryLimitError
 from qprompt_runtime.memory_left import give_back
+
+if TYPE_CHECKING:  # pictures are checked where no model is loaded
+    from qprompt_runtime.backbone import Backbone
 
 _MEGABYTE = 10**6
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes: getrusage(2) counts kilobytes on Linux
@@ -87,6 +89,8 @@ def fit_activations(backbone: Backbone, limit_mb: float | None, *, tuning: bool,
         return
     backbone.spare_memory = True
     if tuning and deep:
+        from qprompt_runtime.deep_backbone import require_deep
+
         require_deep(backbone).open_for_deep_tuning()
     elif tuning:
         backbone.open_for_tuning()

@@ -14,8 +14,7 @@ from qprompt_edge.tuning.methods import METHODS
 from qprompt_edge.tuning.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS
 
 COMMANDS = (
-    "adapt", "check", "update", "predict", "eval", "watch", "inspect", "convert", "reproduce", "export", "bench",
-    "backbones add",
+    "adapt", "check", "update", "predict", "eval", "inspect", "convert", "reproduce", "export", "bench", "backbones add", "serve", "watch",
 )  # fmt: skip
 GROUPS = ("Input:", "Training:", "Output:", "Machine:", "Other:")
 

@@ -5,11 +5,13 @@ Skipped where the checkout itself is installed.
 
 import json
 from importlib.metadata import Distribution, distribution
+from pathlib import Path
 
 import pytest
 
 from qprompt_runtime.bundle import DEFAULT_BACKBONE, find_bundle, read_manifest
 
+CHECKOUT = Path(__file__).parent.parent
 PACKAGES = {"qprompt_runtime", "qprompt_edge", "qprompt_exporters"}
 LARGEST = 30 * 10**6
 """Bytes, before they are packed; `small` has 24 MB of them."""
@@ -40,6 +42,12 @@ def test_the_embedded_backbone_and_the_nouns_are_in_it(sizes: dict[str, int]) ->
     expected = {"qprompt_runtime/nouns.txt", *(f"{folder}/{name}" for name in ("manifest.json", *bundle))}
     assert expected <= set(sizes)
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(sizes)
+
+
+def test_the_page_is_in_it(sizes: dict[str, int]) -> None:
+    names = {path.name for path in (CHECKOUT / "qprompt_edge" / "server" / "static").iterdir()}
+    assert "index.html" in names
+    assert {f"qprompt_edge/server/static/{name}" for name in names} <= set(sizes)
 
 
 def test_tests_examples_and_weights_to_train_from_are_not(sizes: dict[str, int]) -> None:

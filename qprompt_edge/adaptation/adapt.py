@@ -19,9 +19,8 @@ from qprompt_edge.adaptation.result import AdaptResult, Holdout
 from qprompt_edge.adaptation.resume import WorkDir, task_id
 from qprompt_edge.adaptation.task import TaskData, prepare
 from qprompt_edge.adaptation.tunings import TuningRecord, keep_record, keys_of
-from qprompt_edge.cache import Unkept, cache_folder
-from qprompt_edge.data.feature_cache import FeatureCache, feature_file
-from qprompt_edge.data.features import feature_identity
+from qprompt_edge.cache import Unkept
+from qprompt_edge.data.features import user_features
 from qprompt_edge.data.photos import find_labelled, find_photos
 from qprompt_edge.evaluation.metrics import class_probabilities, linear_probe, score
 from qprompt_edge.evaluation.mistakes import find_mistakes
@@ -143,9 +142,8 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
     backbone = Backbone.load(options.backbone, options.provider, options.threads)
     if options.method in DEEP_METHODS:
         require_deep(backbone)
-    identity = feature_identity(backbone, options.views, options.training.seed)
-    folder, unkept = cache_folder("features"), Unkept(reporter.note)
-    cache = FeatureCache(folder and feature_file(folder, identity), identity, unkept)
+    unkept = Unkept(reporter.note)
+    cache = user_features(backbone, unkept, options.views, options.training.seed)
     data = prepare(photos, tests, options.class_names, backbone, options, cache, reporter)
     backbone.close_image_tower()
     check_limit(options.max_memory, "encoding the photos")
@@ -171,7 +169,7 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
         provider=backbone.provider,
         backbone_name=backbone.manifest.name,
         manifest=backbone.manifest,
-        train_photos=len(data.train.paths),
+        trained=tuple(data.train.paths),
         class_photos=tuple(counts.tolist()),
         single=tuple(
             name.label for name, count in zip(data.train.classes, counts, strict=True) if count == 1

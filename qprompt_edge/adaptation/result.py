@@ -57,7 +57,7 @@ class AdaptResult:
         provider: Execution provider that ran it.
         backbone_name: The backbone's model name.
         manifest: Facts of the backbone.
-        train_photos: Photos trained on.
+        trained: The photos trained on.
         class_photos: Photos of each class trained on, in the order of the prompt's classes.
         single: Classes with only one photo to train on.
         skipped: Files that were left out, and test photos that are trained on.
@@ -74,7 +74,7 @@ class AdaptResult:
     provider: str
     backbone_name: str
     manifest: Manifest
-    train_photos: int
+    trained: tuple[Path, ...]
     class_photos: tuple[int, ...]
     single: tuple[str, ...]
     skipped: tuple[SkippedPhoto, ...]
@@ -83,6 +83,11 @@ class AdaptResult:
     seconds: dict[str, float]
     peak_rss_mb: float
     work: WorkDir
+
+    @property
+    def train_photos(self) -> int:
+        """How many photos were trained on."""
+        return len(self.trained)
 
     def __repr__(self) -> str:
         if self.holdout is None:

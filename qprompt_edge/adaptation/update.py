@@ -17,10 +17,10 @@ from qprompt_edge.adaptation.new_photos import NewPhotos, encode_new, with_new_c
 from qprompt_edge.adaptation.retuning import Retuned, retune_from_photos, retune_from_vectors
 from qprompt_edge.adaptation.tunings import TuningRecord, keep_record, read_record
 from qprompt_edge.adaptation.update_result import UpdateResult
-from qprompt_edge.cache import Unkept, cache_folder
+from qprompt_edge.cache import Unkept
 from qprompt_edge.data.csv_files import composed
-from qprompt_edge.data.feature_cache import FeatureCache, feature_file
-from qprompt_edge.data.features import feature_identity
+from qprompt_edge.data.feature_cache import FeatureCache
+from qprompt_edge.data.features import user_features
 from qprompt_edge.data.photos import LabelledPhotos, find_labelled
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
@@ -166,9 +166,7 @@ def _encode(
     Returns them, and the cache that holds the features of all photos.
     """
     views, seed = (0, 1) if record is None else (record.views, record.training.seed)
-    identity = feature_identity(backbone, views, seed)
-    folder = cache_folder("features")
-    cache = FeatureCache(folder and feature_file(folder, identity), identity, unkept)
+    cache = user_features(backbone, unkept, views, seed)
     tuned_on = {} if record is None else record.known()
     new = encode_new(found, classes, old, tuned_on, backbone, cache, (views, seed), max_memory, reporter)
     backbone.close_image_tower()

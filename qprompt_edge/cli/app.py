@@ -25,6 +25,7 @@ _MODULES = {
     "export": "export",
     "bench": "bench",
     "backbones": "backbones",
+    "serve": "serve",
 }
 """Each command's module in this package, in the order of the help; it holds `command`, or a group, `app`."""
 

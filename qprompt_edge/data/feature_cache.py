@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,15 @@ class Entry:
 
     features: Array
     hash: int
+
+
+def content_key(file: BinaryIO) -> bytes:
+    """The key of a file's content, `KEY_BYTES` of its SHA-256; it is read in blocks, from its beginning."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.digest()[:KEY_BYTES]
 
 
 def feature_file(folder: Path, identity: str) -> Path:

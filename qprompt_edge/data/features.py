@@ -7,7 +7,6 @@ are not encoded again, and edited ones are.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import time
@@ -23,14 +22,15 @@ import onnxruntime
 import PIL
 from numpy.typing import NDArray
 
-from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache
+from qprompt_edge.cache import cache_folder
+from qprompt_edge.data.feature_cache import KEY_BYTES, Entry, FeatureCache, content_key, feature_file
 from qprompt_edge.data.photo_quality import Quality, QualityCache
 from qprompt_edge.data.splits import difference_hash
 from qprompt_edge.memory import check_photo
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.decode_cost import LARGE_BYTES
-from qprompt_runtime.errors import ImageError
+from qprompt_runtime.errors import ImageError, OutputError
 from qprompt_runtime.images import ImageTransform, augment, read_image, reading_bytes, to_pixels
 from qprompt_runtime.photo_formats import formats_of
 from qprompt_runtime.photo_sources import opened
@@ -38,7 +38,6 @@ from qprompt_runtime.prompt_file import ClassName
 from qprompt_runtime.read_ahead import read_ahead
 
 _SAVE_SECONDS = 20.0
-_HASH_BLOCK = 1 << 20
 _NO_PIXELS: Array = np.zeros((0, 3, 0, 0), np.float32)
 
 
@@ -100,6 +99,21 @@ def feature_identity(backbone: Backbone, views: int, seed: int) -> str:
         "seed": seed if views else 0,
     }
     return json.dumps(facts, sort_keys=True)
+
+
+def user_features(
+    backbone: Backbone, unkept: Callable[[OutputError], None], views: int = 0, seed: int = 1
+) -> FeatureCache:
+    """The user's cache of a backbone's features.
+
+    Args:
+        backbone: The frozen model.
+        unkept: Takes the error where the cache cannot be written.
+        views: Augmented views beside the plain one.
+        seed: Of the augmentations.
+    """
+    identity, folder = feature_identity(backbone, views, seed), cache_folder("features")
+    return FeatureCache(folder and feature_file(folder, identity), identity, unkept)
 
 
 def encode_photos(
@@ -233,7 +247,7 @@ def _read(cache: FeatureCache, quality: QualityCache | None, decoder: _Decoder, 
         with opened(path) as file:
             formats_of(file)  # what is no photo is not read further
             before = os.fstat(file.fileno())
-            key = _content_hash(file)
+            key = content_key(file)
             entry = cache.get(key)
             unmeasured = quality if quality is not None and quality.get(key) is None else None
             if entry is not None and unmeasured is None:
@@ -249,12 +263,3 @@ def _read(cache: FeatureCache, quality: QualityCache | None, decoder: _Decoder, 
         return "too large to decode in the memory there is; shrink it first"
     changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
     return "was written to while it was read" if changed else photo
-
-
-def _content_hash(file: BinaryIO) -> bytes:
-    """The key of a file's content, read in blocks."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while block := file.read(_HASH_BLOCK):
-        digest.update(block)
-    return digest.digest()[:KEY_BYTES]

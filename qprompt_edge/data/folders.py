@@ -147,12 +147,12 @@ def walk(folder: Path, outside: AbstractSet[str]) -> tuple[list[Path], list[Prob
                 waiting.append(path)
             elif entry.problem is not None:
                 problems.append((path, entry.problem))
-            elif not _is_sidecar(path):
+            elif not is_sidecar(path):
                 files.append(path)
     return files, problems
 
 
-def _is_sidecar(path: Path) -> bool:
+def is_sidecar(path: Path) -> bool:
     """Whether a file stands beside photos: its ending says so, and its content is no photo's."""
     suffix = path.suffix.lower()
     if suffix not in SIDECARS or suffix == _THUMBNAIL:

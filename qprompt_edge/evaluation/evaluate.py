@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.data.features import Examples, encode_photos
+from qprompt_edge.cache import Unkept
+from qprompt_edge.data.features import Examples, encode_photos, user_features
 from qprompt_edge.data.photos import SkippedPhoto, drop_unreadable, find_labelled
 from qprompt_edge.data.same_photos import SamePhoto, described, in_several_classes
 from qprompt_edge.evaluation.metrics import Scores, class_probabilities, score
@@ -73,6 +74,7 @@ def judge_prompt(
     threads: int = 0,
     accept: float | None = None,
     max_memory: float | None = None,
+    cached: bool = False,
     reporter: Reporter | None = None,
 ) -> PromptReport:
     """Judge a prompt file on labelled photos.
@@ -86,6 +88,7 @@ def judge_prompt(
         threads: Threads within an operator; 0 takes one for each core.
         accept: Share of known photos that "none of these" lets pass; None takes what the prompt says.
         max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
+        cached: Whether features are taken from the user's cache, and kept there, as `adapt` does.
         reporter: Told how far it is.
 
     Raises:
@@ -104,6 +107,7 @@ def judge_prompt(
     encoded = encode_photos(
         frozen,
         photos.paths,
+        cache=user_features(frozen, Unkept(reporter.note)) if cached else None,
         max_memory=max_memory,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )

@@ -39,7 +39,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             _sync(file.fileno())
         set_mode(temporary, 0o644)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise _output_error(path, error) from error
     finally:
@@ -120,7 +120,7 @@ def _sync(descriptor: int) -> None:
             raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable; file systems without folder handles are left as they are."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -1,0 +1,1 @@
+"""`serve`: the page on the device, and the REST interface that does all that the page does."""
