@@ -106,7 +106,10 @@ def frames(shown: Sequence[np.ndarray], count: int) -> Frames:
 
 
 def speed(backbone: Backbone, folder: Path, turns: int) -> dict[str, Any]:
-    """Frames a second with one prompt and with ten, without and with "none of these"; in turns, so both meet the same machine."""
+    """Frames a second with one prompt and with ten, without and with "none of these".
+
+    They take turns, so both meet the same machine.
+    """
     found: dict[str, Any] = {}
     shown = pictures()
     for kind, accept in (("plain", None), ("with none of these", 0.95)):
@@ -199,7 +202,7 @@ def reloads(backbone: Backbone, folder: Path, count: int) -> dict[str, Any]:
 
 
 def losses(backbone: Backbone, folder: Path, count: int) -> dict[str, Any]:
-    """A camera with a thread of its own that is lost after each frame, through a real file that it holds open."""
+    """A camera with a thread of its own, and a real file that it holds open, is lost after each frame."""
     shown = pictures()
     watch, _ = made_watch(Prompts(write_prompts(folder, backbone, 1), backbone))
 

@@ -1,11 +1,12 @@
-"""How fast `watch` is, and whether it stays as it is: memory and open files over many answers, new prompts and lost cameras.
+"""How fast `watch` is, and its memory and open files over many answers, new prompts and lost cameras.
 
-    python -m benchmarks.watching [--only speed answers reloads losses] [--answers 100000] [--toy-answers 1000000]
+    python -m benchmarks.watching [--only speed answers toy reloads losses] [--answers 100000]
 
-Frames of 640 x 480 pixels come from memory. `speed`: one core and one thread, in turns with one prompt and with ten, medians
-over the turns, by the clock on the wall and by processor time (on a busy machine that is the honest one). `answers`: resident memory after the first thousand, and the most and the last after that, with the default
-backbone and with `tiny` as a toy. `reloads`: as many new versions of a prompt file, each put in place atomically between
-two frames. `losses`: a camera that is lost after each frame and opened again.
+Frames of 640 x 480 pixels come from memory. `speed`: one core and one thread, in turns with one prompt and
+with ten, medians over the turns, by the clock on the wall and by processor time (on a busy machine that is
+the honest one). `answers`: resident memory after the first thousand, and the most and the last after that,
+with the default backbone and with `tiny` as a toy. `reloads`: as many new versions of a prompt file, each put
+in place atomically between two frames. `losses`: a camera that is lost after each frame and opened again.
 """
 
 from __future__ import annotations

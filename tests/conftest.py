@@ -64,7 +64,7 @@ def _move_home(patch: pytest.MonkeyPatch, root: Path) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def hermetic_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No network but this machine's own for the whole run; also moves the home, for fixtures that outlive a test."""
+    """No network but this machine's own; also moves the home, for fixtures that outlive a test."""
     with pytest.MonkeyPatch.context() as patch:
         connect, look_up = socket.socket.connect, socket.getaddrinfo
 

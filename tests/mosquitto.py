@@ -55,7 +55,11 @@ class Mosquitto:
             self._process = subprocess.Popen(
                 [str(MOSQUITTO), "-c", str(self._config)], stdout=log, stderr=log
             )
-        eventually(self._listens, f"mosquitto listens: {(self.folder / 'mosquitto.log').read_text()}")
+        try:
+            eventually(self._listens, "mosquitto listens")
+        except BaseException:
+            self.stop()
+            raise
 
     def _listens(self) -> bool:
         assert self._process is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,14 @@ def until(page: Any, condition: str, value: Any = None) -> None:
     end = time.monotonic() + _WAIT_MS / 1000
     while not page.evaluate(condition, value):
         assert time.monotonic() < end, condition
+        page.wait_for_timeout(50)
+
+
+def eventually(page: Any, condition: Callable[[], bool]) -> None:
+    """Wait until something holds that the page shows before the device has done it."""
+    end = time.monotonic() + _WAIT_MS / 1000
+    while not condition():
+        assert time.monotonic() < end
         page.wait_for_timeout(50)
 
 

@@ -13,7 +13,7 @@ _LARGEST = 1 << 16
 
 @contextmanager
 def rtsp_camera(shown: np.ndarray) -> Iterator[str]:
-    """Serves one client at a time a still picture, uint8 [H,W,3]; gives the address. Leaving it unplugs the camera."""
+    """Serves one client at a time a still picture, uint8 [H,W,3]; leaving it unplugs the camera."""
     ending = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as door:
         door.settimeout(0.1)
@@ -59,7 +59,7 @@ def _talk(client: socket.socket, shown: np.ndarray, ending: threading.Event) -> 
 
 
 def _send(client: socket.socket, shown: np.ndarray, ending: threading.Event) -> None:
-    """The picture ten times a second, as FFmpeg packs it, each packet behind its length (RFC 2326, section 10.12)."""
+    """The picture ten times a second, each packet of it behind its length (RFC 2326, section 10.12)."""
     import av
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as packets:

@@ -1,4 +1,4 @@
-"""`qprompt-edge watch` as a user meets it: lines and JSON, sources that end, refusals, signals, a reader that goes."""
+"""`qprompt-edge watch` as a user meets it: lines, JSON, sources that end, refusals, signals."""
 
 import json
 import os

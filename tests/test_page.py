@@ -99,12 +99,14 @@ def test_from_nothing_to_a_corrected_answer(
         assert page.locator(".answer-label").inner_text() in (*LABELS, "None of these")
 
 
-def test_names_are_shown_as_text(browser: Any, server: Served) -> None:
-    hostile = "<img src=x onerror=alert(1)>"
-    lay_task(server.data, "Names", ("bolt",), 2)
-    (server.data / "Names" / "bolt").rename(server.data / "Names" / hostile)
+@pytest.mark.parametrize(
+    ("task", "hostile"), [("Markup", "<img src=x onerror=alert(1)>"), ("Signs", "50% ?a=b&c #'\"\\ ü")]
+)
+def test_names_are_shown_as_text(browser: Any, server: Served, task: str, hostile: str) -> None:
+    folder = lay_task(server.data, task, ("bolt",), 2)
+    (folder / "bolt").rename(folder / hostile)
     with watched(browser, server.url, REFUSED, **DESKTOP) as page:
-        open_task(page, "Names")
+        open_task(page, task)
         page.locator(".tile img").first.wait_for()
         assert page.locator(".class .label").inner_text() == hostile
         assert page.locator(".tile .tag").first.inner_text() == hostile

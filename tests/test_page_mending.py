@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page import DESKTOP, PHONE, chromium, go, lay_task, open_task, photos_of, says, watched
+from page import DESKTOP, PHONE, chromium, eventually, go, lay_task, open_task, photos_of, says, watched
 from serving import Served, served
 
 from qprompt_edge.watching.review import ReviewFrame, new_id
@@ -124,6 +124,7 @@ def test_frames_are_labelled_by_key_learned_and_used(browser: Any, server: Serve
         page.get_by_text("3 frames left").wait_for()
         page.keyboard.press("Delete")
         page.get_by_text("2 frames left").wait_for()
+        eventually(page, lambda: len(list((server.data / "Queue.review").glob("*.jpg"))) == 2)
         photos = {label: len(list((folder / label).iterdir())) for label in LABELS}
         assert photos == {"bolt": 9, "leaf": 8, "tomato": 9}
         page.get_by_text("2 frames labelled.").wait_for()
@@ -141,8 +142,8 @@ def test_frames_are_labelled_with_a_thumb(browser: Any, server: Served) -> None:
         page.get_by_text("1 frame left").wait_for()
         page.get_by_role("button", name="Throw away").click()
         page.get_by_role("heading", name="Nothing to review").wait_for()
+        eventually(page, lambda: not list((server.data / "Thumb.review").glob("*.jpg")))
         assert len(list((folder / "tomato").iterdir())) == 3
-        assert not list((server.data / "Thumb.review").glob("*.jpg"))
 
 
 def test_two_browsers_see_what_the_other_does(browser: Any, server: Served) -> None:

@@ -1,4 +1,4 @@
-"""The loop of `watch`: many prompts for one image pass, regions, what changes a state, and prompts that are exchanged."""
+"""The loop of `watch`: many prompts for one image pass, regions, states, and prompts that are exchanged."""
 
 import os
 import re
@@ -126,7 +126,7 @@ def test_none_of_these_is_told_as_predict_tells_it(
 
 
 def test_a_prompt_that_cannot_tell_refuses_accept(backbone: Backbone, file: Path):
-    with pytest.raises(PromptFileError, match=rf"^{file}: the prompt does not know which scores"):
+    with pytest.raises(PromptFileError, match=rf"^{file}: the prompt file has no scores for 'none of these'"):
         Prompts([file], backbone, 0.95)
 
 

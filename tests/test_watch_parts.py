@@ -1,4 +1,4 @@
-"""The parts of `watch`, each alone: regions, agreement, what is still, addresses, the pace, folders, sources that are lost."""
+"""The parts of `watch`, each alone: regions, agreement, what is still, the pace, folders, lost sources."""
 
 import os
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Frames as bytes: JPEG pictures one behind the other, raw pixels, stdin, devices that block, and what is fetched over http."""
+"""Where frames come from as bytes: JPEG streams, raw pixels, stdin, devices that block, http and rtsp."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""What tests of `watch` share: prompts that are made without tuning, coloured frames, and a sink that remembers."""
+"""What tests of `watch` share: prompts made without tuning, coloured frames, a sink that remembers."""
 
 import _socket
 import socket
@@ -27,7 +27,7 @@ ACCEPT_ALL = Calibration(30.0, (8.0, 4.0, 2.0, -4.0, -8.0))
 def made_prompt(
     backbone: Backbone, labels: Sequence[str] = COLOURS, calibration: Calibration | None = None
 ) -> PromptFile:
-    """A prompt that knows colours: a class whose name begins with one has the feature of a picture of that colour."""
+    """A prompt that knows colours: a class whose name begins with one has the feature of that colour."""
     residuals = np.zeros((len(labels), backbone.manifest.embed_dim), np.float32)
     transform = backbone.manifest.image_transform
     for row, label in enumerate(labels):

@@ -16,7 +16,9 @@ _RETRY_SECONDS = 10.0
 
 
 class AnswerLines(Sink):
-    """Prints answers. If stdout takes none (a full disk), they are dropped until it does again; both are said once.
+    """Prints answers.
+
+    If stdout takes none (a full disk), they are dropped until it does again; both are said once.
 
     Args:
         as_json: A JSON object for each answer, instead of text.
@@ -39,7 +41,7 @@ class AnswerLines(Sink):
         self._print(answer.as_dict() if self._as_json else self._line(answer))
 
     def skipped(self, frame: Frame, reason: str) -> None:
-        """Say why a frame has no answer; of a damaged stream, once for all frames in a row with the same reason."""
+        """Say why a frame has no answer; once for all frames in a row with the same reason."""
         self._unread += 1
         if reason != self._said:
             say(f"skipped {reason}")

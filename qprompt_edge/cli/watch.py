@@ -158,7 +158,10 @@ def command(
 ) -> None:
     """Answer the frames of a camera, a stream or a folder as they come.
 
-    Prints a line for each answer; with --json, an object: time, source, region, prompt, label, probability, none_of_these, state, changed, predictions. A prompt file that is exchanged is taken up between two frames. A camera that is lost is opened again when it is back. Ends at Ctrl-C (130) or SIGTERM (0), or when stdin does.
+    Prints a line for each answer; with --json, an object: time, source, region, prompt, label, probability,
+    none_of_these, state, changed, predictions. A prompt file that is exchanged is taken up between two
+    frames. A camera that is lost is opened again when it is back. Ends at Ctrl-C (130) or SIGTERM (0), or
+    when stdin does.
 
     Example: qprompt-edge watch /dev/video0 --prompt belt.qpt --fps 5 --agree 3/5 --json
     """
@@ -249,9 +252,9 @@ def _check(limit: float | None, transform: ImageTransform | None, frame: Frame) 
 
 @contextmanager
 def _until_told() -> Iterator[Callable[[], bool]]:
-    """Whether to go on: SIGTERM and Ctrl-C end the loop between two frames, so that no line is cut or printed twice.
+    """Whether to go on: SIGTERM and Ctrl-C end the loop between two frames.
 
-    A second Ctrl-C ends it at once.
+    So no line is cut or printed twice. A second Ctrl-C ends it at once.
 
     Raises:
         KeyboardInterrupt: At the end, if it was Ctrl-C.

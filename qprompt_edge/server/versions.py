@@ -121,12 +121,13 @@ class Versions:
         return {"trained": set(), "held": set()}
 
     def changed(self, photos: Sequence[Photo]) -> bool:
-        """Whether the photos are others than the newest version was made of, of those that were made here."""
-        for number in reversed(self.numbers()):
+        """Whether there are photos that the newest version of those made here was not made of, or less."""
+        numbers = self.numbers()
+        for number in reversed(numbers):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 kept = json.loads((self._folder / f"{number}.photos").read_bytes())
                 return bool(kept["seen"] != look(photos))
-        return False
+        return bool(numbers and photos)  # all were sent: nobody knows what they were made of
 
     def add(self, data: bytes) -> int:
         """Take a prompt file that was sent.

@@ -67,7 +67,8 @@ class Answer:
 class Sink:
     """Takes what the loop has to say; a sink overrides what it needs. Nothing here may block or raise.
 
-    All calls come from the loop's thread, in order. `answer`'s frame is decoded; it may be kept, and is not changed.
+    All calls come from the loop's thread, in order. `answer`'s frame is decoded; it may be kept, and is not
+    changed.
     """
 
     def ready(self, prompts: Mapping[str, tuple[str, ...]], regions: tuple[str, ...], source: str) -> None:
@@ -86,7 +87,7 @@ class Sink:
         """A frame could not be read."""
 
     def present(self, here: bool, reason: str) -> None:
-        """The source is lost (with the reason), or back; called when that changes, not before the first loss."""
+        """The source is lost (with the reason), or back; called when that changes, first at a loss."""
 
     def close(self) -> None:
         """The loop has ended; wait a moment at most for what is under way."""

@@ -1,7 +1,7 @@
-"""Cameras of the kernel (V4L2: USB cameras and others) and network streams (RTSP, RTMP), through FFmpeg's libraries.
+"""Cameras of the kernel (V4L2, such as USB cameras) and network streams (RTSP, RTMP), through FFmpeg.
 
-PyAV brings them in one wheel. Frames that nobody takes are not decoded where each stands for itself (MJPEG, raw); other
-codecs build on what came before, so all are decoded, and only those that are taken are converted.
+PyAV brings them in one wheel. Frames that nobody takes are not decoded where each stands for itself (MJPEG,
+raw); other codecs build on what came before, so all are decoded, and only those that are taken are converted.
 """
 
 from __future__ import annotations

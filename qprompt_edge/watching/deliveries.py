@@ -1,4 +1,4 @@
-"""Slow receivers of changes: each has a thread of its own and a short queue, so that the loop never waits for it."""
+"""Slow receivers of changes: each has a thread and a short queue, so that the loop never waits for it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class DeliveryError(Exception):
 class Deliveries(Sink):
     """Hands changes of state to a receiver, in order, on a thread.
 
-    What fails is reported once, and so is that it works again. What may work later is tried again after longer and longer
-    waits; of what waits meanwhile, the oldest is dropped.
+    What fails is reported once, and so is that it works again. What may work later is tried again after
+    longer and longer waits; of what waits meanwhile, the oldest is dropped.
 
     Args:
         name: How messages call the receiver.

@@ -1,7 +1,8 @@
 """A folder whose files are answered as they appear, each once it has stopped changing.
 
-A file is taken when its size and time are the same at two looks, so one still being written is left alone; written anew, it
-is taken again. What lies there at the start is taken first, so nothing that came while the power was off is missed.
+A file is taken when its size and time are the same at two looks, so one still being written is left alone;
+written anew, it is taken again. What lies there at the start is taken first, so nothing that came while the
+power was off is missed.
 """
 
 from __future__ import annotations

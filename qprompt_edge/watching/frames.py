@@ -1,7 +1,8 @@
 """Frames, and where they come from.
 
-A source is opened by calling its `frames`, and closed by closing that generator. Between frames it yields None, at
-least every `TICK` seconds, so that the loop can do what is due: end, tell systemd that it lives, take up a new prompt.
+A source is opened by calling its `frames`, and closed by closing that generator. Between frames it yields
+None, at least every `TICK` seconds, so that the loop can do what is due: end, tell systemd that it lives,
+take up a new prompt.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class Frame:
     """One picture, decoded when it is first asked for.
 
     Args:
-        image: A path, the bytes of an image file, a pillow image, or an array, uint8 [H,W,3] in the order RGB; or a
-            function that gives one of these.
+        image: A path, the bytes of an image file, a pillow image, or an array, uint8 [H,W,3] in the order
+            RGB; or a function that gives one of these.
         source: Where it comes from, as answers name it: a file's path, or the source's name.
         moment: When it was taken, in seconds since 1970; None is now.
     """
@@ -94,8 +95,8 @@ class Source:
     Attributes:
         name: How it is called in messages; without a password.
         live: Whether frames that nobody takes in time are dropped (a camera), or wait (files in a folder).
-        frames: Opens it. The generator yields frames, and None while there is none; it ends when no more can come.
-            It raises `SourceLost` if the source is not there, or not any more.
+        frames: Opens it. The generator yields frames, and None while there is none; it ends when no more can
+            come. It raises `SourceLost` if the source is not there, or not any more.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Many prompts on one backbone: features of a picture are compared with the classes of all of them in one product."""
+"""Many prompts on one backbone: a picture is compared with the classes of all of them in one product."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a prompt says about a picture: the likeliest classes, best first, and whether it shows none of them."""
+    """What a prompt says about a picture: the likeliest classes, and whether it shows none of them."""
 
     predictions: tuple[tuple[str, float], ...]
     none_of_these: bool | None
@@ -57,7 +57,7 @@ class Heads:
         self._features = np.concatenate([head.classes.features for head in heads])
         self._offsets = np.concatenate([head.classes.offsets for head in heads])
         self._scales = np.array([[head.classes.logit_scale] for head in heads], np.float32)
-        # columns of each prompt's classes [P,C]; where it has fewer, one behind the last, which no class ever wins
+        # columns of each prompt's classes [P,C]; where it has fewer, one behind the last, which never wins
         self._columns = np.full((len(heads), most), ends[-1])
         for row, count, end in zip(self._columns, counts, ends, strict=True):
             row[:count] = np.arange(end - count, end)
@@ -80,7 +80,10 @@ class Heads:
         ]
 
     def _refused(self, image_features: Array, scores: Array) -> list[list[bool]]:
-        """Whether a picture shows none of a prompt's classes, from scores [B,P,C]; meaningless where a head does not tell."""
+        """Whether a picture shows none of a prompt's classes, from scores [B,P,C].
+
+        It means nothing where a head does not tell.
+        """
         if self._nouns is None:
             return [[False] * len(self.heads)] * len(scores)
         nouns = image_features @ self._nouns.T

@@ -1,7 +1,7 @@
 """JPEG pictures one behind the other, as MJPEG streams carry them, cut apart where each one ends.
 
-A picture's segments are walked by their lengths, so that the end of a thumbnail within it is not taken for its own. What lies
-between pictures (the headers of a multipart stream) is passed over.
+A picture's segments are walked by their lengths, so that the end of a thumbnail within it is not taken for
+its own. What lies between pictures (the headers of a multipart stream) is passed over.
 """
 
 from __future__ import annotations

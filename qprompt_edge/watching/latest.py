@@ -1,7 +1,8 @@
 """The newest frame of a device that is read on a thread of its own: reading may block, the loop does not.
 
-A frame that nobody took when the next one comes is dropped, so answers are about what is there now. A device whose thread
-hangs in the driver counts as lost, and is not opened again while that thread is still there: no more than one waits.
+A frame that nobody took when the next one comes is dropped, so answers are about what is there now. A device
+whose thread hangs in the driver counts as lost, and is not opened again while that thread is still there: no
+more than one waits.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class _Reader:
             return frame
 
     def _raise(self) -> NoReturn:
-        """Raise what ended the thread, which is then kept by nobody: no circle of references for the garbage collector."""
+        """Raise what ended the thread, and keep it no longer: no circle is left for the garbage collector."""
         error, self._error = self._error or SourceLost(f"{self._name}: it has ended"), None
         try:
             raise error
@@ -83,8 +84,8 @@ def latest_source(name: str, read: Callable[[], Reading], silence: float = _SILE
 
     Args:
         name: The source's name.
-        read: Opens the device and reads it, on another thread; closing the generator closes the device. It raises
-            `SourceLost` if it is not there.
+        read: Opens the device and reads it, on another thread; closing the generator closes the device. It
+            raises `SourceLost` if it is not there.
         silence: Seconds without a frame after which the device counts as lost.
     """
     readers: list[_Reader] = []  # at most one: the last, which may hang

@@ -30,8 +30,8 @@ class Rules:
 
     Attributes:
         regions: What of a frame is looked at.
-        still: A region whose grey levels (0 to 255) have changed less than this everywhere since it was answered is not
-            encoded again; 0 answers every frame.
+        still: A region whose grey levels (0 to 255) have changed less than this everywhere since it was
+            answered is not encoded again; 0 answers every frame.
         agree: (n, m): a state changes when n of the last m frames agree.
         min_confidence: An answer of less probability changes no state.
     """
@@ -180,7 +180,7 @@ class Watch:
             place.verdicts, place.features = verdicts, row
 
     def _tell(self, place: _Place, frame: Frame, again: bool) -> None:
-        """Let a region's verdicts vote, and tell the sinks; what is the same `again` is told if it changes a state."""
+        """Let a region's verdicts vote, and tell the sinks; of the same verdicts `again`, a change only."""
         for (name, agreement), verdict in zip(place.states.items(), place.verdicts, strict=True):
             label, probability = verdict.predictions[0]
             sure = probability >= self._rules.min_confidence

@@ -90,7 +90,7 @@ class MqttSink(Sink):
         self._sent_at: dict[tuple[str, str], float] = {}
         self._message: dict[str, Any] = {}
         self._gone = threading.Event()
-        self._birth: threading.Timer | None = None
+        self._birth_due = False
         self._client = self._new_client(login, context)
 
     def _new_client(self, login: tuple[str, str] | None, context: ssl.SSLContext | None) -> paho.Client:
@@ -194,6 +194,7 @@ class MqttSink(Sink):
             return
         # the broker answers in this order: what it has of our device comes before what we send of it
         client.subscribe([(BIRTH_TOPIC, 0), (self._topics.discovery, 0), (self._topics.status, 0)])
+        self._gone.clear()
         with self._lock:
             self._connected, self._under_way = True, 0
             self._unsent = dict.fromkeys(self._newest)
@@ -225,17 +226,25 @@ class MqttSink(Sink):
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         if message.topic == BIRTH_TOPIC and message.payload == BIRTH.encode():
-            timer = threading.Timer(
-                random.uniform(0, _BIRTH_DELAY), self._send_again, [self._topics.discovery]
-            )
-            timer.daemon = True
-            timer.start()
+            self._answer_birth()
         elif (
             message.topic == self._topics.status and message.payload == OFFLINE.encode() and not self._closing
         ):
             self._send_again(self._topics.status)  # the will of a connection that broke before this one
         elif message.topic == self._topics.discovery and message.retain:
             self._remove_stale(bytes(message.payload))
+
+    def _answer_birth(self) -> None:
+        """Make the device known again in a moment; births that come meanwhile ask for no more."""
+        if not self._birth_due:
+            self._birth_due = True
+            timer = threading.Timer(random.uniform(0, _BIRTH_DELAY), self._make_known_again)
+            timer.daemon = True
+            timer.start()
+
+    def _make_known_again(self) -> None:
+        self._birth_due = False  # before it is sent: a birth from now on asks again
+        self._send_again(self._topics.discovery)
 
     def _send_again(self, topic: str) -> None:
         with self._lock:

@@ -49,7 +49,8 @@ class Broker:
 def broker(address: str) -> Broker:
     """Read an address: `mqtt://` or `mqtts://` (TLS), host, port, and the prefix of topics.
 
-    The port may be left out if it is 1883, or 8883 with TLS. Without a prefix it is `qprompt-edge/` and the name of this machine.
+    The port may be left out if it is 1883, or 8883 with TLS. Without a prefix it is `qprompt-edge/` and the
+    name of this machine.
 
     Raises:
         ValueError: It is none, or it holds a password.

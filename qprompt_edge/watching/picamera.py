@@ -1,4 +1,4 @@
-"""The Raspberry Pi's own camera, through picamera2, which Raspberry Pi OS brings as a package of the system."""
+"""The Raspberry Pi's own camera, through picamera2, which is a package of Raspberry Pi OS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program that is started at each change of state; it learns of it through its environment, never through a shell."""
+"""A program that is started at each change of state; its environment says how, and no shell reads it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The prompts of a watch: several files for one backbone, each taken up anew when its file is exchanged.
 
-A new version is read between two frames. Its class features come from the text tower, which opens for this alone and closes
-again; the image tower's session stays. They are not kept on disk, where they would add up over the versions. A file that is damaged, or for another backbone, is reported
-once, and so is one that was deleted: the version before stays in force.
+A new version is read between two frames. Its class features come from the text tower, which opens for this
+alone and closes again; the image tower's session stays. They are not kept on disk, where they would add up
+over the versions. A file that is damaged, or for another backbone, is reported once, and so is one that was
+deleted: the version before stays in force.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from qprompt_runtime.prompt_file import FOLDED, PromptFile
 from qprompt_runtime.text import counted, printable
 
 _SETTLED_NS = 2 * 10**9
-"""A file that changed less than this before it was read is compared by content: a later change may bear the same time."""
+"""A file that changed less than this before it was read is compared by content.
+
+A later change may bear the same time.
+"""
 
 _RETRY_SECONDS = 30.0
 
@@ -78,8 +82,8 @@ class Prompts:
         cache: Folder that keeps the features of classes from start to start; None keeps nothing.
 
     Raises:
-        QPromptError: A file cannot be read or is for another backbone, two have the same name, or one that has prompts in
-            the image tower stands beside others.
+        QPromptError: A file cannot be read or is for another backbone, two have the same name, or one that
+            has prompts in the image tower stands beside others.
     """
 
     def __init__(

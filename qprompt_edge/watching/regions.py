@@ -1,4 +1,4 @@
-"""Regions of interest: named rectangles, in per cent of the frame, so that another resolution changes nothing."""
+"""Regions of interest: named rectangles in per cent of the frame, so that they hold at every resolution."""
 
 from __future__ import annotations
 

@@ -28,9 +28,11 @@ def find_source(text: str, size: tuple[int, int] | None, fps: float | None, once
     """The source that a text means; nothing is opened.
 
     Args:
-        text: A folder; a camera's number or device; `picamera`; an rtsp, rtmp, http or https address; or `-` for stdin.
+        text: A folder; a camera's number or device; `picamera`; an rtsp, rtmp, http or https address; or `-`
+            for stdin.
         size: Width and height of raw frames on stdin, or those that a camera is asked for.
-        fps: How many frames a second are wanted; pictures that are fetched one by one are not fetched more often.
+        fps: How many frames a second are wanted; pictures that are fetched one by one are not fetched more
+            often.
         once: Of a folder, only what lies there now.
 
     Raises:

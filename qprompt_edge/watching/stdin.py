@@ -23,7 +23,8 @@ def stdin_source(size: tuple[int, int] | None = None, descriptor: int = _DESCRIP
     """Frames on stdin.
 
     Args:
-        size: Width and height of raw frames: uint8, red, green and blue of each pixel, row by row. None: JPEG files.
+        size: Width and height of raw frames: uint8, red, green and blue of each pixel, row by row. None: JPEG
+            files.
         descriptor: Where to read.
     """
 

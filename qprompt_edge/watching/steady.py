@@ -21,7 +21,8 @@ def steady(
 
     Args:
         source: The source; it is opened again when it is lost.
-        present: Called with False and the reason when it is lost, and with True when a frame comes again; once each.
+        present: Called with False and the reason when it is lost, and with True when a frame comes again;
+            once each.
         first: Seconds before it is opened again; twice as many after each attempt in vain.
         most: The longest wait.
     """

@@ -1,8 +1,8 @@
 """Has a picture changed? Compared as small grey pictures.
 
-A region is averaged to `_CELLS` x `_CELLS` grey cells, and the cell that changed most decides: the mean over all would
-miss a small thing that moves, and single pixels would find the sensor's noise, which a cell of hundreds of pixels averages
-away.
+A region is averaged to `_CELLS` x `_CELLS` grey cells, and the cell that changed most decides: the mean over
+all would miss a small thing that moves, and single pixels would find the sensor's noise, which a cell of
+hundreds of pixels averages away.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What systemd wants to know of a service: that it is ready, alive, and what it does (sd_notify(3)).
 
-A datagram to the socket that `NOTIFY_SOCKET` names is all there is to it; without that variable nothing is sent.
+A datagram to the socket that `NOTIFY_SOCKET` names is all there is to it; without that variable nothing is
+sent.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SHARE = 0.4
 
 
 class Systemd(Sink):
-    """Tells systemd how the service is, if it is one: `systemctl status` shows the last change, or what is missing."""
+    """Tells systemd how the service is, if it is one: `systemctl status` shows the last change."""
 
     def __init__(self) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "")

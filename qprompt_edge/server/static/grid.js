@@ -13,6 +13,7 @@ const SETTLE_MS = 90;
 export class Grid {
   #tiles = new Map();
   #pages = new Map();
+  #asked = new Map();
   #age = 0;
   #columns = 1;
   #side = 0;
@@ -73,7 +74,9 @@ export class Grid {
     const first = Math.floor(this.#range()[0] / PAGE);
     const { total, photos } = await this.load(first * PAGE, PAGE);
     if (age !== this.#age || this.signal.aborted) return;
+    this.#age += 1; // what was asked for meanwhile is of the old list
     this.#pages = new Map([[first, photos]]);
+    this.#asked.clear();
     this.total = total;
     this.focused = Math.min(this.focused, Math.max(0, total - 1));
     this.#measure();
@@ -83,23 +86,29 @@ export class Grid {
 
   /** All photos between two places, both included, in order; asks for those that are not known. */
   async between(from, to) {
-    for (let page = Math.floor(from / PAGE); page <= Math.floor(to / PAGE); page++) {
-      if (!Array.isArray(this.#pages.get(page))) await this.#ask(page);
-    }
+    let age;
+    do {
+      age = this.#age;
+      for (let page = Math.floor(from / PAGE); page <= Math.floor(to / PAGE); page++) await this.#ask(page);
+    } while (age !== this.#age);
     const found = [];
     for (let i = from; i <= to; i++) if (this.at(i)) found.push(this.at(i));
     return found;
   }
 
-  async #ask(page) {
-    const age = this.#age;
-    this.#pages.set(page, []);
+  /** Have a part of the list; each is asked for once. */
+  #ask(page) {
+    if (this.#pages.has(page)) return Promise.resolve();
+    if (!this.#asked.has(page)) this.#asked.set(page, this.#fetch(page, this.#age));
+    return this.#asked.get(page);
+  }
+
+  async #fetch(page, age) {
     try {
       const { photos } = await this.load(page * PAGE, PAGE);
       if (age === this.#age) this.#pages.set(page, photos);
-    } catch (error) {
-      this.#pages.delete(page);
-      throw error;
+    } finally {
+      if (age === this.#age) this.#asked.delete(page);
     }
   }
 
@@ -128,7 +137,8 @@ export class Grid {
     }
     for (let index = first; index <= last; index++) this.#place(index);
     for (let page = Math.floor(first / PAGE); page <= Math.floor(last / PAGE) && last >= 0; page++) {
-      if (!this.#pages.has(page)) this.#ask(page).then(() => this.draw(), this.failed);
+      if (!this.#pages.has(page) && !this.#asked.has(page))
+        this.#ask(page).then(() => this.draw(), this.failed);
     }
     this.#settle();
   }

@@ -33,7 +33,7 @@ export async function learnNow(task, root, signal) {
 
 function starter(task, start, resumable) {
   const why = missing(task.detail);
-  const { classes, published } = task.detail;
+  const { classes, published, changed } = task.detail;
   const photos = classes.reduce((sum, it) => sum + it.photos, 0);
   if (why)
     return el(
@@ -57,7 +57,7 @@ function starter(task, start, resumable) {
         icon("teach"),
         resumable ? S.teachResume : published ? S.teachAgain : S.teachRun,
       ),
-      published && el("button", { type: "button", onclick: () => start("update") }, S.teachUpdate),
+      published && changed && el("button", { type: "button", onclick: () => start("update") }, S.teachUpdate),
     ),
   );
 }
