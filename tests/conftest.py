@@ -22,7 +22,7 @@ from scenes import write_photos
 
 from qprompt_edge import adapt
 from qprompt_edge.cli import main
-from qprompt_runtime import backbone, none_of_these
+from qprompt_runtime import backbone, none_of_these, policy
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.deep_backbone import DeepBackbone
@@ -87,8 +87,10 @@ def hermetic_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(autouse=True)
 def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A home, a cache and a backbone folder of its own for each test."""
-    _move_home(monkeypatch, tmp_path_factory.mktemp("hermetic"))
+    """A home, a cache, a backbone folder and a policy of its own for each test."""
+    root = tmp_path_factory.mktemp("hermetic")
+    _move_home(monkeypatch, root)
+    monkeypatch.setattr(policy, "SYSTEM_POLICY", root / "policy.json")  # not this machine's
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,7 +16,7 @@ from qprompt_edge.tuning.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS
 COMMANDS = (
     "adapt", "check", "update", "predict", "eval", "inspect", "convert", "reproduce", "export", "bench", "backbones add", "serve", "watch",
 )  # fmt: skip
-GROUPS = ("Input:", "Training:", "Output:", "Machine:", "Other:")
+GROUPS = ("Input:", "Training:", "Output:", "Signatures:", "Machine:", "Other:")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -23,8 +23,8 @@ from prompts import (
     seal,
 )
 
-from qprompt_runtime import prompt_envelope, prompt_file
-from qprompt_runtime.errors import PromptFileError
+from qprompt_runtime import prompt_envelope
+from qprompt_runtime.errors import PromptFileError, TrustError
 from qprompt_runtime.prompt_file import (
     ClassName,
     PromptFile,
@@ -106,10 +106,15 @@ def test_unknown_version(start: str) -> None:
         PromptFile.from_bytes(bytes.fromhex(start))
 
 
-@pytest.mark.parametrize("data", [b"", b"\xd9\xd9", b"PK\x03\x04", b"\xd2\x84", TINY.to_bytes()[3:]])
+@pytest.mark.parametrize("data", [b"", b"\xd9\xd9", b"PK\x03\x04", b"\xd2\xd9\xf7", TINY.to_bytes()[3:]])
 def test_not_a_prompt_file(data: bytes) -> None:
     with pytest.raises(PromptFileError, match="expected d9d9f7"):
         PromptFile.from_bytes(data)
+
+
+def test_a_signed_prompt_that_is_cut_short() -> None:
+    with pytest.raises(TrustError, match="cut short"):
+        PromptFile.from_bytes(b"\xd2\x84")
 
 
 def group(**changes: object) -> dict:
@@ -287,8 +292,7 @@ def test_file_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = TINY.to_bytes()
     path = tmp_path / "prompt.qpt"
     path.write_bytes(data)
-    for module in (prompt_envelope, prompt_file):
-        monkeypatch.setattr(module, "MAX_FILE_BYTES", len(data) - 1)
+    monkeypatch.setattr(prompt_envelope, "MAX_FILE_BYTES", len(data) - 1)
     with pytest.raises(PromptFileError, match="size is larger, expected at most"):
         read_prompt_file(path)
     with pytest.raises(PromptFileError, match=f"size is {len(data)}, expected at most"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,16 +99,17 @@ class AdaptResult:
             f"on {counted(after.n, 'photo')}>"
         )
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, seal: Callable[[bytes], bytes] | None = None) -> None:
         """Write the prompt file, then remove the finished training from the work directory.
 
         Args:
             path: File to write; an existing file is replaced.
+            seal: Makes a signed prompt of the file's bytes; None: it is not signed.
 
         Raises:
             OutputError: It cannot be written.
         """
-        write_prompt_file(Path(path), self.prompt)
+        write_prompt_file(Path(path), self.prompt, seal)
         self.work.finish()
 
     def classifier(self) -> PromptClassifier:

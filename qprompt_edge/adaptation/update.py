@@ -29,6 +29,7 @@ from qprompt_edge.tuning.prompt_rows import without_classes
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import check_backbone
 from qprompt_runtime.errors import PhotosError, PromptFileError
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_features import check_fit
 from qprompt_runtime.prompt_file import RESIDUAL, ClassName, PromptFile, read_prompt_file
 from qprompt_runtime.text import first_few, printable
@@ -45,6 +46,7 @@ def update(
     provider: str = "auto",
     threads: int = 0,
     max_memory: float | None = None,
+    policy: Policy | None = None,
     reporter: Reporter | None = None,
 ) -> UpdateResult:
     """Add classes or photos to a prompt, or remove classes, without the photos that it was tuned on.
@@ -65,6 +67,7 @@ def update(
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
         max_memory: Most resident memory of the process in MB of 10^6 bytes; None sets no limit.
+        policy: Which signed prompts may be updated, beside what the device's policy says.
         reporter: Receives progress and messages.
 
     Returns:
@@ -78,7 +81,7 @@ def update(
     if photos is None and not remove:
         raise ValueError("nothing to do: give photos to add, or labels to remove")
     remove = tuple(dict.fromkeys(map(composed, remove)))
-    before = prompt if isinstance(prompt, PromptFile) else read_prompt_file(Path(prompt))
+    before = prompt if isinstance(prompt, PromptFile) else read_prompt_file(Path(prompt), policy)
     _check_method(before)
     found = None if photos is None else find_labelled(Path(photos), _path(labels), min_classes=1)
     kept = _without(before, remove, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,16 +97,17 @@ class UpdateResult:
     def __repr__(self) -> str:
         return f"<UpdateResult {self.prompt.about}: {changes(self)}>"
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, seal: Callable[[bytes], bytes] | None = None) -> None:
         """Write the prompt file.
 
         Args:
             path: Where to; a file that is there is replaced, all of it or nothing.
+            seal: Makes a signed prompt of the file's bytes; None: it is not signed.
 
         Raises:
             OutputError: It cannot be written.
         """
-        write_prompt_file(Path(path), self.prompt)
+        write_prompt_file(Path(path), self.prompt, seal)
 
     def summary(self) -> str:
         """What people should know, as the command prints it.

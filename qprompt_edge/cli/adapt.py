@@ -22,17 +22,22 @@ from qprompt_edge.cli.parameters import (
     Bits,
     ForceOption,
     JsonOption,
+    KeyOption,
     LabelsOption,
+    MadeForOption,
     MaxMemoryOption,
+    PolicyOption,
     ProviderOption,
     ReportOption,
     ThreadsOption,
+    TrustOption,
     argument,
     number,
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
 from qprompt_edge.cli.reports import check_report, write_report
+from qprompt_edge.cli.sealing import seal_for
 from qprompt_edge.cli.streams import beside_a_file
 from qprompt_edge.data.photos import find_labelled
 from qprompt_edge.reporter import Reporter
@@ -40,6 +45,7 @@ from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.errors import OutputError, QPromptError
 from qprompt_runtime.files import check_writable
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_file import read_prompt_file
 
 Method = Literal["qtaskres", "qcoop", "qmaple", "qmaple-coupled"]
@@ -112,6 +118,10 @@ def command(
     force: ForceOption = False,
     report: ReportOption = None,
     as_json: JsonOption = False,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
+    key: KeyOption = None,
+    task: MadeForOption = None,
     work_dir: Annotated[
         Path | None,
         option(
@@ -139,11 +149,15 @@ def command(
         raise typer.BadParameter(
             "--accept is for --method qtaskres; the others do not calibrate their scores"
         )
+    rules = Policy.of(policy, trust)
     check_writable(out)
     if report is not None:
         check_report(report, out)
     if not force:
-        check_replaceable(out, lambda: find_labelled(folder, labels).classes, read_prompt_file)
+        check_replaceable(
+            out, lambda: find_labelled(folder, labels).classes, lambda path: read_prompt_file(path, rules)
+        )
+    seal = seal_for(key, task, None, rules)
     try:
         with progress_reporter() as reporter:
             result = adapt(
@@ -175,7 +189,7 @@ def command(
         say("interrupted; what was done is kept: run the same command with --resume to continue")
         raise typer.Exit(130) from None
     try:
-        result.save(out)
+        result.save(out, seal)
     except OutputError as error:
         kept = "The training is kept: run again with --resume and another --out"
         raise OutputError(f"{error}. {kept}" if result.work.holds_checkpoint else str(error)) from error

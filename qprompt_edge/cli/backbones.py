@@ -8,10 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from qprompt_edge.cli.output import emit, reported, say, table
-from qprompt_edge.cli.parameters import OUTPUT, GroupedCommand, JsonOption, argument, option
+from qprompt_edge.cli.parameters import (
+    OUTPUT,
+    GroupedCommand,
+    JsonOption,
+    PolicyOption,
+    TrustOption,
+    argument,
+    option,
+)
 from qprompt_runtime.bundle import add_bundle, installed_bundles, read_manifest
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.text import percent
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -75,14 +84,17 @@ def add(
         str | None, option(OUTPUT, "Name to install it under; by default the file's.", metavar="NAME")
     ] = None,
     as_json: JsonOption = False,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
 ) -> None:
     """Verify a bundle and install it.
 
-    Afterwards the backbone is found by its name. It is copied to the folder that QPE_BACKBONES names.
+    Afterwards the backbone is found by its name. It is copied to the folder that QPE_BACKBONES names. A
+    signature stands beside its manifest, as manifest.json.sig.
 
     Example: qprompt-edge backbones add ViT-B-16.zip
     """
-    folder = add_bundle(file, name)
+    folder = add_bundle(file, name, Policy.of(policy, trust))
     say(f"added {folder.name} in {folder.parent}; use it with --backbone {folder.name}")
     if as_json:
         emit({"name": folder.name, "path": str(folder)})

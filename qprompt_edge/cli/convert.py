@@ -13,6 +13,9 @@ from qprompt_edge.cli.parameters import (
     ForceOption,
     JsonOption,
     OwnBackboneOption,
+    PolicyOption,
+    TaskOption,
+    TrustOption,
     argument,
     option,
 )
@@ -23,6 +26,7 @@ from qprompt_edge.convert.safetensors import to_safetensors
 from qprompt_edge.data.csv_files import class_label, composed, read_class_names, read_table
 from qprompt_runtime.errors import OutputError, PhotosError
 from qprompt_runtime.files import check_writable, write_atomic
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_file import PromptFile
 from qprompt_runtime.text import printable
 
@@ -58,6 +62,9 @@ def command(
     ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
+    task: TaskOption = None,
 ) -> None:
     """Turn a checkpoint of CoOp or MaPLe into a prompt file.
 
@@ -77,12 +84,15 @@ def command(
         backbone=backbone,
         classes=read_classes(classes, class_names),
         bits=None if bits is None else int(bits),
+        policy=Policy.of(policy, trust, task),
     )
     kind = kind_of(source)
     prompt = convert(source, additions)
     if not force:
         labels = [name.label for name in prompt.classes]
-        check_replaceable(out, lambda: labels, lambda path: convert(path, Additions()))
+        check_replaceable(
+            out, lambda: labels, lambda path: convert(path, Additions(policy=Policy.of(policy, trust)))
+        )
     content = to_safetensors(prompt) if out.suffix == SAFETENSORS_SUFFIX else prompt.to_bytes()
     write_atomic(out, content)
     say(

@@ -13,14 +13,18 @@ from qprompt_edge.cli.parameters import (
     LabelsOption,
     MaxMemoryOption,
     OwnBackboneOption,
+    PolicyOption,
     PromptOption,
     ProviderOption,
     ReportOption,
+    TaskOption,
     ThreadsOption,
+    TrustOption,
 )
 from qprompt_edge.cli.reports import check_report, write_report
 from qprompt_edge.data.same_photos import same_lines
 from qprompt_edge.evaluation.evaluate import PromptReport, judge_prompt
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.text import counted, percent
 
 _SHOWN_MISTAKES = 20
@@ -35,6 +39,9 @@ def command(
     accept: AcceptOption = None,
     report: ReportOption = None,
     as_json: JsonOption = False,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
+    task: TaskOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = 0,
     max_memory: MaxMemoryOption = None,
@@ -56,6 +63,7 @@ def command(
             provider=provider,
             threads=threads,
             accept=accept,
+            policy=Policy.of(policy, trust, task),
             max_memory=max_memory,
             reporter=reporter,
         )

@@ -7,20 +7,32 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from qprompt_edge.cli.output import emit, reported, say, section, show
-from qprompt_edge.cli.parameters import INPUT, JsonOption, argument, option
+from qprompt_edge.cli.parameters import (
+    INPUT,
+    JsonOption,
+    PolicyOption,
+    TaskOption,
+    TrustOption,
+    argument,
+    option,
+)
 from qprompt_runtime.bundle import MANIFEST, find_bundle, read_manifest, verify_hashes
+from qprompt_runtime.cose_sign1 import SignedMessage, is_signed
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.policy import ENFORCE, OFF, WARN, Policy, in_force
 from qprompt_runtime.prompt_file import (
     ACCEPT_SHARES,
     CONTEXT,
     RESIDUAL,
     PromptFile,
     PromptGroup,
-    read_prompt_file,
+    prompt_in,
+    read_content,
     rule_text,
 )
 from qprompt_runtime.text import counted, percent
+from qprompt_runtime.trust_checks import shown_time
 
 PROMPT_SUFFIX = ".qpt"
 _SHOWN_CLASSES = 40
@@ -32,17 +44,28 @@ def command(
     file: Annotated[Path, argument("FILE", "A prompt file, or a bundle's folder or name.")],
     verify: Annotated[bool, option(INPUT, "Check every byte of a bundle.", "--verify")] = False,
     as_json: JsonOption = False,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
+    task: TaskOption = None,
 ) -> None:
-    """Show what is in a prompt file or a backbone bundle.
+    """Show what is in a prompt file, who signed it, or what is in a backbone bundle.
 
     Example: qprompt-edge inspect belt.qpt
     """
     if file.suffix == PROMPT_SUFFIX or (file.is_file() and file.name != MANIFEST):
         if verify:
             raise PromptFileError("--verify is for bundles; a prompt file is verified whenever it is read")
-        prompt = read_prompt_file(file)
-        described = describe_prompt(prompt)
+        asked = Policy.of(policy, trust, task)
+        data = read_content(file)
+        prompt = prompt_in(data, file, asked)
+        signed = SignedMessage.from_bytes(data) if is_signed(data) else None
+        checked = in_force().tightened(asked).level
+        described = describe_prompt(prompt) | {
+            "signed": None if signed is None else describe_signature(signed, len(data), checked)
+        }
         _show_prompt(file, prompt, aside=as_json)
+        if signed is not None:
+            _show_signature(signed, len(data), checked, aside=as_json)
     else:
         folder = find_bundle(file.parent if file.name == MANIFEST else file)
         manifest = verify_hashes(folder) if verify else read_manifest(folder)
@@ -87,6 +110,39 @@ def describe_prompt(prompt: PromptFile) -> dict[str, Any]:
         "photos": list(prompt.photos),
         "optional_keys": [{"key": key, "bytes": len(value)} for key, value in sorted(prompt.extras.items())],
     }
+
+
+def describe_signature(signed: SignedMessage, size: int, checked: str) -> dict[str, Any]:
+    """The signature of a prompt, as `--json` prints it; `checked` is the policy that it was read under."""
+    return {
+        "key_id": signed.key_id.hex(),
+        **signed.claims.to_json(),
+        "bytes": size,
+        "policy": checked,
+        "verified": True if checked == ENFORCE else None,
+    }
+
+
+def _show_signature(signed: SignedMessage, size: int, checked: str, *, aside: bool) -> None:
+    claims = signed.claims
+    verified = {
+        ENFORCE: "genuine, by a key that is trusted here",
+        WARN: "genuine, unless a warning says otherwise",
+        OFF: "not checked; verify checks it",
+    }
+    section(
+        "Who signed it",
+        {
+            "signature": verified[checked],
+            "key": signed.key_id.hex(),
+            "task": claims.task,
+            "sequence": str(claims.sequence),
+            "issued": shown_time(claims.issued),
+            "expires": "never" if claims.expires is None else shown_time(claims.expires),
+            "size": f"{size} bytes, {size - len(signed.payload or b'')} more than the prompt",
+        },
+        aside=aside,
+    )
 
 
 def describe_bundle(manifest: Manifest) -> dict[str, Any]:

@@ -125,9 +125,10 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by name instead
+                warnings.showwarning = _say_warning  # type: ignore[assignment]  # its other arguments say where
                 command(*args, **kwargs)
         except QPromptError as error:
-            fail(str(error), as_json)
+            fail(str(error), as_json, error.exit_code)
         except MemoryError:
             fail("out of memory; try --max-memory, a smaller backbone, or fewer threads", as_json)
         except KeyboardInterrupt:
@@ -140,13 +141,17 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def fail(message: str, as_json: bool) -> None:
-    """Print an error and exit with 1."""
+def _say_warning(message: Warning | str, *_where: object) -> None:
+    say(f"warning: {message}")
+
+
+def fail(message: str, as_json: bool, code: int = 1) -> None:
+    """Print an error and exit with `code`."""
     line = printable(message)
     typer.echo(typer.style("error: ", fg="red", bold=True) + line, err=True)
     if as_json:
         emit({"error": line})
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 @contextmanager

@@ -8,7 +8,13 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-INPUT, TRAINING, OUTPUT, MACHINE = GROUPS = ("Input", "Training", "Output", "Machine")
+INPUT, TRAINING, OUTPUT, SIGNATURES, MACHINE = GROUPS = (
+    "Input",
+    "Training",
+    "Output",
+    "Signatures",
+    "Machine",
+)
 """The groups of options in every help, in this order."""
 
 _OTHER = "Other"
@@ -56,6 +62,13 @@ def number(group: str, text: str, least: float, **settings: Any) -> Any:
 def argument(name: str, text: str) -> Any:
     """An argument as help names it; its group is the input's."""
     return typer.Argument(metavar=name, help=text, rich_help_panel=INPUT)
+
+
+def one_folder(place: Path | None, to: Path | None) -> Path:
+    """The folder that prompts are installed in, given as an argument or as an option."""
+    if (place is None) == (to is None):
+        raise typer.BadParameter("give the folder that prompts are installed in once: as FOLDER or as --to")
+    return place or to  # type: ignore[return-value]  # one of them is there
 
 
 Bits = Literal["1", "2", "3", "4", "8", "32"]
@@ -115,6 +128,47 @@ ForceOption = Annotated[
     option(OUTPUT, "Replace the file even if it holds something else.", "--force"),
 ]
 JsonOption = Annotated[bool, option(OUTPUT, "Print JSON on stdout, everything else on stderr.", "--json")]
+PolicyOption = Annotated[
+    Literal["off", "warn", "enforce"] | None,
+    option(
+        SIGNATURES,
+        "What happens to prompts that are not signed as they should be; tightens what the policy file says, never loosens it.",
+    ),
+]
+TrustOption = Annotated[
+    Path | None,
+    option(
+        SIGNATURES,
+        "Public key, or folder of them, whose signatures count; given alone, it means --policy enforce.",
+        metavar="PLACE",
+    ),
+]
+TaskOption = Annotated[
+    str | None,
+    option(
+        SIGNATURES,
+        "Task that the prompt must be signed for; given alone, it means --policy enforce.",
+        metavar="NAME",
+    ),
+]
+KeyOption = Annotated[
+    Path | None,
+    option(
+        SIGNATURES,
+        "Private key that signs the prompt; by default the device_key of the policy file, if there is one.",
+        "--key",
+        metavar="FILE",
+    ),
+]
+MadeForOption = Annotated[
+    str | None,
+    option(
+        SIGNATURES,
+        "Task that the prompt is signed for; by default that of PROMPT, or the only one in the policy file.",
+        "--task",
+        metavar="NAME",
+    ),
+]
 ProviderOption = Annotated[
     str,
     option(

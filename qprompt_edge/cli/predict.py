@@ -21,9 +21,12 @@ from qprompt_edge.cli.parameters import (
     JsonOption,
     MaxMemoryOption,
     OwnBackboneOption,
+    PolicyOption,
     PromptOption,
     ProviderOption,
+    TaskOption,
     ThreadsOption,
+    TrustOption,
     argument,
     number,
     option,
@@ -32,6 +35,7 @@ from qprompt_edge.data.photos import list_images
 from qprompt_edge.memory import check_limit, check_photo, fit_activations
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import ImageError, PhotosError
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prediction import Prediction
 from qprompt_runtime.text import counted, percent, printable
 
@@ -50,6 +54,9 @@ def command(
     accept: AcceptOption = None,
     as_csv: Annotated[bool, option(OUTPUT, "Print CSV: image,label,probability.", "--csv")] = False,
     as_json: JsonOption = False,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
+    task: TaskOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = 0,
     max_memory: MaxMemoryOption = None,
@@ -77,6 +84,7 @@ def command(
         threads=threads,
         cache=cache_folder("classes"),
         accept=accept,
+        policy=Policy.of(policy, trust, task),
     )
     fit_activations(classifier.backbone, max_memory, tuning=False)
     as_table = not (as_json or as_csv) and sys.stdout.isatty()

@@ -15,19 +15,26 @@ from qprompt_edge.cli.parameters import (
     OUTPUT,
     ForceOption,
     JsonOption,
+    KeyOption,
     LabelsOption,
+    MadeForOption,
     MaxMemoryOption,
     OwnBackboneOption,
+    PolicyOption,
     ProviderOption,
     ThreadsOption,
+    TrustOption,
     argument,
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
+from qprompt_edge.cli.sealing import seal_for
 from qprompt_edge.cli.streams import beside_a_file
+from qprompt_runtime.cose_sign1 import claims_in
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable
-from qprompt_runtime.prompt_file import read_prompt_file
+from qprompt_runtime.policy import Policy
+from qprompt_runtime.prompt_file import prompt_in, read_content, read_prompt_file
 
 
 @reported
@@ -55,6 +62,10 @@ def command(
     ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
+    key: KeyOption = None,
+    task: MadeForOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = 0,
     max_memory: MaxMemoryOption = None,
@@ -72,7 +83,10 @@ def command(
         raise typer.BadParameter("nothing to do: give --images FOLDER, or --remove LABEL")
     if images is None and (labels is not None or class_names is not None):
         raise typer.BadParameter("--labels and --class-names are for photos; give --images FOLDER too")
-    before = read_prompt_file(prompt)
+    rules = Policy.of(policy, trust)
+    content = read_content(prompt)
+    before = prompt_in(content, prompt, rules)
+    seal = seal_for(key, task, claims_in(content), rules)
     shown = prompt if out is None else out
     place = prompt.resolve() if shown.exists() and shown.samefile(prompt) else shown  # a link stays a link
     check_writable(place)
@@ -90,8 +104,12 @@ def command(
             reporter=reporter,
         )
     if place == out and not force:
-        check_replaceable(out, lambda: [name.label for name in result.prompt.classes], read_prompt_file)
-    result.save(place)
+        check_replaceable(
+            out,
+            lambda: [name.label for name in result.prompt.classes],
+            lambda path: read_prompt_file(path, rules),
+        )
+    result.save(place, seal)
     try:
         _show(result, shown, aside=beside_a_file(as_json))
         if as_json:

@@ -24,9 +24,11 @@ from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import find_bundle, read_manifest
+from qprompt_runtime.cose_sign1 import MARK
 from qprompt_runtime.errors import BackboneMismatchError, BundleError, CheckpointError, PromptFileError
 from qprompt_runtime.foreign import START_BYTES, foreign
 from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_file import (
     CONTEXT,
     FOLDED,
@@ -42,7 +44,7 @@ from qprompt_runtime.tokenizer import Tokenizer, check_names, class_tokens
 
 COOP_BITS, MAPLE_BITS = 1, 4
 """What the paper quantizes each method to."""
-_PROMPT_START = b"\xd9\xd9\xf7"
+_PROMPT_STARTS = (b"\xd9\xd9\xf7", MARK)  # as it is, and signed
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ class Additions:
             a checkpoint or a head, instead of a prompt's own.
         bits: Bits a weight, 1 to 8 or 32; None keeps a prompt's own, and takes 1 for CoOp, 4 for
             MaPLe, 8 for a linear head.
+        policy: Which signed prompts may be read, beside what the device's policy says.
     """
 
     backbone: str | Path | None = None
     classes: Mapping[str, str | None] | None = None
     bits: int | None = None
+    policy: Policy | None = None
 
 
 def convert(source: Path, additions: Additions) -> PromptFile:
@@ -76,7 +80,7 @@ def convert(source: Path, additions: Additions) -> PromptFile:
     """
     kind = kind_of(source)
     if kind == "prompt":
-        return _changed(read_prompt_file(source), additions)
+        return _changed(read_prompt_file(source, additions.policy), additions)
     try:
         found = read_safetensors(source, additions.bits) if kind == "safetensors" else read_checkpoint(source)
         return _changed(found, additions) if isinstance(found, PromptFile) else import_state(found, additions)
@@ -99,7 +103,7 @@ def kind_of(path: Path) -> str:
         size = path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"{shown}: cannot be read: {error.strerror or error}") from error
-    if start.startswith(_PROMPT_START):
+    if start.startswith(_PROMPT_STARTS):
         return "prompt"
     if start.startswith(ZIP_START):
         return "checkpoint"

@@ -20,7 +20,8 @@ from qprompt_edge.convert.torch_checkpoint import State, finite
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import CheckpointError, PromptFileError
 from qprompt_runtime.prompt_envelope import parts, require, typed
-from qprompt_runtime.prompt_file import EXTRA_KEYS, Calibration, ClassName, PromptFile, PromptGroup
+from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile, PromptGroup
+from qprompt_runtime.prompt_keys import EXTRA_KEYS
 from qprompt_runtime.text import printable
 
 METADATA = "qprompt"

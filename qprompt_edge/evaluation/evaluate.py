@@ -24,6 +24,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import PhotosError
 from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
 
 
@@ -73,6 +74,7 @@ def judge_prompt(
     provider: str = "auto",
     threads: int = 0,
     accept: float | None = None,
+    policy: Policy | None = None,
     max_memory: float | None = None,
     cached: bool = False,
     reporter: Reporter | None = None,
@@ -87,6 +89,7 @@ def judge_prompt(
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
         accept: Share of known photos that "none of these" lets pass; None takes what the prompt says.
+        policy: Which signed prompts may be judged, beside what the device's policy says.
         max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
         cached: Whether features are taken from the user's cache, and kept there, as `adapt` does.
         reporter: Told how far it is.
@@ -97,7 +100,7 @@ def judge_prompt(
     """
     reporter = reporter or Reporter()
     photos = find_labelled(images, labels, min_classes=1)
-    made = read_prompt_file(prompt)
+    made = read_prompt_file(prompt, policy)  # looked at, not used: an older one may go on working
     frozen = Backbone.load(backbone or made.backbone_name, provider, threads)
     classifier = PromptClassifier(made, frozen, accept=accept)
     _check_classes(photos.classes, classifier.labels)

@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from qprompt_runtime.backbone import Backbone
     from qprompt_runtime.classifier import PromptClassifier
     from qprompt_runtime.errors import ImageError, QPromptError
+    from qprompt_runtime.policy import Policy
     from qprompt_runtime.prediction import Prediction
     from qprompt_runtime.prompt_file import PromptFile
 
-__all__ = ["Backbone", "ImageError", "Prediction", "PromptClassifier", "PromptFile", "QPromptError"]
+__all__ = ["Backbone", "ImageError", "Policy", "Prediction", "PromptClassifier", "PromptFile", "QPromptError"]
 
 _MODULES = {
     "Backbone": "backbone",
     "ImageError": "errors",
+    "Policy": "policy",
     "Prediction": "prediction",
     "PromptClassifier": "classifier",
     "PromptFile": "prompt_file",

@@ -17,12 +17,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from qprompt_runtime.admission import check_manifest
 from qprompt_runtime.errors import BundleError, OutputError
 from qprompt_runtime.files import is_file, is_folder, set_mode, user_home
 from qprompt_runtime.foreign import START_BYTES, foreign
 from qprompt_runtime.manifest import FileRecord, Manifest
+from qprompt_runtime.policy import Policy
 
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
 DEFAULT_BACKBONE = "small"
 """The shipped backbone that every command takes unless another is named."""
 _NOT_SHIPPED = {
@@ -30,6 +32,7 @@ _NOT_SHIPPED = {
     "it"
 }
 _MANIFEST_LIMIT = 1_000_000
+_SIGNATURE_LIMIT = 1_000
 _SHIPPED = Path(__file__).parent / "backbones"
 _BLOCK = 1 << 20
 
@@ -182,12 +185,30 @@ def file_record(path: Path) -> FileRecord:
     return FileRecord(path.stat().st_size, digest.hexdigest())
 
 
-def add_bundle(source: Path, name: str | None = None) -> Path:
+def read_beside(manifest: Path) -> bytes | None:
+    """The detached signature beside a bundle's manifest; None if there is none.
+
+    Raises:
+        BundleError: It cannot be read.
+    """
+    path = manifest.with_name(SIGNATURE)
+    try:
+        with path.open("rb") as file:
+            return file.read(_SIGNATURE_LIMIT)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def add_bundle(source: Path, name: str | None = None, policy: Policy | None = None) -> Path:
     """Copy a bundle, verified, to where backbones are found by name.
 
     Args:
         source: A bundle's folder, or one `.zip` file of it.
         name: Name to install it under; the folder's or file's by default.
+        policy: Whose bundles may be added, beside what the device's policy says; the signature stands in
+            `manifest.json.sig`.
 
     Returns:
         The folder it stands in now.
@@ -195,6 +216,7 @@ def add_bundle(source: Path, name: str | None = None) -> Path:
     Raises:
         BundleError: It is no bundle, was altered, or a backbone of that name is there already.
         OutputError: The user's backbone folder cannot be written.
+        TrustError: The policy does not let it be added.
     """
     folder = user_folder()
     if folder is None:
@@ -219,6 +241,7 @@ def add_bundle(source: Path, name: str | None = None) -> Path:
             else:
                 _unpack(source, staging)
             verify_hashes(staging)
+            check_manifest((staging / MANIFEST).read_bytes(), read_beside(staging / MANIFEST), policy)
             set_mode(staging, 0o755)
             staging.rename(target)
         finally:
@@ -231,6 +254,9 @@ def add_bundle(source: Path, name: str | None = None) -> Path:
 def _copy_folder(source: Path, staging: Path) -> None:
     for name in [MANIFEST, *read_manifest(source).files]:
         shutil.copyfile(source / name, staging / name)
+    signature = read_beside(source / MANIFEST)
+    if signature is not None:
+        (staging / SIGNATURE).write_bytes(signature)
 
 
 def _unpack(source: Path, staging: Path) -> None:
@@ -250,6 +276,9 @@ def _unpack(source: Path, staging: Path) -> None:
                 )
             text = archive.read(roots[0] + MANIFEST).decode("utf-8")
             (staging / MANIFEST).write_text(text, encoding="utf-8")
+            signature = members.get(roots[0] + SIGNATURE)
+            if signature is not None and signature.file_size <= _SIGNATURE_LIMIT:
+                (staging / SIGNATURE).write_bytes(archive.read(signature))
             for name, record in Manifest.from_json(text).files.items():
                 info = members.get(roots[0] + name)
                 if not _is_plain(name) or info is None or info.file_size != record.bytes:

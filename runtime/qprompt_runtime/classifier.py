@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from qprompt_runtime.admission import used
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
@@ -25,6 +26,7 @@ from qprompt_runtime.errors import BackboneMismatchError, ImageError, PromptFile
 from qprompt_runtime.folding import folded
 from qprompt_runtime.images import load_pixels, reading_bytes
 from qprompt_runtime.none_of_these import known_scores, least_score, noun_features
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prediction import Prediction
 from qprompt_runtime.prompt_features import (
     check_fit,
@@ -33,7 +35,7 @@ from qprompt_runtime.prompt_features import (
     prompt_features,
     prompted_image_features,
 )
-from qprompt_runtime.prompt_file import CONTEXT, ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.prompt_file import CONTEXT, ClassName, PromptFile, prompt_in, read_content
 from qprompt_runtime.read_ahead import read_ahead
 from qprompt_runtime.text import counted, first_few, printable
 from qprompt_runtime.tokenizer import check_names
@@ -151,6 +153,7 @@ class PromptClassifier:
         threads: int = 0,
         cache: Path | None = None,
         accept: float | None = None,
+        policy: Policy | None = None,
     ) -> PromptClassifier:
         """Load a prompt file and the backbone that it names.
 
@@ -162,14 +165,18 @@ class PromptClassifier:
             threads: Threads within an operator; 0 takes one for each core.
             cache: Folder that keeps the features of classes from run to run; None keeps nothing.
             accept: Share of known photos that "none of these" lets pass; None takes what the file says.
+            policy: Which signed prompts may be used, beside what the device's policy says.
 
         Raises:
-            QPromptError: The file is damaged, does not fit the backbone, or the backbone or provider is
-                missing.
+            QPromptError: The file is damaged, does not fit the backbone, or the policy refuses it; or the
+                backbone or provider is missing.
         """
-        prompt = read_prompt_file(Path(path))
+        data = read_content(Path(path))
+        prompt = prompt_in(data, Path(path), policy)
         found = Backbone.load(backbone or prompt.backbone_name, provider, threads)
-        return cls(prompt, found, classes, cache, accept)
+        classifier = cls(prompt, found, classes, cache, accept)
+        used(data, policy)
+        return classifier
 
     def predict(self, image: Source, top_k: int = 1, *, channels: str = "RGB") -> Prediction:
         """Classify one photo.

@@ -1,16 +1,39 @@
 """Every error that a user can cause, one class per kind of cause.
 
-The command line prints the message of a `QPromptError` as one line and exits with 1; anything else is a
-defect of ours and keeps its traceback. A message says what came, what was expected and what to do.
+The command line prints the message of a `QPromptError` as one line and exits with its `exit_code`; anything
+else is a defect of ours and keeps its traceback. A message says what came, what was expected and what to do.
 """
+
+from __future__ import annotations
 
 
 class QPromptError(Exception):
     """Base of all errors that are the input's fault and not the program's."""
 
+    exit_code = 1
+    """What the command line exits with."""
+
 
 class PromptFileError(QPromptError):
     """A prompt file is damaged, of an unknown version, or breaks the format."""
+
+
+class TrustError(QPromptError):
+    """The policy of this device does not let a file be used, or a signature or key is not in order."""
+
+    exit_code = 3
+
+
+class WrongTaskError(TrustError):
+    """A prompt was signed for another task than the one that it shall be used for."""
+
+
+class OlderPromptError(TrustError):
+    """A prompt is older than the newest one of its task that was used here."""
+
+
+class TrustWarning(UserWarning):
+    """Under the policy `warn`: what would stop a file from being used under `enforce`."""
 
 
 class BundleError(QPromptError):

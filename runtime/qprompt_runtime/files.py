@@ -17,12 +17,13 @@ from qprompt_runtime.errors import OutputError
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write `data` to `path`, all of it or nothing.
 
     Args:
         path: The file to write; its folder is created if it is missing.
         data: The whole content.
+        mode: Who may read and write it, from the moment that it has its name.
 
     Raises:
         OutputError: The folder or the file cannot be written (read-only, disk full, a folder of that name);
@@ -37,7 +38,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             _sync(file.fileno())
-        set_mode(temporary, 0o644)
+        set_mode(temporary, mode)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:

@@ -10,6 +10,7 @@ build anything special.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cbor2
@@ -20,6 +21,7 @@ from qprompt_runtime.foreign import START_BYTES, foreign
 FORMAT_VERSION = 2
 """What is written anew; a prompt that was read keeps the version of its file."""
 MAX_FILE_BYTES = 2**26
+MAX_SIGNATURE_BYTES = 256  # what a signed file has more than its prompt
 MAX_ITEMS = (
     700_000  # the most classes, each with a text, a count of photos and a row in two groups, are 600,000
 )
@@ -39,6 +41,19 @@ _ARGUMENT_BYTES = {
 _UNSIGNED, _BYTES, _TEXT, _ARRAY, _MAP, _FLOAT = 0, 2, 3, 4, 5, 7  # major types, the high 3 bits
 
 T = TypeVar("T")
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a prompt file, or one too many if it is too large to be one.
+
+    Raises:
+        PromptFileError: It cannot be read; the message begins with the path.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + MAX_SIGNATURE_BYTES + 1)
+    except OSError as error:
+        raise PromptFileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def require(good: bool, what: str, got: object, expected: str) -> None:

@@ -1,9 +1,10 @@
 """The prompt file (.qpt): the result of a training, in a few hundred bytes.
 
-`docs/prompt-file.md` specifies the format; `prompt_envelope` turns its bytes into a map of fields and back,
-and this module gives the fields their meaning. The weights are in `prompt_group`, the methods in
-`prompt_methods`, the classes in `prompt_classes`, the calibration in `prompt_calibration`. Every part checks
-itself when it is made, whether by a program or from a file.
+`docs/prompt-file.md` specifies the format. Whether a file may be loaded, `admission` decides first.
+`prompt_envelope` turns its bytes into a map of fields and back, and this module gives the fields their
+meaning. The weights are in `prompt_group`, the methods in `prompt_methods`, the classes in `prompt_classes`,
+the calibration in `prompt_calibration`. Every part checks itself when it is made, whether by a program or
+from a file.
 
 A prompt has exactly one encoding, so the last check of the reader is to write what it has understood and to
 compare the bytes. Whatever the checks before do not look at (keys out of order or given twice, lengths in a
@@ -15,13 +16,15 @@ never change an answer, and a reader keeps those that it does not know (`PromptF
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qprompt_runtime.errors import PromptFileError
+from qprompt_runtime.admission import admitted, unwrapped
+from qprompt_runtime.errors import PromptFileError, TrustError
 from qprompt_runtime.files import write_atomic
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_calibration import (
     ACCEPT_SHARES,
     Calibration,
@@ -31,16 +34,17 @@ from qprompt_runtime.prompt_calibration import (
 from qprompt_runtime.prompt_classes import ClassName, check_text, decode_class, encode_class, rule_text
 from qprompt_runtime.prompt_envelope import (
     FORMAT_VERSION,
-    MAX_FILE_BYTES,
     decode_fields,
     encode_fields,
     name_of,
     number_of,
     parts,
+    read_content,
     require,
     typed,
 )
 from qprompt_runtime.prompt_group import PromptGroup, decode_group, encode_group
+from qprompt_runtime.prompt_keys import EXTRA_KEYS, check_extras, check_keys, check_photos
 from qprompt_runtime.prompt_methods import (
     CONTEXT,
     COUPLED,
@@ -65,6 +69,9 @@ __all__ = [
     "ClassName",
     "PromptFile",
     "PromptGroup",
+    "check_content",
+    "prompt_in",
+    "read_content",
     "read_prompt_file",
     "rule_text",
     "write_prompt_file",
@@ -73,9 +80,6 @@ __all__ = [
 MAX_GROUPS = 8
 MAX_CLASSES = 100_000
 MAX_METADATA = 64
-MAX_PHOTOS = 2**31
-EXTRA_KEYS = range(17, 23)
-"""Optional keys that this version does not know: it keeps what a file says there."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,8 +144,8 @@ class PromptFile:
         check_groups(self.method, self.groups, count, self.template[0])
         groups = tuple(without_needless_rows(group, count) for group in self.groups)
         object.__setattr__(self, "groups", groups)  # frozen
-        _check_photos(self.photos, count)
-        _check_extras(self.extras)
+        check_photos(self.photos, count)
+        check_extras(self.extras)
         _check_version(self)
 
     def __repr__(self) -> str:
@@ -180,49 +184,79 @@ class PromptFile:
         return encode_fields(self.format_version, fields | dict(self.extras))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> PromptFile:
-        """Read a file's content, trusting none of it.
+    def from_bytes(cls, data: bytes, policy: Policy | None = None) -> PromptFile:
+        """Read a file's content, signed or not, trusting none of it.
+
+        Args:
+            data: The content.
+            policy: What the caller asks for beside what the device's policy says (`docs/signing.md`).
 
         Raises:
-            PromptFileError: The bytes are not what `to_bytes` writes; the message says what came.
+            PromptFileError: The prompt is not what `to_bytes` writes; the message says what came.
+            TrustError: The policy does not let it be loaded.
         """
-        prompt = _decode(*decode_fields(data))
-        if prompt.to_bytes() != data:
-            raise PromptFileError(
-                "the file is not in the one encoding that the format allows for its content; write it again"
-            )
-        return prompt
+        return _parse(admitted(data, policy))
 
 
-def read_prompt_file(path: Path) -> PromptFile:
+def read_prompt_file(path: Path, policy: Policy | None = None) -> PromptFile:
     """Read and check the prompt file at `path`.
+
+    Args:
+        path: The file; it is read once, so the bytes that are checked are those that are used.
+        policy: As in `PromptFile.from_bytes`.
 
     Raises:
         PromptFileError: The file cannot be read, or breaks the format; the message begins with the path.
+        TrustError: The policy does not let it be loaded; the message begins with the path.
+    """
+    return prompt_in(read_content(path), path, policy)
+
+
+def prompt_in(data: bytes, path: Path, policy: Policy | None = None) -> PromptFile:
+    """The prompt in the content of the file at `path`; errors as `read_prompt_file` raises them."""
+    try:
+        return PromptFile.from_bytes(data, policy)
+    except (PromptFileError, TrustError) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def check_content(data: bytes, path: Path) -> None:
+    """Check that a file's content, signed or not, is a sound prompt, without loading it: for those who sign.
+
+    Raises:
+        PromptFileError: There is none; the message begins with the path.
+        TrustError: A signed file breaks its format.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)  # one byte too many is enough to refuse it
-        return PromptFile.from_bytes(data)
-    except OSError as error:
-        raise PromptFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+        _parse(unwrapped(data))
     except PromptFileError as error:
         raise PromptFileError(f"{path}: {error}") from error
 
 
-def write_prompt_file(path: Path, prompt: PromptFile) -> None:
-    """Write `prompt` to `path`, all of it or nothing.
+def write_prompt_file(path: Path, prompt: PromptFile, seal: Callable[[bytes], bytes] | None = None) -> None:
+    """Write `prompt` to `path`, all of it or nothing; `seal` makes a signed prompt of its bytes.
 
     Raises:
         PromptFileError: The file would be larger than `MAX_FILE_BYTES`.
         OutputError: The file cannot be written.
     """
-    write_atomic(path, prompt.to_bytes())
+    content = prompt.to_bytes()
+    write_atomic(path, content if seal is None else seal(content))
+
+
+def _parse(content: bytes) -> PromptFile:
+    """The prompt in a prompt file's own bytes."""
+    prompt = _decode(*decode_fields(content))
+    if prompt.to_bytes() != content:
+        raise PromptFileError(
+            "the file is not in the one encoding that the format allows for its content; write it again"
+        )
+    return prompt
 
 
 def _decode(version: int, fields: dict[Any, Any]) -> PromptFile:
     """Give the fields of an envelope their meaning."""
-    _check_keys(version, fields)
+    check_keys(version, fields)
     before, after = parts(fields[4], 2, "the template")
     name, fingerprint = parts(fields[5], 2, "the backbone")
     metadata = typed(dict, fields.get(7, {}), "the metadata")
@@ -240,37 +274,6 @@ def _decode(version: int, fields: dict[Any, Any]) -> PromptFile:
         {key: typed(bytes, fields[key], f"the value of key {key}") for key in EXTRA_KEYS if key in fields},
         version,
     )
-
-
-def _check_keys(version: int, fields: dict[Any, Any]) -> None:
-    """All that are needed are there, and none is unknown but optional ones."""
-    needed = set(range(1, 7))
-    known, span, there = {*needed, 7}, "the keys 0 to 8", "the keys 0 to 6 and 8"
-    if version > 1:
-        critical = sorted(key for key in fields if type(key) is int and 8 <= key <= 15)
-        if critical:
-            raise PromptFileError(
-                f"the file has the critical key {critical[0]}, which this version does not know and which "
-                "may change answers; update qprompt-edge"
-            )
-        known, span, there = {*known, 16, *EXTRA_KEYS}, "the keys 0 to 23", "the keys 0 to 6 and 23"
-    unknown = [key for key in fields if type(key) is not int or key not in known]
-    require(not unknown, "a key of the file", unknown, f"{span} only")
-    missing = sorted(needed - set(fields))
-    require(not missing, "a key of the file", f"missing: {missing}", there)
-
-
-def _check_photos(photos: tuple[int, ...], classes: int) -> None:
-    good = len(photos) in (0, classes)
-    require(good, "the count of the photos' numbers", len(photos), f"one a class ({classes}), or none")
-    good = all(type(count) is int and 0 <= count <= MAX_PHOTOS for count in photos)
-    require(good, "the list of photos a class", photos[:8], f"whole numbers of 0 to {MAX_PHOTOS}")
-
-
-def _check_extras(extras: Mapping[int, bytes]) -> None:
-    for key, value in extras.items():
-        good = type(key) is int and key in EXTRA_KEYS and type(value) is bytes
-        require(good, "an extra", f"{key!r} with {type(value).__name__}", "a key of 17 to 22 with bytes")
 
 
 def _check_version(prompt: PromptFile) -> None:

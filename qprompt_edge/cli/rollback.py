@@ -1,0 +1,44 @@
+"""`qprompt-edge rollback`: what ran before the last install."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from qprompt_edge.cli.output import emit, reported, say
+from qprompt_edge.cli.parameters import (
+    OUTPUT,
+    JsonOption,
+    PolicyOption,
+    TrustOption,
+    argument,
+    one_folder,
+    option,
+)
+from qprompt_edge.shipping.install import rollback
+from qprompt_runtime.policy import Policy
+
+
+@reported
+def command(
+    place: Annotated[
+        Path | None, argument("FOLDER", "Folder that the prompt runs from, as given to install.")
+    ] = None,
+    to: Annotated[Path | None, option(OUTPUT, "The same folder, as an option.", metavar="FOLDER")] = None,
+    as_json: JsonOption = False,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
+) -> None:
+    """Put back the prompt that ran before.
+
+    Only a file that was installed here is put back, if its signature is still good. The highest sequence
+    number that was seen stays: install takes only newer ones.
+
+    Example: qprompt-edge rollback /var/lib/belt
+    """
+    done = rollback(one_folder(place, to), policy=Policy.of(policy, trust))
+    number = "" if done.claims is None else f", task {done.claims.task}, sequence {done.claims.sequence}"
+    say(f"rolled back {done.path}{number}")
+    if as_json:
+        said = None if done.claims is None else done.claims.to_json()
+        emit({"path": str(done.path), "sha256": done.digest, "signed": said, "before": done.before})

@@ -1,0 +1,1 @@
+"""Prompts on their way to devices: signed, installed, rolled back."""
