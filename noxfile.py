@@ -43,6 +43,7 @@ OLDEST = (
     "starlette==0.40.*",
     "uvicorn==0.30.*",
     "segno==1.6.*",
+    "cryptography==42.*",
 )
 """The lower bounds in pyproject.toml. Their wheels end at Python 3.12."""
 ANY_VERSION = (
@@ -138,7 +139,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def device(session: nox.Session) -> None:
     """The device side, newest dependencies, all extras; the page of `serve` in Chromium, where that is."""
-    _test_without_torch(session, ".[plots,camera,mqtt,serve]", "playwright>=1.45")
+    _test_without_torch(session, ".[plots,camera,mqtt,serve,sign]", "playwright>=1.45")
 
 
 @nox.session(python=PYTHON_3_10)
@@ -148,7 +149,7 @@ def device_oldest(session: nox.Session) -> None:
         if sys.version_info >= (3, 13):
             session.skip("the oldest dependencies need Python 3.10 to 3.12, and there is no python3.10 here")
         session.warn("there is no python3.10 here; using the Python that runs nox")
-    _test_without_torch(session, ".[mqtt,serve]", *OLDEST, left_out=ANY_VERSION)
+    _test_without_torch(session, ".[mqtt,serve,sign]", *OLDEST, left_out=ANY_VERSION)
 
 
 @nox.session
@@ -173,7 +174,7 @@ def coverage(session: nox.Session) -> None:
     """The device side again, counting what runs; fails below the floor."""
     session.env["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"  # sysmon is quicker
     options = ("--cov", "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
-    _test_without_torch(session, ".[plots,camera,mqtt,serve]", "pytest-cov", options=options)
+    _test_without_torch(session, ".[plots,camera,mqtt,serve,sign]", "pytest-cov", options=options)
 
 
 @nox.session

@@ -23,14 +23,16 @@ Every command with its arguments and options, made from the program by `python d
 `--help` prints the same.
 
 Results go to stdout, messages and progress to stderr. With `--json`, stdout holds JSON only. Exit
-codes: 0 done, 1 failed or bad input, 2 wrong usage, 130 interrupted. `qprompt-edge --version` prints
-the version, and `qprompt-edge --install-completion` teaches your shell to complete commands,
-options and choices.
+codes: 0 done, 1 failed or bad input, 2 wrong usage, 3 refused by the policy for signed prompts
+(`install` has 4 to 6 too), 130 interrupted. `qprompt-edge --version` prints the version, and
+`qprompt-edge --install-completion` teaches your shell to complete commands, options and choices.
 
 | variable | meaning |
 | --- | --- |
 | `QPE_BACKBONES` | folder of added backbones; by default `~/.local/share/qprompt-edge/backbones` |
 | `QPE_CACHE` | folder for caches and checkpoints; by default `~/.cache/qprompt-edge` |
+| `QPE_POLICY`, `QPE_TRUST`, `QPE_POLICY_FILE` | tighten [the policy](signing.md#the-policy) for signed prompts |
+| `QPE_PASSPHRASE` | passphrase of a key that signs |
 """
 
 

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from qprompt_edge.evaluation.paired import Comparison
     from qprompt_edge.reporter import Reporter
     from qprompt_edge.reporting.reports import adapt_report
-    from qprompt_runtime import Backbone, ImageError, Prediction, PromptClassifier, PromptFile, QPromptError
+    from qprompt_runtime import (
+        Backbone,
+        ImageError,
+        Policy,
+        Prediction,
+        PromptClassifier,
+        PromptFile,
+        QPromptError,
+    )
 
 _MODULES = {
     "adapt": "qprompt_edge.adaptation.adapt",
@@ -55,6 +63,7 @@ _MODULES = {
     "SkippedPhoto": "qprompt_edge.data.photos",
     "Reporter": "qprompt_edge.reporter",
     "PromptClassifier": "qprompt_runtime",
+    "Policy": "qprompt_runtime",
     "Prediction": "qprompt_runtime",
     "Backbone": "qprompt_runtime",
     "PromptFile": "qprompt_runtime",
@@ -76,6 +85,7 @@ __all__ = [
     "Mislabelled",
     "MixedUp",
     "OldClasses",
+    "Policy",
     "PoorPhoto",
     "Prediction",
     "PromptClassifier",

@@ -26,6 +26,13 @@ _MODULES = {
     "bench": "bench",
     "backbones": "backbones",
     "serve": "serve",
+    "keygen": "keygen",
+    "sign": "sign",
+    "verify": "verify",
+    "revoke": "revoke",
+    "install": "install",
+    "rollback": "rollback",
+    "status": "status",
 }
 """Each command's module in this package, in the order of the help; it holds `command`, or a group, `app`."""
 
@@ -63,7 +70,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _HELP_WIDTH},
     epilog="Environment: QPE_BACKBONES is the folder of added backbones, QPE_CACHE the folder for caches and "
-    "checkpoints. Results go to stdout, messages and progress to stderr.",
+    "checkpoints; QPE_POLICY, QPE_TRUST and QPE_POLICY_FILE tighten the policy for signed prompts. Results go to "
+    "stdout, messages and progress to stderr.",
 )
 for _name in _MODULES:
     app.command(_name)(_later)
