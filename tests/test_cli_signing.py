@@ -14,8 +14,13 @@ from signatures import write_public
 
 from qprompt_edge.shipping.keys import read_key
 from qprompt_edge.shipping.signing import public_of
+from qprompt_edge.watching.prompts import Prompts
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.cose_sign1 import SignedMessage, claims_in
 from qprompt_runtime.errors import TrustError
+from qprompt_runtime.files import write_atomic
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_file import PromptFile
 from qprompt_runtime.public_keys import read_public_key
 
@@ -231,6 +236,7 @@ def test_every_command_that_loads_a_prompt_obeys(
         "predict": lambda file: ("predict", photo, "--prompt", file),
         "eval": lambda file: ("eval", "--images", photos, "--prompt", file),
         "inspect": lambda file: ("inspect", file),
+        "watch": lambda file: ("watch", photo.parent, "--prompt", file, "--once"),
         "convert": lambda file: ("convert", file, "--out", tmp_path / "out.safetensors", "--force"),
     }
     asked = ("--policy", "enforce", "--trust", f"{vendor}.pub", "--task", "belt")
@@ -258,6 +264,23 @@ def test_predict_refuses_an_older_prompt_than_it_used(
     assert run("predict", photo, "--prompt", new, *asked).code == 0
     refused(run("predict", photo, "--prompt", old, *asked), "older than what was used here")
     refused(run("eval", "--images", photos, "--prompt", old, *asked), "older than what was used here")
+
+
+def test_watch_takes_up_newer_signed_prompts_only(
+    run: Run, vendor: Path, prompt: Path, tmp_path: Path
+) -> None:
+    runs = sign(run, prompt, vendor, tmp_path / "runs.qpt", sequence=6)
+    newer = sign(run, prompt, vendor, tmp_path / "newer.qpt", sequence=7).read_bytes()
+    older, notes = runs.read_bytes(), []
+    rules = Policy.of("enforce", Path(f"{vendor}.pub"))
+    prompts = Prompts([runs], Backbone.load(DEFAULT_BACKBONE), policy=rules)
+    for content, taken in ((newer, True), (older, False), (prompt.read_bytes(), False)):
+        write_atomic(runs, content)
+        assert bool(prompts.refresh(notes.append)) is taken
+    assert "is taken up" in notes[0]
+    assert "older than what was used here" in notes[1]
+    assert "not signed" in notes[2]
+    assert all("the version before stays in force" in note for note in notes[1:])
 
 
 def test_a_prompt_for_another_backbone_is_refused_and_does_not_block_the_one_in_use(

@@ -21,8 +21,11 @@ from qprompt_edge.cli.parameters import (
     JsonOption,
     MaxMemoryOption,
     OwnBackboneOption,
+    PolicyOption,
     ProviderOption,
+    TaskOption,
     ThreadsOption,
+    TrustOption,
     argument,
     number,
     option,
@@ -46,6 +49,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.decode import decoding_bytes
 from qprompt_runtime.files import check_writable
 from qprompt_runtime.images import ImageTransform, reading_bytes
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_file import read_prompt_file
 
 Given = TypeVar("Given")
@@ -152,6 +156,9 @@ def command(
     ] = MOST_FRAMES,
     review_megabytes: Annotated[float, number(OUTPUT, "Most MB that they take.", 1)] = MOST_MEGABYTES,
     as_json: JsonOption = False,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
+    task: TaskOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = 0,
     max_memory: MaxMemoryOption = None,
@@ -173,9 +180,11 @@ def command(
     )
     telling = _mqtt(mqtt, mqtt_login, mqtt_ca, mqtt_image)
     found = find_source(source, None if size is None else _read("--size", _parse_size, size), fps, once)
-    found_backbone = Backbone.load(backbone or read_prompt_file(prompt[0]).backbone_name, provider, threads)
+    asked = Policy.of(policy, trust, task)
+    name = backbone or read_prompt_file(prompt[0], asked).backbone_name
+    found_backbone = Backbone.load(name, provider, threads)
     fit_activations(found_backbone, max_memory, tuning=False)
-    prompts = Prompts(prompt, found_backbone, accept, cache_folder("classes"))
+    prompts = Prompts(prompt, found_backbone, accept, cache_folder("classes"), asked)
     check_limit(max_memory, "loading the backbone")
     transform = None if region else found_backbone.manifest.image_transform
     systemd, check = Systemd(), functools.partial(_check, max_memory, transform)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qprompt_edge.watching.heads import Head, Heads
+from qprompt_runtime.admission import used
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
@@ -27,8 +28,10 @@ from qprompt_runtime.errors import (
     ProviderError,
     QPromptError,
     TextError,
+    TrustError,
 )
 from qprompt_runtime.none_of_these import competing_nouns, least_score, noun_features
+from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_envelope import MAX_FILE_BYTES
 from qprompt_runtime.prompt_features import prompted_image_features
 from qprompt_runtime.prompt_file import FOLDED, PromptFile
@@ -80,6 +83,7 @@ class Prompts:
         backbone: The backbone.
         accept: Share of known pictures that "none of these" lets pass; None takes what each file says.
         cache: Folder that keeps the features of classes from start to start; None keeps nothing.
+        policy: Which signed prompts may be used, beside what the device's policy says.
 
     Raises:
         QPromptError: A file cannot be read or is for another backbone, two have the same name, or one that
@@ -92,8 +96,9 @@ class Prompts:
         backbone: Backbone,
         accept: float | None = None,
         cache: Path | None = None,
+        policy: Policy | None = None,
     ) -> None:
-        self.backbone, self._accept, self._cache = backbone, accept, cache
+        self.backbone, self._accept, self._cache, self._policy = backbone, accept, cache, policy
         self._nouns: Array | None = None
         self._alone = len(paths) == 1
         names = [path.stem for path in paths]
@@ -181,8 +186,10 @@ class Prompts:
     def _prepare(self, path: Path, data: bytes, cache: Path | None) -> tuple[PromptFile, Head]:
         """A prompt as it runs, and what its classes are compared by; errors name the file."""
         try:
-            return self._head(path.stem, PromptFile.from_bytes(data), cache)
-        except (PromptFileError, BackboneMismatchError, TextError) as error:
+            made = self._head(path.stem, PromptFile.from_bytes(data, self._policy), cache)
+            used(data, self._policy)
+            return made
+        except (PromptFileError, TrustError, BackboneMismatchError, TextError) as error:
             raise type(error)(f"{printable(path)}: {error}") from error
 
     def _head(self, name: str, prompt: PromptFile, cache: Path | None) -> tuple[PromptFile, Head]:
