@@ -17,7 +17,8 @@ from typing import Any
 from qprompt_edge.server.limits import VERSIONS
 from qprompt_edge.server.photos import Photo
 from qprompt_edge.server.refusal import Refusal
-from qprompt_runtime.errors import PromptFileError
+from qprompt_runtime.admission import admitted, used
+from qprompt_runtime.errors import PromptFileError, TrustError
 from qprompt_runtime.files import write_atomic
 from qprompt_runtime.prompt_file import PromptFile
 
@@ -140,7 +141,7 @@ class Versions:
         """
         try:
             prompt = PromptFile.from_bytes(data)
-        except PromptFileError as error:
+        except (PromptFileError, TrustError) as error:
             raise Refusal(415, f"that is no prompt file: {error}") from error
         known = self._with(data)
         if known is not None:
@@ -153,9 +154,15 @@ class Versions:
         """Put a version where `watch` and others read it.
 
         Raises:
-            Refusal: There is no such version.
+            Refusal: There is no such version, or the policy for signed prompts does not let it be used.
         """
-        write_atomic(self._published, self.path(number).read_bytes())
+        data = self.path(number).read_bytes()
+        try:
+            admitted(data)
+            write_atomic(self._published, data)
+            used(data)
+        except TrustError as error:
+            raise Refusal(409, f"version {number} cannot be published: {error}") from error
 
     def in_use(self) -> Path:
         """The prompt that answers: the published one, else the newest version.
@@ -177,7 +184,7 @@ class Versions:
             if isinstance(found, dict):
                 return found
         path = self._folder / f"{number}.qpt"
-        with contextlib.suppress(OSError, PromptFileError):
+        with contextlib.suppress(OSError, PromptFileError, TrustError):
             return {
                 **_said(PromptFile.from_bytes(path.read_bytes()), path.stat().st_size),
                 "created": _moment(path.stat().st_mtime),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,9 +27,11 @@ from qprompt_edge.evaluation.paired import Comparison
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.reporting.reports import adapt_report, eval_report
 from qprompt_edge.server.photos import photos_of
-from qprompt_runtime.errors import PhotosError
+from qprompt_edge.shipping.device import Seal, device_seal
+from qprompt_runtime.cose_sign1 import Claims, claims_in
+from qprompt_runtime.errors import PhotosError, TrustError
 from qprompt_runtime.files import write_atomic
-from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
+from qprompt_runtime.prompt_file import PromptFile, prompt_in, read_content, read_prompt_file
 from qprompt_runtime.text import printable
 
 Order = dict[str, Any]
@@ -49,10 +52,11 @@ def adapted(order: Order, reporter: Reporter) -> Facts:
         QPromptError: The photos cannot be adapted to.
     """
     folder, out = Path(order["photos"]), Path(order["out"])
+    seal = _seal(order, None)
     result = adapt(folder, **_settings(order), **order["options"], resume=True, reporter=reporter)
     judged = result.holdout
     write_atomic(out.with_suffix(REPORT), adapt_report(result, order["name"], reporter=reporter).encode())
-    result.save(out)
+    result.save(out, seal)
     trained = sorted(_id(path, folder) for path in result.trained)
     return {
         **_said(result.prompt, out),
@@ -72,6 +76,21 @@ def adapted(order: Order, reporter: Reporter) -> Facts:
     }
 
 
+def _seal(order: Order, before: Claims | None) -> Seal | None:
+    """What signs a prompt: the key that the policy file names; None if it names none.
+
+    The task is the folder's name, unless the prompt before or the policy file says another.
+    """
+    return device_seal(None, None, before, _passphrase, otherwise=Path(order["photos"]).name)
+
+
+def _passphrase() -> bytes:
+    named = os.environ.get("QPE_PASSPHRASE")
+    if not named:
+        raise TrustError("the device's key has a passphrase: set QPE_PASSPHRASE for serve")
+    return named.encode()
+
+
 def updated(order: Order, reporter: Reporter) -> Facts:
     """Tune a version's prompt on photos that it does not know, and take out classes that are gone.
 
@@ -84,7 +103,10 @@ def updated(order: Order, reporter: Reporter) -> Facts:
         QPromptError: The prompt cannot be updated, or there is nothing new.
     """
     folder, out = Path(order["photos"]), Path(order["out"])
-    before, held = read_prompt_file(Path(order["prompt"])), set(order["held"])
+    source, held = Path(order["prompt"]), set(order["held"])
+    content = read_content(source)
+    before = prompt_in(content, source)
+    seal = _seal(order, claims_in(content))
     photos = photos_of(folder)
     given = [(photo.id, photo.label) for photo in photos if photo.id not in held]
     here = {photo.label for photo in photos}
@@ -99,7 +121,7 @@ def updated(order: Order, reporter: Reporter) -> Facts:
         raise PhotosError(
             "nothing is new since that version; add photos, or adapt to learn labels that changed"
         )
-    result.save(out)
+    result.save(out, seal)
     kept = [(photo.id, photo.label) for photo in photos if photo.id in held]
     report = _judged(out, folder, kept, order, reporter) if kept else None
     return {

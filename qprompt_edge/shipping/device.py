@@ -17,7 +17,11 @@ Seal = Callable[[bytes], bytes]
 
 
 def device_seal(
-    key: Path | None, task: str | None, before: Claims | None, passphrase: Callable[[], bytes]
+    key: Path | None,
+    task: str | None,
+    before: Claims | None,
+    passphrase: Callable[[], bytes],
+    otherwise: str | None = None,
 ) -> Seal | None:
     """What signs a prompt that is made here; None if no key was named.
 
@@ -29,6 +33,7 @@ def device_seal(
             the policy file.
         before: What the signer of that prompt said; None if it was not signed, or there is none.
         passphrase: Gives the key's passphrase, if it has one.
+        otherwise: The task if nothing else says what it is.
 
     Raises:
         TrustError: The key cannot be used, or nothing says what the task is.
@@ -41,7 +46,7 @@ def device_seal(
         return None
     private = read_key(place, passphrase)
     only = next(iter(rules.tasks)) if rules.tasks is not None and len(rules.tasks) == 1 else None
-    chosen = task or (None if before is None else before.task) or only
+    chosen = task or (None if before is None else before.task) or only or otherwise
     if chosen is None:
         raise TrustError(
             f"the prompt is to be signed with {place}, but nothing says for which task: give --task NAME"
