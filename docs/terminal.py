@@ -22,7 +22,7 @@ from rich.text import Text
 HERE = Path(__file__).parent
 PICTURES = HERE / "pictures"
 RUNS = {
-    "try": "qprompt-edge adapt --images examples/photos --out belt.qpt",
+    "try": "qprompt-edge adapt --images examples/photos --out try.qpt",
     "adapt": "qprompt-edge adapt photos --out belt.qpt",
     "predict": "qprompt-edge predict photos/stone/00.jpg photos/leaf/07.jpg --prompt belt.qpt --top-k 2",
     "none": "qprompt-edge predict new --prompt belt.qpt --accept 0.95",
@@ -114,11 +114,8 @@ def main() -> None:
         lay_out(folder)
         for picture, command in RUNS.items():
             draw(picture, command, last_state(run(command, folder)))
-            if (
-                picture == "try"
-            ):  # another set of classes: adapt would not replace its file, nor encode photos again
-                (folder / "belt.qpt").unlink()
-                shutil.rmtree(folder / "cache")
+            if picture == "try":
+                shutil.rmtree(folder / "cache")  # the next one encodes again
 
 
 if __name__ == "__main__":

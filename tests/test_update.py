@@ -382,6 +382,6 @@ def test_the_function_and_the_command_have_the_same_options_and_defaults():
 def test_a_prompt_in_memory_and_its_summary(belt, new):
     result = update(read_prompt_file(belt), new, backbone=TINY_FOLDER)
     assert f"added {NEW} (6 photos)" in repr(result)
-    assert "right by rows that were tuned without them" in result.summary()
+    assert "right, judged without having seen them" in result.summary()
     result.save(belt)
     assert read_prompt_file(belt) == result.prompt

@@ -152,7 +152,7 @@ def findings(result: UpdateResult) -> list[str]:
             wrong = ", ".join(f"{label} {count}" for label, count in it.taken_for[:_SHOWN_WRONG])
             lines.append(
                 f"{it.label}: {it.right} of {counted(it.judged, 'photo')} ({percent(it.right / it.judged)}) "
-                f"right by rows that were tuned without them{'; taken for: ' + wrong if wrong else ''}."
+                f"right, judged without having seen them{'; taken for: ' + wrong if wrong else ''}."
             )
         else:
             lines.append(f"{it.label}: too few photos, or too alike, to judge it by.")
@@ -185,7 +185,9 @@ def facts(result: UpdateResult) -> str:
         f", tuned on {counted(sum(result.prompt.photos), 'photo')} in all" if result.prompt.photos else ""
     )
     how = (
-        {True: "all rows anew", False: "only these rows"}[result.from_photos] if result.classes else "no row"
+        {True: "all classes tuned again", False: "only these classes tuned"}[result.from_photos]
+        if result.classes
+        else "nothing to tune"
     )
     ran = f" ({result.provider}, {result.peak_rss_mb:.0f} MB at most)" if result.provider else ""
     return (

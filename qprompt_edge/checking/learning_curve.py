@@ -59,7 +59,9 @@ def learning_curve(
         CurvePoint(float(photos), float(hits.mean()), wilson(float(units[place].mean()), units.shape[1]))
         for place, (photos, hits) in enumerate(zip(learned, right, strict=True))
     )
-    gain, interval = _next_gain(units[-1] - units[-2])
+    gain, (low, high) = _next_gain(units[-1] - units[-2])
+    room = 1 - points[-1].top1  # no accuracy is above 1
+    gain, interval = min(gain, room), (min(low, room), min(high, room))
     enough = True if interval[1] < WORTH_IT else False if interval[0] > WORTH_IT else None
     return LearningCurve(points, gain, interval, enough)
 

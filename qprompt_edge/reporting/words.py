@@ -37,7 +37,7 @@ MAY_BE_TRAINED = (
 
 ACCURACY = "How good it is"
 ACCURACY_CAPTION = (
-    "Share of {photos} that are recognised, and below it the 95% interval of Wilson: where the accuracy on very many "
+    "Share of {photos} that are recognised, and below it the 95% interval: where the accuracy on very many "
     "photos like these most likely lies. The mean over classes counts each class alike."
 )
 ACCURACY_COLUMNS = ("classifier", "recognised", "mean over classes")
@@ -50,7 +50,7 @@ REFUSED = "None of these: {refused} of {photos}."
 OF_THE_OTHERS = "Of the others, {top1} are recognised."
 
 PER_CLASS = "Class by class"
-PER_CLASS_CAPTION = "The classes with the lowest accuracy first; the bars are 95% intervals of Wilson."
+PER_CLASS_CAPTION = "The classes with the lowest accuracy first; the bars are 95% intervals."
 PER_CLASS_COLUMNS = ("class", "right answers")
 OTHERS = "taken for: {names}"
 ALL_RIGHT = "Without a mistake: {names}."

@@ -114,5 +114,11 @@ export function mistakeList(task, mistakes) {
     );
     return box;
   };
-  return el("section.card", {}, el("h2", {}, S.mistakes), el("ul.finding-photos", {}, mistakes.map(item)));
+  return el(
+    "section.card",
+    {},
+    el("h2", {}, S.mistakes),
+    el("p.muted", {}, S.mistakesHelp),
+    el("ul.finding-photos", {}, mistakes.map(item)),
+  );
 }

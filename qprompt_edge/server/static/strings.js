@@ -249,7 +249,7 @@ Object.assign(S, {
     `On new photos, expect between ${percent(low)} and ${percent(high)} right (95% interval).`,
   verdictGain: (low, high) => `The change lies between ${points(low)} and ${points(high)} points.`,
   verdictProbe: (share) =>
-    `The most that a simple classifier gets out of the same features here: ${percent(share)}.`,
+    `A plain classifier on the same photos: ${percent(share)}.`,
   verdictMore: "More photos of each class make this surer.",
   verdictNothing: "Nothing was held out, so nothing says how good this version is. Try it.",
   verdictUpload: "This version came as a file. Compare it with the others, or try it.",
@@ -265,6 +265,7 @@ Object.assign(S, {
   confusionPair: (a, b, n) => `“${a}” taken for “${b}”: ${count(n, "photo")}`,
   confusionCell: (a, b, n) => `${a} taken for ${b}: ${n}`,
   mistakes: "Its mistakes",
+  mistakesHelp: "Most labels here are right: leave those photos as they are. Move a photo only if its label is wrong.",
   mistakeSaid: (predicted, probability) => `taken for ${predicted}, ${percent(probability)}`,
   mistakeIs: (label) => `is ${label}`,
   versions: "Versions",
