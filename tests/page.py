@@ -72,8 +72,8 @@ def watched(browser: Any, url: str, expected: str = "", **context: Any) -> Itera
     watch = Watched(browser, url, expected, **context)
     try:
         yield watch.page
-        assert watch.errors == []
-        assert watch.elsewhere == []
+        assert not watch.errors, watch.errors
+        assert not watch.elsewhere, watch.elsewhere
     finally:
         watch.context.close()
 

@@ -5,10 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip(
+    "benchmarks.labelled"
+)  # the checkout itself, as the session with the exporters installs it
+
 from benchmarks import enough_photos, mislabels, poor_photos
 from benchmarks.labelled import Encoded, encoded
 from qprompt_edge.data.photos import LabelledPhotos
 from qprompt_runtime.backbone import Backbone
+
+pytestmark = pytest.mark.export
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "photos"
 

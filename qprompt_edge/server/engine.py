@@ -200,10 +200,9 @@ class Engine:
             if order is not None:
                 order.begun = True
                 order.messages.put(message)
+        self._retire(child)  # before the wait, during which `poll` would not see its end
         code = child.wait()
         with self._lock:
-            if self._child is child:
-                self._child = None
             lost = [order for order in self._open.values() if order.child is child]
             for order in lost:
                 del self._open[order.number]
@@ -213,6 +212,12 @@ class Engine:
                 {"lost": f"the process that holds the models ended ({why}); what it had done is kept"}
             )
 
+    def _retire(self, child: subprocess.Popen[bytes]) -> None:
+        """Give no more orders to a child that ends."""
+        with self._lock:
+            if self._child is child:
+                self._child = None
+
     def _watch(self, child: subprocess.Popen[bytes]) -> None:
         """End the child once it was not used for long; the lock is held."""
 
@@ -221,6 +226,7 @@ class Engine:
                 if self._child is not child:
                     return
                 if not self._open and time.monotonic() - self._used >= self._idle:
+                    self._child = None
                     with contextlib.suppress(OSError):
                         child.stdin.close()  # type: ignore[union-attr]
                 else:
