@@ -128,7 +128,9 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def device(session: nox.Session) -> None:
     """The device side, newest dependencies, all extras; the page of `serve` in Chromium, where that is."""
-    _test_without_torch(session, ".[plots,camera,mqtt,serve,sign]", "playwright>=1.45")
+    _test_without_torch(
+        session, ".[plots,camera,mqtt,serve,sign]", "playwright>=1.45", "pytest-rerunfailures>=14"
+    )
 
 
 @nox.session(python=PYTHON_3_10)

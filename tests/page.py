@@ -58,8 +58,12 @@ class Watched:
 
     def _note(self, message: Any) -> None:
         known = self._expected and self._expected in message.text
-        if message.type in ("error", "warning") and not known:
-            self.errors.append(f"{message.text} ({message.location.get('url')})")
+        url = message.location.get("url", "")
+        gone = (
+            REFUSED in message.text and "/thumb?" in url
+        )  # the photo was moved while its picture was under way
+        if message.type in ("error", "warning") and not known and not gone:
+            self.errors.append(f"{message.text} ({url})")
 
     def _look(self, request: Any) -> None:
         if not request.url.startswith((self.url, "blob:" + self.url, "data:")):
