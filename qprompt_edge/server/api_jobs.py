@@ -52,8 +52,9 @@ async def _following(state: State, job: Job) -> AsyncIterator[Any]:
         while not state.ending.is_set():
             if job.changes != seen:
                 seen, said = job.changes, time.monotonic()
-                yield job.to_json()
-                if job.state in ENDED:
+                told = job.to_json()
+                yield told
+                if told["state"] in ENDED:  # of what was told: the job may have ended since
                     return
             elif time.monotonic() - said > _ALIVE_SECONDS:
                 said = time.monotonic()
