@@ -90,7 +90,7 @@ def test_other_logins_are_refused_and_not_repeated(tmp_path: Path, text: str, li
 
 
 def test_logins_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(BrokerError, match=r"cannot read the MQTT login .*: No such file"):
+    with pytest.raises(BrokerError, match=r"cannot read the login .*: No such file"):
         read_login(tmp_path / "none")
     (tmp_path / "login").write_bytes(b"\xff\xfe")
     with pytest.raises(BrokerError, match="is not UTF-8 text"):

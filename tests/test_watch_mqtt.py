@@ -31,7 +31,7 @@ def test_options_that_do_not_fit_together(run: Run, prompt: Path, options: list[
 def test_files_that_are_missing(run: Run, prompt: Path, tmp_path: Path) -> None:
     arguments = ("watch", tmp_path, "--prompt", prompt, "--json")
     login = run(*arguments, "--mqtt", "mqtt://127.0.0.1/x", "--mqtt-login", tmp_path / "none")
-    assert_refused(login, "cannot read the MQTT login", "No such file")
+    assert_refused(login, "cannot read the login", "No such file")
     authority = run(*arguments, "--mqtt", "mqtts://127.0.0.1/x", "--mqtt-ca", tmp_path / "none")
     assert_refused(authority, "cannot read the certificate", "No such file")
 

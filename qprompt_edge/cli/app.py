@@ -31,6 +31,7 @@ _MODULES = {
     "verify": "verify",
     "revoke": "revoke",
     "install": "install",
+    "fetch": "fetch",
     "rollback": "rollback",
     "status": "status",
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from qprompt_edge.cli.output import emit, progress_reporter, reported, say
+from qprompt_edge.cli.installing import tell_installed
+from qprompt_edge.cli.output import emit, progress_reporter, reported
 from qprompt_edge.cli.parameters import (
-    INPUT,
-    OUTPUT,
+    CanaryOption,
+    InstallFolderOption,
     JsonOption,
     MaxMemoryOption,
     OwnBackboneOption,
@@ -16,25 +17,16 @@ from qprompt_edge.cli.parameters import (
     TaskOption,
     TrustOption,
     argument,
-    option,
 )
-from qprompt_edge.shipping.install import Installed, install
+from qprompt_edge.shipping.install import install
 from qprompt_runtime.policy import Policy
-from qprompt_runtime.text import counted
 
 
 @reported
 def command(
     file: Annotated[Path, argument("FILE", "Prompt file to install.")],
-    to: Annotated[Path, option(OUTPUT, "Folder that the prompt runs from, as prompt.qpt.", metavar="FOLDER")],
-    canary: Annotated[
-        Path | None,
-        option(
-            INPUT,
-            "Folder with one sub-folder of this device's photos per class; a prompt that is worse on them is refused.",
-            metavar="FOLDER",
-        ),
-    ] = None,
+    to: InstallFolderOption,
+    canary: CanaryOption = None,
     backbone: OwnBackboneOption = None,
     as_json: JsonOption = False,
     policy: PolicyOption = None,
@@ -60,33 +52,6 @@ def command(
             max_memory=max_memory,
             reporter=reporter,
         )
-    change = done.comparison
-    if change is not None:
-        low, high = (100 * bound for bound in change.interval)
-        say(
-            f"on {counted(done.canaries, 'canary photo')}: {100 * change.difference:+.1f} points against what ran "
-            f"(95% interval {low:+.1f} to {high:+.1f}; p {change.p:.2g})"
-        )
-    number = "" if done.claims is None else f", task {done.claims.task}, sequence {done.claims.sequence}"
-    say(f"installed {done.path}{number}")
+    tell_installed(done)
     if as_json:
-        emit(as_dict(done))
-
-
-def as_dict(done: Installed) -> dict[str, Any]:
-    """The result as `--json` prints it."""
-    change = done.comparison
-    return {
-        "path": str(done.path),
-        "sha256": done.digest,
-        "signed": None if done.claims is None else done.claims.to_json(),
-        "before": done.before,
-        "canaries": None
-        if change is None
-        else {
-            "photos": done.canaries,
-            "difference": change.difference,
-            "interval": change.interval,
-            "p": change.p,
-        },
-    }
+        emit(done.to_json())

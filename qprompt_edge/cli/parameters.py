@@ -128,6 +128,19 @@ ForceOption = Annotated[
     option(OUTPUT, "Replace the file even if it holds something else.", "--force"),
 ]
 JsonOption = Annotated[bool, option(OUTPUT, "Print JSON on stdout, everything else on stderr.", "--json")]
+InstallFolderOption = Annotated[
+    Path,
+    option(OUTPUT, "Folder that the prompt runs from, as prompt.qpt.", "--to", metavar="FOLDER"),
+]
+CanaryOption = Annotated[
+    Path | None,
+    option(
+        INPUT,
+        "Folder with one sub-folder of this device's photos per class; a prompt that is worse on them is refused.",
+        "--canary",
+        metavar="FOLDER",
+    ),
+]
 PolicyOption = Annotated[
     Literal["off", "warn", "enforce"] | None,
     option(

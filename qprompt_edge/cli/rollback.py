@@ -10,6 +10,7 @@ from qprompt_edge.cli.parameters import (
     OUTPUT,
     JsonOption,
     PolicyOption,
+    TaskOption,
     TrustOption,
     argument,
     one_folder,
@@ -28,6 +29,7 @@ def command(
     as_json: JsonOption = False,
     policy: PolicyOption = None,
     trust: TrustOption = None,
+    task: TaskOption = None,
 ) -> None:
     """Put back the prompt that ran before.
 
@@ -36,7 +38,7 @@ def command(
 
     Example: qprompt-edge rollback /var/lib/belt
     """
-    done = rollback(one_folder(place, to), policy=Policy.of(policy, trust))
+    done = rollback(one_folder(place, to), policy=Policy.of(policy, trust, task))
     number = "" if done.claims is None else f", task {done.claims.task}, sequence {done.claims.sequence}"
     say(f"rolled back {done.path}{number}")
     if as_json:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from qprompt_edge.cache import cache_folder
 from qprompt_edge.evaluation.paired import Comparison
 from qprompt_edge.reporter import Reporter
+from qprompt_edge.shipping.installed import Installed, NotNewerError, WorseError, WrongPlaceError
 from qprompt_edge.shipping.place import (
     KEPT,
     RUNNING,
@@ -37,45 +37,6 @@ from qprompt_runtime.files import check_writable, write_atomic
 from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_file import PromptFile, prompt_in, read_content
 from qprompt_runtime.text import percent, printable
-
-
-class NotNewerError(QPromptError):
-    """A prompt is not newer than what was installed."""
-
-    exit_code = 4
-
-
-class WrongPlaceError(QPromptError):
-    """A prompt is for another backbone or another task than this device."""
-
-    exit_code = 5
-
-
-class WorseError(QPromptError):
-    """A prompt is worse than what runs, on this device's own photos."""
-
-    exit_code = 6
-
-
-@dataclass(frozen=True)
-class Installed:
-    """What is installed in a folder now.
-
-    Attributes:
-        path: The file that runs.
-        digest: Hexadecimal SHA-256 of it.
-        claims: What its signer says; None if it is not signed.
-        before: Digest of what ran before; None if nothing did.
-        comparison: What it changed on canary photos; None if it was not tried.
-        canaries: How many photos that were.
-    """
-
-    path: Path
-    digest: str
-    claims: Claims | None
-    before: str | None
-    comparison: Comparison | None = None
-    canaries: int = 0
 
 
 def install(
@@ -102,6 +63,44 @@ def install(
         reporter: Told how far it is.
 
     Raises:
+        QPromptError: As `install_content`; and if the file cannot be read.
+    """
+    return install_content(
+        read_content(new),
+        new,
+        folder,
+        canary=canary,
+        backbone=backbone,
+        policy=policy,
+        max_memory=max_memory,
+        reporter=reporter,
+    )
+
+
+def install_content(
+    data: bytes,
+    name: Path | str,
+    folder: Path,
+    *,
+    canary: Path | None = None,
+    backbone: str | None = None,
+    policy: Policy | None = None,
+    max_memory: float | None = None,
+    reporter: Reporter | None = None,
+) -> Installed:
+    """`install` for a file that is in memory.
+
+    Args:
+        data: Its content.
+        name: What errors call it.
+        folder: This and the others: as for `install`.
+        canary: See there.
+        backbone: See there.
+        policy: See there.
+        max_memory: See there.
+        reporter: See there.
+
+    Raises:
         TrustError: The policy refuses it.
         NotNewerError: What runs, or ran, is as new.
         WrongPlaceError: It is for another backbone or task.
@@ -109,10 +108,9 @@ def install(
         QPromptError: A file cannot be read or written, or the prompt does not work on the backbone.
     """
     reporter = reporter or Reporter()
-    data = read_content(new)
     with _alone(folder):
         try:
-            prompt = prompt_in(data, new, policy)
+            prompt = prompt_in(data, name, policy)
         except OlderPromptError as error:
             raise NotNewerError(str(error)) from error
         except WrongTaskError as error:

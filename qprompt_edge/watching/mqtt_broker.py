@@ -106,22 +106,22 @@ def read_login(path: Path) -> tuple[str, str]:
         with path.open("rb") as file:
             text = file.read(_MOST_LOGIN + 1).decode("utf-8")
     except OSError as error:
-        raise BrokerError(f"cannot read the MQTT login {path}: {error.strerror or error}") from error
+        raise BrokerError(f"cannot read the login {path}: {error.strerror or error}") from error
     except UnicodeDecodeError:
-        raise BrokerError(f"the MQTT login {path} is not UTF-8 text") from None
+        raise BrokerError(f"the login {path} is not UTF-8 text") from None
     lines = text.removesuffix("\n").splitlines()
     if len(lines) != 2 or not lines[0] or len(text) > _MOST_LOGIN:
         raise BrokerError(
-            f"the MQTT login {path} has {len(lines)} lines; expected two, the user and below it the password"
+            f"the login {path} has {len(lines)} lines; expected two, the user and below it the password"
         )
     return lines[0], lines[1]
 
 
 def encryption(authority: Path | None) -> ssl.SSLContext:
-    """How TLS trusts a broker: by the system's authorities, or by one's own.
+    """How TLS trusts a server: by the system's authorities, or by one's own.
 
     Args:
-        authority: A file in PEM with the certificate of the authority that signed the broker's; None takes
+        authority: A file in PEM with the certificate of the authority that signed the server's; None takes
             the system's.
 
     Raises:
@@ -132,7 +132,7 @@ def encryption(authority: Path | None) -> ssl.SSLContext:
     except ssl.SSLError as error:
         raise BrokerError(
             f"{authority} holds no certificate in PEM ({error.reason or error}); give the certificate of "
-            "the authority that signed the broker's"
+            "the authority that signed the server's"
         ) from error
     except OSError as error:
         raise BrokerError(f"cannot read the certificate {authority}: {error.strerror or error}") from error

@@ -212,8 +212,8 @@ def read_prompt_file(path: Path, policy: Policy | None = None) -> PromptFile:
     return prompt_in(read_content(path), path, policy)
 
 
-def prompt_in(data: bytes, path: Path, policy: Policy | None = None) -> PromptFile:
-    """The prompt in the content of the file at `path`; errors as `read_prompt_file` raises them."""
+def prompt_in(data: bytes, path: Path | str, policy: Policy | None = None) -> PromptFile:
+    """The prompt in a file's content; errors as `read_prompt_file` raises them, with its path or name."""
     try:
         return PromptFile.from_bytes(data, policy)
     except (PromptFileError, TrustError) as error:

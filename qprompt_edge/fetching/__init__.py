@@ -1,0 +1,1 @@
+"""Prompts from a folder, a web server or an MQTT broker that the operator names."""
