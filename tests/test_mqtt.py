@@ -51,9 +51,22 @@ def test_home_assistant_finds_the_device_as_it_documents_it(
         "options": ["stone", "coal", "none of these"],
         "state_topic": "line/belt/belt/left/state",
         "json_attributes_topic": "line/belt/belt/left/attributes",
+        "availability": [*found["availability"], {"topic": "line/belt/belt/status"}],
     }
     assert images[1]["image_topic"] == "line/belt/belt/right/image"
     assert images[1]["content_type"] == "image/jpeg"
+
+
+def test_a_prompt_that_gives_no_answers_is_offline_and_others_are_not(
+    broker: Mosquitto, listener: Listener, sink: Make
+) -> None:
+    found = sink(broker.port, prompts={"belt": ("stone",), "door": ("open",)})
+    listener.wait("line/belt/door/status", "online")
+    found.withdrawn({"door": "it expired"})
+    listener.wait("line/belt/door/status", "offline")
+    assert listener.newest["line/belt/belt/status"] == listener.newest["line/belt/status"] == b"online"
+    found.withdrawn({})
+    listener.wait("line/belt/door/status", "online")
 
 
 def test_states_attributes_and_images_are_there_for_who_comes_later(broker: Mosquitto, sink: Make) -> None:
@@ -180,6 +193,7 @@ def test_prompts_of_an_earlier_run_are_removed(broker: Mosquitto, listener: List
     first.close()
     sink(broker.port)
     listener.wait("line/belt/door/frame/state", b"")
+    listener.wait("line/belt/door/status", b"")
     listener.wait("line/belt/status", "online")
     messages = [
         json.loads(payload)

@@ -78,6 +78,7 @@ class Remembered(Sink):
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.reasons: list[str] = []
+        self.silent: list[Mapping[str, str]] = []
         self.announced: list[tuple[Mapping[str, tuple[str, ...]], tuple[str, ...], str]] = []
 
     def ready(self, prompts: Mapping[str, tuple[str, ...]], regions: tuple[str, ...], source: str) -> None:
@@ -85,6 +86,9 @@ class Remembered(Sink):
 
     def answer(self, answer: Answer, frame: Frame) -> None:
         self.answers.append(answer)
+
+    def withdrawn(self, prompts: Mapping[str, str]) -> None:
+        self.silent.append(prompts)
 
     def skipped(self, frame: Frame, reason: str) -> None:
         self.reasons.append(reason)

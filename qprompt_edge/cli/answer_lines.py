@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from qprompt_edge.cli.output import emit_defined, say, show
@@ -52,6 +53,12 @@ class AnswerLines(Sink):
     def present(self, here: bool, reason: str) -> None:
         """Say that the source is lost, or back."""
         say("the source is back" if here else f"lost {reason}; trying again")
+
+    def withdrawn(self, prompts: Mapping[str, str]) -> None:
+        """Say in JSON which prompts give no answers; for people the loop has said it."""
+        for name, reason in prompts.items():
+            if self._as_json:
+                self._print({"time": rfc3339(time.time()), "prompt": name, "error": reason})
 
     def check_all(self) -> None:
         """After the last frame: was every frame answered, and every answer printed?

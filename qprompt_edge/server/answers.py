@@ -13,12 +13,14 @@ from qprompt_edge.cache import Unkept, cache_folder
 from qprompt_edge.data.features import Examples, encode_photos, user_features
 from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.server.queue_order import QueueOrder
+from qprompt_runtime.admission import lapsed
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.decode import Source
-from qprompt_runtime.errors import PhotosError, PromptFileError
+from qprompt_runtime.errors import PhotosError, PromptFileError, TrustError
 from qprompt_runtime.memory_left import give_back
-from qprompt_runtime.prompt_file import ClassName, PromptFile, read_prompt_file
+from qprompt_runtime.prompt_file import ClassName, PromptFile, prompt_in, read_content, read_prompt_file
+from qprompt_runtime.text import printable
 
 _SHOWN = 5
 _KEPT = 4
@@ -38,7 +40,7 @@ class Answers:
         self._lock = RLock()
         self._backbone: Backbone | None = None
         self._queue: QueueOrder | None = None
-        self._classifiers: dict[tuple[Any, ...], PromptClassifier] = {}
+        self._classifiers: dict[tuple[Any, ...], tuple[PromptClassifier, bytes]] = {}
 
     def do(self, what: str, order: Order) -> Order:
         """Carry out an order: `predict`, `compare` or `review`.
@@ -133,14 +135,19 @@ class Answers:
         return self._backbone
 
     def _classifier(self, path: Path, accept: float | None) -> PromptClassifier:
-        """The classifier of a prompt file as it is now."""
+        """The classifier of a prompt file as it is now.
+
+        Raises:
+            QPromptError: The prompt cannot be used, or has expired since it was read.
+        """
         try:
             status = path.stat()
         except OSError as error:
             raise PromptFileError(f"the prompt cannot be read: {error.strerror}; adapt first") from error
         key = (str(path), status.st_ino, status.st_mtime_ns, accept)
         if key not in self._classifiers:
-            prompt = read_prompt_file(path)
+            data = read_content(path)
+            prompt = prompt_in(data, path)
             if not prompt.calibration.accept_scores:  # too few photos to tell
                 accept = None
             made = PromptClassifier(
@@ -149,9 +156,13 @@ class Answers:
             while len(self._classifiers) >= _KEPT:
                 del self._classifiers[next(iter(self._classifiers))]
             _ = made.class_features
-            self._classifiers[key] = made
+            self._classifiers[key] = made, data
             give_back()  # what the text tower took
-        return self._classifiers[key]
+        made, data = self._classifiers[key]
+        lapse = lapsed(data)
+        if lapse is not None and lapse.stops:
+            raise TrustError(f"{printable(path)}: {lapse.reason}")
+        return made
 
 
 def _labels(prompt: PromptFile) -> set[str]:

@@ -89,6 +89,13 @@ class Sink:
     def present(self, here: bool, reason: str) -> None:
         """The source is lost (with the reason), or back; called when that changes, first at a loss."""
 
+    def withdrawn(self, prompts: Mapping[str, str]) -> None:
+        """These prompts give no answers, and all others do; called when that changes.
+
+        Args:
+            prompts: Name of each to the reason: it has expired, or its key was revoked.
+        """
+
     def close(self) -> None:
         """The loop has ended; wait a moment at most for what is under way."""
 

@@ -55,9 +55,22 @@ class Topics:
         """The device's id: letters, digits and `_`; the same for a prefix for ever."""
         return _identifier(self.prefix)
 
+    def prompt_status(self, prompt: str) -> str:
+        """`online`, or `offline` for a prompt that gives no answers, as it has expired."""
+        return f"{self.prefix}/{_level(prompt)}/status"
+
     def of(self, prompt: str, region: str) -> str:
         """What the topics of a prompt on a region begin with; `/state`, `/attributes` and `/image` follow."""
         return f"{self.prefix}/{_level(prompt)}/{_level(region)}"
+
+    def named_in(self, described: Mapping[str, Any]) -> list[str]:
+        """The topics below the prefix that a component names; it is not ours and may hold anything."""
+        found = [described.get(name) for name in ("state_topic", "json_attributes_topic", "image_topic")]
+        listed = described.get("availability")
+        found += (
+            [it.get("topic") for it in listed if isinstance(it, dict)] if isinstance(listed, list) else []
+        )
+        return [it for it in found if isinstance(it, str) and it.startswith(f"{self.prefix}/")]
 
 
 def discovery(
@@ -79,7 +92,9 @@ def discovery(
         images: Whether each prompt and region has an image too.
     """
     components: dict[str, dict[str, Any]] = {}
+    availability = [{"topic": topics.status}, {"topic": topics.source}]
     for prompt, labels in prompts.items():
+        own = {"availability": [*availability, {"topic": topics.prompt_status(prompt)}]}
         for region in regions:
             topic, name = topics.of(prompt, region), prompt if region == WHOLE else f"{prompt} {region}"
             unique = f"{topics.node}_{_identifier(topic.removeprefix(topics.prefix + '/'))}"
@@ -91,6 +106,7 @@ def discovery(
                 "options": list(dict.fromkeys((*labels, NONE_OF_THESE))),
                 "state_topic": f"{topic}/state",
                 "json_attributes_topic": f"{topic}/attributes",
+                **own,
             }
             if images:
                 components[f"{unique}_image"] = {
@@ -99,6 +115,7 @@ def discovery(
                     "unique_id": f"{unique}_image",
                     "image_topic": f"{topic}/image",
                     "content_type": "image/jpeg",
+                    **own,
                 }
     return {
         "device": {
@@ -109,7 +126,7 @@ def discovery(
             "sw_version": version,
         },
         "origin": {"name": "qprompt-edge", "sw_version": version, "support_url": _URL},
-        "availability": [{"topic": topics.status}, {"topic": topics.source}],
+        "availability": availability,
         "availability_mode": "all",
         "components": components,
     }

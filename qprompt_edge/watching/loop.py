@@ -107,6 +107,7 @@ class Watch:
             _Place(region, {name: Agreement(*rules.agree) for name in prompts.labels})
             for region in rules.regions
         ]
+        self._withdrawn: dict[str, str] = {}
         self._pixels = np.empty((len(rules.regions), 3, *self._transform.size), np.float32)
         self._announce()
 
@@ -133,6 +134,11 @@ class Watch:
     def take_up(self) -> None:
         """Take up the prompts whose files were exchanged: their votes begin anew, their states stay."""
         fresh = self._prompts.refresh(self._note)
+        if self._prompts.withdrawn != self._withdrawn:
+            fresh = [*fresh, *(self._withdrawn.keys() - self._prompts.withdrawn.keys() - set(fresh))]
+            self._withdrawn = dict(self._prompts.withdrawn)
+            for sink in self._sinks:
+                sink.withdrawn(self._withdrawn)
         if not fresh:
             return
         for place in self._places:
@@ -143,6 +149,8 @@ class Watch:
 
     def answer(self, frame: Frame) -> None:
         """Answer one frame; one that cannot be read is reported, and nothing else happens."""
+        if self._withdrawn.keys() == self._prompts.labels.keys():
+            return
         try:
             self._check(frame)
             picture = frame.decode(self._transform if self._whole else None)
@@ -182,6 +190,8 @@ class Watch:
     def _tell(self, place: _Place, frame: Frame, again: bool) -> None:
         """Let a region's verdicts vote, and tell the sinks; of the same verdicts `again`, a change only."""
         for (name, agreement), verdict in zip(place.states.items(), place.verdicts, strict=True):
+            if name in self._withdrawn:
+                continue
             label, probability = verdict.predictions[0]
             sure = probability >= self._rules.min_confidence
             vote = NONE_OF_THESE if verdict.none_of_these else label if sure else None

@@ -4,7 +4,6 @@ The idea: every message is retained and says how things are now, so of each topi
 counts. Those are kept here; with every connection all of them are sent, and while there is none they merely
 replace each other. So nothing grows however long a broker is away, no state is lost when it comes back, and a
 broker that forgot everything has it again.
-
 The connection lives in paho's thread, which tries again after 1, 2, 4, ... 60 seconds. The loop's thread only
 leaves messages here, and never waits.
 
@@ -12,6 +11,7 @@ Topics below the prefix, all retained:
 
     status                        online | offline (the broker says offline if the connection breaks)
     source                        online | offline (the camera)
+    <prompt>/status               online | offline (it has expired and gives no answers)
     <prompt>/<region>/state       the label that enough frames agree on, or "none of these"
     <prompt>/<region>/attributes  JSON: time, source, label, probability, none_of_these, predictions
     <prompt>/<region>/image       JPEG of the frame at which the state changed (`--mqtt-image`)
@@ -85,8 +85,7 @@ class MqttSink(Sink):
         self._unsent: dict[str, None] = {}  # topics, in the order in which they are due
         self._under_way = 0
         self._connected = False
-        self._closing = False
-        self._said = ""
+        self._closing, self._said = False, ""
         self._sent_at: dict[tuple[str, str], float] = {}
         self._message: dict[str, Any] = {}
         self._gone = threading.Event()
@@ -120,6 +119,8 @@ class MqttSink(Sink):
         if first:
             self._set(self._topics.status, ONLINE)
             self._set(self._topics.source, ONLINE)
+            self._prompts = tuple(prompts)
+            self.withdrawn({})
             self._client.connect_async(self._broker.host, self._broker.port, _KEEP_ALIVE)
             self._client.loop_start()
 
@@ -141,6 +142,11 @@ class MqttSink(Sink):
     def present(self, here: bool, reason: str) -> None:
         """Tell whether the camera is there."""
         self._set(self._topics.source, ONLINE if here else OFFLINE)
+
+    def withdrawn(self, prompts: Mapping[str, str]) -> None:
+        """Tell which prompts give answers."""
+        for name in self._prompts:
+            self._set(self._topics.prompt_status(name), OFFLINE if name in prompts else ONLINE)
 
     def close(self) -> None:
         """Say goodbye, if there is anyone to say it to."""
@@ -262,14 +268,8 @@ class MqttSink(Sink):
             return
         self._client.publish(self._topics.discovery, _json(with_removed(self._message, stale)), retain=True)
         for described in stale.values():
-            for name in ("state_topic", "json_attributes_topic", "image_topic"):
-                topic = described.get(name)
-                if (
-                    isinstance(topic, str)
-                    and topic.startswith(f"{self._topics.prefix}/")
-                    and topic not in self._newest
-                ):
-                    self._client.publish(topic, b"", retain=True)
+            for topic in set(self._topics.named_in(described)) - self._newest.keys():
+                self._client.publish(topic, b"", retain=True)
         self._send_again(self._topics.discovery)
 
     def _trouble(self, what: str) -> None:

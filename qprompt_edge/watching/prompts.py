@@ -4,6 +4,9 @@ A new version is read between two frames. Its class features come from the text 
 alone and closes again; the image tower's session stays. They are not kept on disk, where they would add up
 over the versions. A file that is damaged, or for another backbone, is reported once, and so is one that was
 deleted: the version before stays in force.
+
+A version that expires while it is in force, or whose key is revoked, is withdrawn under the policy `enforce`:
+it gives no answers until a file comes that passes.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qprompt_edge.watching.heads import Head, Heads
-from qprompt_runtime.admission import used
+from qprompt_runtime.admission import lapsed, used
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
@@ -44,6 +47,8 @@ A later change may bear the same time.
 """
 
 _RETRY_SECONDS = 30.0
+_CHECK_SECONDS = 10.0
+"""How often it is looked whether a version has expired; it takes a millisecond."""
 
 Look = tuple[int, int, int, int, int]
 
@@ -57,26 +62,32 @@ class _Watched:
         path: Its file.
         prompt: The version that is in force.
         head: What its classes are compared by.
+        data: The file's content, signature and all.
         look: How the file looked.
         digest: Hash of its content, taken up or refused.
         young: Whether a change since may not show in how it looks.
         problem: What was reported of it last; empty if it is in order.
         again: When to try it again, by the monotonic clock, after an error that was not the file's.
+        lapse: Why the version would not be taken up any more; empty if it would.
     """
 
     name: str
     path: Path
     prompt: PromptFile
     head: Head
+    data: bytes
     look: Look | None
     digest: bytes
     young: bool = True
     problem: str = ""
     again: float = math.inf
+    lapse: str = ""
 
 
 class Prompts:
     """Prompts for one backbone, and its image tower.
+
+    `withdrawn` has the names of those that may not be used any more, each with the reason.
 
     Args:
         paths: Their files; a prompt's name is its file's, without the ending.
@@ -100,6 +111,8 @@ class Prompts:
     ) -> None:
         self.backbone, self._accept, self._cache, self._policy = backbone, accept, cache, policy
         self._nouns: Array | None = None
+        self.withdrawn: dict[str, str] = {}
+        self._checked = time.monotonic()
         self._alone = len(paths) == 1
         names = [path.stem for path in paths]
         if doubled := next((name for name in names if names.count(name) > 1), None):
@@ -133,7 +146,28 @@ class Prompts:
         Returns:
             Names of the prompts that are new.
         """
-        return [watched.name for watched in self._watched if self._refreshed(watched, note)]
+        fresh = [watched.name for watched in self._watched if self._refreshed(watched, note)]
+        if fresh or time.monotonic() - self._checked >= _CHECK_SECONDS:
+            self._checked = time.monotonic()
+            for name in fresh:
+                self.withdrawn.pop(name, None)
+            for watched in self._watched:
+                self._check_lapse(watched, note)
+        return fresh
+
+    def _check_lapse(self, watched: _Watched, note: Callable[[str], None]) -> None:
+        """Withdraw a version that has expired, or warn of it; both are said once, and so is its return."""
+        found = lapsed(watched.data, self._policy)
+        reason = "" if found is None else f"{printable(watched.path)}: {found.reason}"
+        if found is None or not found.stops:
+            if self.withdrawn.pop(watched.name, None) is not None:
+                note(f"{printable(watched.path)} gives answers again")
+        elif watched.name not in self.withdrawn:
+            self.withdrawn[watched.name] = reason
+            note(f"{reason}; it gives no answers until a prompt comes that passes")
+        if found is not None and not found.stops and not watched.lapse:
+            note(f"warning: {reason}; it is used nevertheless, as the policy is `warn`")
+        watched.lapse = reason
 
     def _refreshed(self, watched: _Watched, note: Callable[[str], None]) -> bool:
         look = _look(watched.path)
@@ -145,9 +179,11 @@ class Prompts:
         try:
             fresh = self._take_up(watched, late)
         except QPromptError as error:
-            if str(error) != watched.problem:
+            # what a policy refuses is tried again, and then says another time
+            problem = watched.digest.hex() if isinstance(error, TrustError) else str(error)
+            if problem != watched.problem:
                 note(f"{error}; the version before stays in force")
-            watched.problem = str(error)
+            watched.problem = problem
             return False
         watched.problem = ""
         if fresh:
@@ -169,7 +205,8 @@ class Prompts:
         watched.digest, watched.again = digest, math.inf
         try:
             watched.prompt, watched.head = self._prepare(watched.path, data, None)
-        except (BundleError, ProviderError):  # memory, threads or files were short
+            watched.data, watched.lapse = data, ""
+        except (BundleError, ProviderError, TrustError):  # memory, threads, files or a key were missing
             watched.again = time.monotonic() + _RETRY_SECONDS
             raise
         finally:
@@ -181,7 +218,9 @@ class Prompts:
         look = _look(path)
         data = _content(path)
         prompt, head = self._prepare(path, data, self._cache)
-        return _Watched(path.stem, path, prompt, head, look, hashlib.sha256(data).digest())
+        found = lapsed(data, self._policy)  # what is loaded nevertheless was warned of
+        lapse = "" if found is None else found.reason
+        return _Watched(path.stem, path, prompt, head, data, look, hashlib.sha256(data).digest(), lapse=lapse)
 
     def _prepare(self, path: Path, data: bytes, cache: Path | None) -> tuple[PromptFile, Head]:
         """A prompt as it runs, and what its classes are compared by; errors name the file."""

@@ -50,6 +50,10 @@ class Systemd(Sink):
         """Show that the source is lost, or back."""
         self.say(f"STATUS={'the source is back' if here else f'lost: {printable(reason)}'}")
 
+    def withdrawn(self, prompts: Mapping[str, str]) -> None:
+        """Show that a prompt gives no answers."""
+        self.say(f"STATUS={printable('; '.join(prompts.values()) or 'all prompts give answers again')}")
+
     def close(self) -> None:
         """The service ends, as it should."""
         self.say("STOPPING=1")

@@ -22,7 +22,7 @@ from qprompt_runtime.files import write_atomic
 from qprompt_runtime.text import printable
 
 _MOST_BYTES = 16_000_000
-_TIME_STEP = 60
+TIME_STEP = 60
 """Seconds that the time must have moved to be worth writing: a flash card wears."""
 
 
@@ -67,10 +67,9 @@ class Accepted:
         """The same with another newest prompt of a task."""
         return replace(self, tasks={**self.tasks, task: newest})
 
-    def at(self, moment: int, *, exactly: bool = False) -> Accepted:
-        """The same with a later time, if it moved by a minute, or by anything if `exactly`."""
-        moved = moment - self.last_seen
-        return replace(self, last_seen=moment) if moved >= (1 if exactly else _TIME_STEP) else self
+    def at(self, moment: int, step: int) -> Accepted:
+        """The same with a later time, if it moved by `step` seconds."""
+        return replace(self, last_seen=moment) if moment - self.last_seen >= step else self
 
 
 def clock() -> int:
@@ -129,7 +128,8 @@ def locked(path: Path) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # for reading, which a lock needs: the file may be another user's, such as root's
+        handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise TrustError(
             f"what was used here cannot be remembered in {printable(path)}: {error.strerror or error}; make its folder "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from qprompt_runtime.errors import TrustError, TrustWarning
 from qprompt_runtime.policy import ENFORCE, OFF, Policy, in_force
@@ -68,6 +69,39 @@ def used(data: bytes, policy: Policy | None = None) -> None:
         except TrustError:
             if rules.level == ENFORCE:
                 raise  # under `warn` it was said before
+
+
+@dataclass(frozen=True)
+class Lapse:
+    """Why a prompt that is in use would not pass any more.
+
+    Attributes:
+        reason: What is wrong with it.
+        stops: Whether it may not be used on, since the policy is `enforce`.
+    """
+
+    reason: str
+    stops: bool
+
+
+def lapsed(data: bytes, policy: Policy | None = None) -> Lapse | None:
+    """Whether a prompt in use has expired since it was admitted, or its key is not trusted any more.
+
+    Args:
+        data: The content of the prompt file.
+        policy: As it was admitted with.
+    """
+    stops = True  # also if the policy cannot be read
+    try:
+        rules = in_force().tightened(policy)
+        stops = rules.level == ENFORCE
+        if rules.level != OFF:
+            from qprompt_runtime.trust_checks import check_again
+
+            check_again(data, rules)
+    except TrustError as error:
+        return Lapse(str(error), stops)
+    return None
 
 
 def restore(data: bytes, digests: tuple[str, ...], policy: Policy | None = None) -> None:

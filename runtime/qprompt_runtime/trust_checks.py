@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from qprompt_runtime.accepted import Accepted, Newest, clock, locked, read_accepted, write_accepted
+from qprompt_runtime.accepted import TIME_STEP, Accepted, Newest, clock, locked, read_accepted, write_accepted
 from qprompt_runtime.cose_sign1 import MANIFEST, PROMPT, Claims, SignedMessage, claims_in, is_signed
 from qprompt_runtime.errors import OlderPromptError, TrustError, WrongTaskError
 from qprompt_runtime.policy import Policy
@@ -20,6 +20,8 @@ from qprompt_runtime.public_keys import PublicKey
 from qprompt_runtime.text import printable
 from qprompt_runtime.trust_store import TrustStore, read_store
 
+_RARELY = 3600
+"""Seconds after which the time is written while a prompt is only used on: a flash card wears."""
 BACKBONE_TASK = "backbone"
 """The task of signatures over a bundle's manifest."""
 
@@ -44,6 +46,26 @@ def check_prompt(data: bytes, rules: Policy, *, use: bool = False) -> None:
         _check_task(signed.claims, rules.tasks)
         states.check_time(signed.claims)
         states.check_order(signed.claims, hashlib.sha256(data).hexdigest(), use)
+
+
+def check_again(data: bytes, rules: Policy) -> None:
+    """Check a prompt that is in use: its signer, its task and its expiry, not its place in the order.
+
+    Args:
+        data: The content of its file.
+        rules: What holds now; not `off`.
+
+    Raises:
+        TrustError: It does not pass any more.
+    """
+    if not is_signed(data):
+        raise TrustError("the prompt is not signed, and the policy asks for signed ones")
+    signed = SignedMessage.from_bytes(data)
+    with ExitStack() as held:
+        states = _Remembered(rules, held)
+        _check_signer(signed, payload_of(signed), PROMPT, states.store)
+        _check_task(signed.claims, rules.tasks)
+        states.check_time(signed.claims, _RARELY)
 
 
 def check_detached(manifest: bytes, signature: bytes | None, rules: Policy) -> None:
@@ -185,11 +207,14 @@ class _Remembered:
         revoked = frozenset(key.hex() for key in self.store.revoked)
         self._write({path: replace(state, revoked=revoked) for path, state in self._states.items()})
 
-    def check_time(self, claims: Claims) -> None:
-        """Refuse what has expired, by the later of the clock and the latest time seen."""
+    def check_time(self, claims: Claims, step: int = TIME_STEP) -> None:
+        """Refuse what has expired, by the later of the clock and the latest time seen.
+
+        The time is written when it has moved by `step` seconds, or makes something expire.
+        """
         now = max(clock(), *(state.last_seen for state in self._states.values()))
         gone = claims.expires is not None and now >= claims.expires
-        self._write({path: state.at(now, exactly=gone) for path, state in self._states.items()})
+        self._write({path: state.at(now, 1 if gone else step) for path, state in self._states.items()})
         _check_expiry(claims, now)
 
     def check_order(self, claims: Claims, digest: str, use: bool) -> None:
