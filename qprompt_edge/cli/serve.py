@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,13 +15,16 @@ from qprompt_edge.cli.parameters import (
     INPUT,
     OUTPUT,
     BackboneOption,
+    PolicyOption,
     ProviderOption,
     ThreadsOption,
+    TrustOption,
     number,
     option,
 )
 from qprompt_runtime.bundle import DEFAULT_BACKBONE, find_bundle
 from qprompt_runtime.errors import OutputError
+from qprompt_runtime.policy import OFF, POLICY, TRUST, Policy, in_force
 
 if TYPE_CHECKING:
     from qprompt_edge.server.serve import Place
@@ -72,6 +76,8 @@ def command(
         list[str] | None,
         option(OUTPUT, "A further name that this machine is called by; may be given again.", metavar="NAME"),
     ] = None,
+    policy: PolicyOption = None,
+    trust: TrustOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = 0,
 ) -> None:
@@ -91,6 +97,7 @@ def command(
     except ModuleNotFoundError as error:
         raise OutputError(f"serve needs {error.name}: pip install 'qprompt-edge[serve]'") from error
     find_bundle(backbone)
+    _tighten(policy, trust)
     settings = Settings(
         data=data,
         host=host,
@@ -107,6 +114,21 @@ def command(
     )
     ended = serve(settings, _started)
     raise typer.Exit(_INTERRUPTED if ended == signal.SIGINT else 0)
+
+
+def _tighten(level: str | None, trust: Path | None) -> None:
+    """Ask for a policy in this process and in that of the models: by the variables that say it for both.
+
+    Raises:
+        TrustError: What a policy file or the variables say cannot be understood.
+    """
+    asked = Policy.of(level, trust)
+    if asked.level == OFF:
+        return
+    os.environ[POLICY] = in_force().tightened(asked).level
+    if trust is not None:
+        stores = [*filter(None, (os.environ.get(TRUST),)), str(trust.absolute())]
+        os.environ[TRUST] = os.pathsep.join(stores)
 
 
 def _started(place: Place) -> None:

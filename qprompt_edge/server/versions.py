@@ -17,9 +17,10 @@ from typing import Any
 from qprompt_edge.server.limits import VERSIONS
 from qprompt_edge.server.photos import Photo
 from qprompt_edge.server.refusal import Refusal
-from qprompt_runtime.admission import admitted, used
-from qprompt_runtime.errors import PromptFileError, TrustError
+from qprompt_runtime.admission import admitted, restore, used
+from qprompt_runtime.errors import OlderPromptError, PromptFileError, TrustError
 from qprompt_runtime.files import write_atomic
+from qprompt_runtime.policy import ENFORCE, in_force
 from qprompt_runtime.prompt_file import PromptFile
 
 _FACTS: dict[str, Any] = {
@@ -27,6 +28,7 @@ _FACTS: dict[str, Any] = {
     "verdict": None, "helped": None, "holdout": None, "kind": None, "difference": None, "interval": None,
 }  # fmt: skip
 """What every version says in lists; None where it is not known."""
+_ACCEPTED = "accepted.json"
 
 
 class Versions:
@@ -158,11 +160,57 @@ class Versions:
         """
         data = self.path(number).read_bytes()
         try:
-            admitted(data)
+            try:
+                admitted(data)
+                older: tuple[str, ...] = ()
+            except OlderPromptError:
+                older = self._let_back(number, data)
             write_atomic(self._published, data)
             used(data)
+            restore(data, older)
         except TrustError as error:
             raise Refusal(409, f"version {number} cannot be published: {error}") from error
+        if in_force().level == ENFORCE:
+            self._note_accepted(data)
+
+    def _let_back(self, number: int, data: bytes) -> tuple[str, ...]:
+        """Have the policy admit an older version again that was published here under it, as `rollback` does.
+
+        Returns:
+            What may be used beside the newest.
+
+        Raises:
+            Refusal: It never was.
+            TrustError: It would not pass even if it were the newest.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._accepted():
+            raise Refusal(
+                409,
+                f"version {number} cannot be published: it is older than what was used here, and was never published here "
+                "under the policy; have it signed again with a higher sequence",
+            )
+        now = (hashlib.sha256(self._published.read_bytes()).hexdigest(),) if self._published.is_file() else ()
+        restore(data, (*now, digest))  # until the file is exchanged, what is published may go on
+        try:
+            admitted(data)
+        except TrustError:
+            restore(data, now)
+            raise
+        return (digest,)
+
+    def _accepted(self) -> list[str]:
+        """SHA-256 of the files that were published under the policy `enforce`, hexadecimal."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return [str(it) for it in json.loads((self._folder / _ACCEPTED).read_bytes())]
+        return []
+
+    def _note_accepted(self, data: bytes) -> None:
+        kept = {hashlib.sha256(self.path(number).read_bytes()).hexdigest() for number in self.numbers()}
+        before, digest = self._accepted(), hashlib.sha256(data).hexdigest()
+        if digest not in before:
+            listed = [it for it in before if it in kept] + [digest]
+            write_atomic(self._folder / _ACCEPTED, json.dumps(listed).encode())
 
     def in_use(self) -> Path:
         """The prompt that answers: the published one, else the newest version.

@@ -18,6 +18,8 @@ from qprompt_runtime.text import printable
 
 OFF, WARN, ENFORCE = LEVELS = ("off", "warn", "enforce")
 """From the loosest to the strictest."""
+POLICY, TRUST = "QPE_POLICY", "QPE_TRUST"
+"""Variables: a level, and trust stores, divided as PATH is."""
 SYSTEM_POLICY = Path("/etc/qprompt-edge/policy.json")
 """Always read where it exists; nothing that a caller sets moves it."""
 
@@ -114,9 +116,9 @@ def in_force() -> Policy:
     for path in (SYSTEM_POLICY, os.environ.get("QPE_POLICY_FILE")):
         if path:
             found = found.tightened(_read(Path(path), may_lack=path is SYSTEM_POLICY))
-    level, trust = os.environ.get("QPE_POLICY"), os.environ.get("QPE_TRUST")
+    level, trust = os.environ.get(POLICY), os.environ.get(TRUST)
     if level or trust:
-        found = found.tightened(Policy.of(level or None, trust or None))
+        found = found.tightened(Policy.of(level or None, trust.split(os.pathsep) if trust else None))
     return found
 
 
