@@ -5,8 +5,8 @@
 All on this machine, over the loopback address, as a device would do it: the commands are processes, the
 servers are nginx with TLS, mosquitto, and nginx for the standalone client of Mender 3 with a real artifact.
 Every prompt is signed anew, with the policy `enforce`, the default backbone and three classes; `watch` sees
-ten frames a second. What is not in it: the wait for the timer, which is 15 to 20 minutes. A way whose programs
-are missing is left out, and said. The last line is JSON: seconds, medians over the turns.
+ten frames a second. What is not in it: the wait for the timer, which is 15 to 20 minutes. A way whose
+programs are missing is left out, and said. The last line is JSON: seconds, medians over the turns.
 """
 
 from __future__ import annotations

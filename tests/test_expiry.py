@@ -18,7 +18,7 @@ from qprompt_runtime import accepted
 from qprompt_runtime.admission import lapsed
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.cose_sign1 import Claims
-from qprompt_runtime.errors import TrustError, TrustWarning
+from qprompt_runtime.errors import PromptFileError, TrustError, TrustWarning
 from qprompt_runtime.files import write_atomic
 from qprompt_runtime.policy import Policy
 
@@ -151,6 +151,18 @@ def test_a_refused_file_is_taken_up_once_its_key_is_trusted(
     write_public(keys / "second.pub", 3)
     assert found.see(RED) == [("belt", "red wall")]
     assert "is taken up" in found.notes[-1]
+
+
+def test_installed_prompts_have_the_names_of_their_folders(content: bytes, tmp_path: Path) -> None:
+    paths = [tmp_path / name / "prompt.qpt" for name in ("belt", "door")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(content)
+    with pytest.raises(PromptFileError, match="two prompts are called prompt"):
+        Prompts(paths, Backbone.load(TINY_FOLDER))
+    for path in paths:
+        (path.parent / "installed.json").touch()
+    assert list(Prompts(paths, Backbone.load(TINY_FOLDER)).labels) == ["belt", "door"]
 
 
 def test_json_says_which_prompt_gives_no_answers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,7 @@ def test_a_newer_prompt_is_installed_and_what_ran_is_put_back(
     assert (place / "prompt.qpt").read_bytes() == first.read_bytes()
     expect(run("install", second, "--to", place), 0)
     assert (place / "prompt.qpt").read_bytes() == second.read_bytes()
+    expect(run("rollback", place, "--task", "door"), 3, "expected: door")
     said = run("status", place, "--json")
     expect(said, 0)
     assert (said.json["loads"], said.json["signed"]["sequence"], said.json["highest_sequence"]) == (

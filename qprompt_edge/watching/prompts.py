@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from qprompt_edge.shipping.place import RECORD, RUNNING
 from qprompt_edge.watching.heads import Head, Heads
 from qprompt_runtime.admission import lapsed, used
 from qprompt_runtime.arrays import Array
@@ -33,6 +34,7 @@ from qprompt_runtime.errors import (
     TextError,
     TrustError,
 )
+from qprompt_runtime.files import is_file
 from qprompt_runtime.none_of_these import competing_nouns, least_score, noun_features
 from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_envelope import MAX_FILE_BYTES
@@ -90,7 +92,8 @@ class Prompts:
     `withdrawn` has the names of those that may not be used any more, each with the reason.
 
     Args:
-        paths: Their files; a prompt's name is its file's, without the ending.
+        paths: Their files; a prompt's name is its file's, without the ending; of one that was installed, its
+            folder's.
         backbone: The backbone.
         accept: Share of known pictures that "none of these" lets pass; None takes what each file says.
         cache: Folder that keeps the features of classes from start to start; None keeps nothing.
@@ -114,7 +117,7 @@ class Prompts:
         self.withdrawn: dict[str, str] = {}
         self._checked = time.monotonic()
         self._alone = len(paths) == 1
-        names = [path.stem for path in paths]
+        names = [_name(path) for path in paths]
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise PromptFileError(f"two prompts are called {printable(doubled)}; rename one of the files")
         self._watched = [self._read(path) for path in paths]
@@ -220,12 +223,14 @@ class Prompts:
         prompt, head = self._prepare(path, data, self._cache)
         found = lapsed(data, self._policy)  # what is loaded nevertheless was warned of
         lapse = "" if found is None else found.reason
-        return _Watched(path.stem, path, prompt, head, data, look, hashlib.sha256(data).digest(), lapse=lapse)
+        return _Watched(
+            _name(path), path, prompt, head, data, look, hashlib.sha256(data).digest(), lapse=lapse
+        )
 
     def _prepare(self, path: Path, data: bytes, cache: Path | None) -> tuple[PromptFile, Head]:
         """A prompt as it runs, and what its classes are compared by; errors name the file."""
         try:
-            made = self._head(path.stem, PromptFile.from_bytes(data, self._policy), cache)
+            made = self._head(_name(path), PromptFile.from_bytes(data, self._policy), cache)
             used(data, self._policy)
             return made
         except (PromptFileError, TrustError, BackboneMismatchError, TextError) as error:
@@ -251,6 +256,12 @@ class Prompts:
         heads = [watched.head for watched in self._watched]
         told = any(head.least_score is not None for head in heads)
         self.heads = Heads(heads, self._nouns if told else None)
+
+
+def _name(path: Path) -> str:
+    """What a prompt is called: all that were installed have the same file's name."""
+    installed = path.name == RUNNING and is_file(path.parent / RECORD)
+    return path.absolute().parent.name or path.stem if installed else path.stem
 
 
 def _look(path: Path) -> Look | None:
