@@ -1,6 +1,7 @@
 """What tests of `fetch` share: signed prompts for a small backbone, a device's policy, a web server."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -69,9 +70,13 @@ def expect(result: Result, code: int, *words: str) -> None:
 
 
 class Web:
-    """A web server on the loopback address; what it answers, a test says."""
+    """A web server on the loopback address; what it answers, a test says.
 
-    def __init__(self) -> None:
+    Args:
+        certificate: It and its key, for TLS.
+    """
+
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         self.answer: Callable[[BaseHTTPRequestHandler], None] = lambda it: give(it, b"")
         self.asked: list[dict[str, str]] = []
         web = self
@@ -88,11 +93,20 @@ class Web:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.scheme = "http" if certificate is None else "https"
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
     def url(self, path: str = "/belt.qpt") -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{self.port}{path}"
 
 
 def give(
@@ -111,5 +125,4 @@ def give(
 def web() -> Iterator[Web]:
     found = Web()
     yield found
-    found.server.shutdown()
-    found.server.server_close()
+    found.close()

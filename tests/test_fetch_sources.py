@@ -1,5 +1,6 @@
 """fetch from a web server and from an MQTT broker: real ones, on the loopback address."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -40,8 +41,7 @@ def test_redirections_are_followed_without_the_login_to_others(fetch, web, tmp_p
     expect(fetch(web.url("/a"), "--token-file", tmp_path / "token"), 0, "sequence 7")
     assert [it.get("authorization") for it in web.asked] == ["Bearer t0ken"] * 2
     assert "authorization" not in other.asked[0]
-    other.server.shutdown()
-    other.server.server_close()
+    other.close()
 
 
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/again"])
@@ -66,7 +66,27 @@ def test_what_is_too_large_cut_or_slow_is_refused(fetch, web, monkeypatch: pytes
     expect(fetch(f"http://127.0.0.1:{free_port()}/belt.qpt"), 1, "Connection refused")
 
 
-@pytest.mark.skipif(NGINX is None or shutil.which("openssl") is None, reason="needs nginx and openssl")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_a_server_must_have_a_certificate_and_does_not_lead_out_of_tls(fetch, web, tmp_path) -> None:
+    certified = certificate(tmp_path / "tls", ["127.0.0.1"])
+    secure, ca = Web(certified), ("--ca", certified[0])
+    (tmp_path / "login").write_text("belt\nsecret\n")
+    secure.answer = lambda it: give(it, prompt_of(7))
+    expect(fetch(secure.url()), 1, "certificate", "check --ca")
+    expect(fetch(secure.url(), *ca, "--login", tmp_path / "login"), 0, "sequence 7")
+    assert secure.asked[-1]["authorization"] == "Basic YmVsdDpzZWNyZXQ="
+    web.answer = lambda it: give(it, prompt_of(8))
+    secure.answer = lambda it: give(it, b"", 302, Location=web.url())
+    expect(fetch(secure.url(), *ca), 1, "not encrypted; it was not followed")
+    assert web.asked == []
+    web.answer = lambda it: give(it, b"", 302, Location=secure.url())
+    secure.answer = lambda it: give(it, prompt_of(8))
+    expect(fetch(web.url()), 1, "certificate")
+    secure.close()
+
+
+@pytest.mark.skipif(NGINX is None or os.geteuid() != 0, reason="needs nginx, and root to start it")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 def test_nginx_gives_a_prompt_over_tls_to_who_may_have_it(fetch, tmp_path) -> None:
     cert, key = certificate(tmp_path / "tls", ["127.0.0.1"])
     root, port = tmp_path / "www", free_port()
