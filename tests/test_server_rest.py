@@ -193,6 +193,8 @@ def test_adapt_then_predict_publish_and_restore(server, task):
     facts = server.get(f"{api}/versions/2").json
     assert facts["confusion"]["labels"] == list(CLASSES)
     assert facts["holdout"]["n"] == sum(map(sum, facts["confusion"]["counts"]))
+    report = server.get(f"{api}/versions/2/report").body.decode()
+    assert all(part in report for part in facts["parts"].values())  # the page shows what the report shows
     photo = (server.data / task / "red brick" / "00.png").read_bytes()
     answer = server.post(f"{api}/predict?accept=0.95", photo).json
     assert answer["predictions"][0]["label"] == "red brick"
