@@ -32,7 +32,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile, PromptGroup, write_prompt_file
 
 WIDTH, HEIGHT = 640, 480
-CLASSES = 10
+CLASSES, PROMPTS = 10, 10
 FIRST = 1000
 """Answers before memory is looked at."""
 _PICTURES, _TURN_FRAMES, _LOOKS = 8, 40, 100
@@ -113,7 +113,7 @@ def speed(backbone: Backbone, folder: Path, turns: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     shown = pictures()
     for kind, accept in (("plain", None), ("with none of these", 0.95)):
-        paths = write_prompts(folder, backbone, 10, accept)
+        paths = write_prompts(folder, backbone, PROMPTS, accept)
         watches = {
             name: made_watch(Prompts(part, backbone))[0]
             for name, part in (("one", paths[:1]), ("ten", paths))
@@ -164,13 +164,13 @@ class Growth:
         }
 
 
-def answers(backbone: Backbone, folder: Path, count: int, prompts: int = 1) -> dict[str, Any]:
-    """Many answers in one process."""
+def answers(backbone: Backbone, folder: Path, count: int) -> dict[str, Any]:
+    """Many answers in one process: ten prompts answer each frame."""
     shown = pictures()
-    watch, last = made_watch(Prompts(write_prompts(folder, backbone, prompts, 0.95), backbone))
-    watch.run(frames(shown, FIRST // prompts), lambda: True)
+    watch, last = made_watch(Prompts(write_prompts(folder, backbone, PROMPTS, 0.95), backbone))
+    watch.run(frames(shown, FIRST // PROMPTS), lambda: True)
     growth = Growth()
-    step = max(1, (count - FIRST) // prompts // _LOOKS)
+    step = max(1, (count - FIRST) // PROMPTS // _LOOKS)
     while last.count < count:
         watch.run(frames(shown, step), lambda: True)
         growth.again()
@@ -228,7 +228,7 @@ def losses(backbone: Backbone, folder: Path, count: int) -> dict[str, Any]:
 MEASURES: dict[str, Callable[[Backbone, Path, int], dict[str, Any]]] = {
     "speed": speed,
     "answers": answers,
-    "toy": lambda backbone, folder, count: answers(backbone, folder, count, prompts=10),
+    "toy": answers,
     "reloads": reloads,
     "losses": losses,
 }

@@ -4,9 +4,10 @@
 
 Frames of 640 x 480 pixels come from memory. `speed`: one core and one thread, in turns with one prompt and
 with ten, medians over the turns, by the clock on the wall and by processor time (on a busy machine that is
-the honest one). `answers`: resident memory after the first thousand, and the most and the last after that,
-with the default backbone and with `tiny` as a toy. `reloads`: as many new versions of a prompt file, each put
-in place atomically between two frames. `losses`: a camera that is lost after each frame and opened again.
+the honest one). `answers`: ten prompts answer each frame; resident memory after the first thousand answers,
+and the most and the last after that, with the default backbone and with `tiny` as a toy. `reloads`: as many
+new versions of a prompt file, each put in place atomically between two frames. `losses`: a camera that is lost
+after each frame and opened again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from benchmarks.tables import text_table
 TOY = "tiny"
 PARTS = ("speed", "answers", "toy", "reloads", "losses")
 WORDS = {
-    "answers": f"answers, `{DEFAULT}`",
+    "answers": f"answers, `{DEFAULT}`, ten prompts a frame",
     "toy": f"answers, `{TOY}`, ten prompts a frame",
     "reloads": "hot reloads",
     "losses": "camera losses",
