@@ -23,7 +23,7 @@ def test_without_a_token_nothing_but_the_login_is_answered(tmp_path):
     with served(tmp_path / "data", "--token") as server:
         assert len(server.token) >= 20
         assert server.get("/healthz").json == {}
-        for path in ("/api/status", "/api/tasks", "/openapi.json", "/api/jobs/x", "/nothing"):
+        for path in ("/api/status", "/api/tasks", "/openapi.json", "/metrics", "/api/jobs/x", "/nothing"):
             answer = server.get(path)
             assert answer.status == 401, path
             assert "token" in answer.error
