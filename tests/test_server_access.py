@@ -107,6 +107,7 @@ def test_tls_keeps_its_certificate(tmp_path):
         assert server.url.startswith("https://")
         answer = server.get(f"/?token={server.token}")
         assert "Secure" in cookie_of(answer.headers)[1]
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
         first = ssl.get_server_certificate((server.host, server.port))
         digest = server.log.partition("SHA-256: ")[2].splitlines()[0].replace(":", "").lower()
         assert digest == hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
