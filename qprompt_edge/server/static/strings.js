@@ -249,7 +249,7 @@ Object.assign(S, {
     `On new photos, expect between ${percent(low)} and ${percent(high)} right (95% interval).`,
   verdictGain: (low, high) => `The change lies between ${points(low)} and ${points(high)} points.`,
   verdictProbe: (share) =>
-    `A plain classifier on the same photos: ${percent(share)}.`,
+    `A linear probe on the same photos: ${percent(share)}.`,
   verdictMore: "More photos of each class make this surer.",
   verdictNothing: "Nothing was held out, so nothing says how good this version is. Try it.",
   verdictUpload: "This version came as a file. Compare it with the others, or try it.",
