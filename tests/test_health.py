@@ -87,6 +87,8 @@ def test_without_scores_there_is_no_drift_and_without_telling_no_share(clock: Cl
     add(health, None, None, none=None)
     found = told(health)
     assert (found.answers, found.none_of_these, found.reached, found.drift) == (2, None, (), None)
+    assert found.total_none is None
+    assert "none_of_these" not in exposition(Report("cam", True, True, 2, 0, (found,)), "1.2")
 
 
 def test_the_window_is_a_day_by_a_clock_that_nobody_sets(health: Health, clock: Clock):

@@ -74,7 +74,7 @@ class PromptHealth:
         prompt: Its name.
         version: Which it is; None if that is not known.
         total: Answers since the start.
-        total_none: Those that were "none of these".
+        total_none: Those that were "none of these"; None while no answer has told.
         last: When the last one was given, in seconds since 1970 by the device's clock.
         age: Seconds since then, by the monotonic clock.
         hours: How long this version has been counted, at most `DAY_HOURS`; the figures below cover this time.
@@ -87,7 +87,7 @@ class PromptHealth:
     prompt: str
     version: Version | None
     total: int
-    total_none: int
+    total_none: int | None
     last: float | None
     age: float | None
     hours: float
@@ -163,7 +163,7 @@ class _Counts:
     version: Version | None
     since: float
     total: int = 0
-    total_none: int = 0
+    total_none: int | None = None
     last: float | None = None
     last_tick: float | None = None
     hours: deque[_Hour] = field(default_factory=lambda: deque(maxlen=DAY_HOURS))
@@ -221,7 +221,7 @@ class Health:
             if none_of_these is not None:
                 hour.told += 1
                 hour.none += none_of_these
-                counts.total_none += none_of_these
+                counts.total_none = (counts.total_none or 0) + none_of_these
             if score is not None and counts.version is not None and counts.version.accept_scores:
                 hour.missed[sum(score < least for least in counts.version.accept_scores)] += 1
 
