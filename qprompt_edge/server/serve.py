@@ -31,7 +31,7 @@ from qprompt_edge.server.limits import CONNECTIONS, END_SECONDS, HEAD_SECONDS
 from qprompt_edge.server.live import Lives
 from qprompt_edge.server.state import State
 from qprompt_edge.server.store import Store
-from qprompt_edge.server.thumbnails import Thumbnails
+from qprompt_edge.server.thumbnail_cache import Thumbnails
 from qprompt_edge.watching.health import Health
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.text import printable

@@ -10,7 +10,7 @@ from qprompt_edge.server.engine import Engine
 from qprompt_edge.server.jobs import Jobs
 from qprompt_edge.server.live import Lives
 from qprompt_edge.server.store import Store
-from qprompt_edge.server.thumbnails import Thumbnails
+from qprompt_edge.server.thumbnail_cache import Thumbnails
 from qprompt_edge.watching.health import Health
 
 

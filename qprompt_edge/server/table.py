@@ -28,7 +28,7 @@ from qprompt_edge.server.schemas import (
     record,
     text,
 )
-from qprompt_edge.server.thumbnails import SIZES
+from qprompt_edge.server.thumbnail_cache import SIZES
 
 _T = "/api/tasks/{task}"
 _NAME, _LABEL = text(60), text(200)
