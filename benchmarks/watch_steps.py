@@ -24,6 +24,7 @@ from qprompt_edge.cli.answer_lines import AnswerLines
 from qprompt_edge.memory import rss_mb
 from qprompt_edge.watching.answers import Answer, Sink
 from qprompt_edge.watching.frames import Frame, Frames, Source, SourceLost
+from qprompt_edge.watching.health_sink import HealthSink, metrics_file
 from qprompt_edge.watching.latest import latest_source
 from qprompt_edge.watching.loop import Rules, Watch
 from qprompt_edge.watching.prompts import Prompts
@@ -52,11 +53,11 @@ class Last(Sink):
         self.answered = answer
 
 
-def made_watch(prompts: Prompts) -> tuple[Watch, Last]:
+def made_watch(prompts: Prompts, *more: Sink) -> tuple[Watch, Last]:
     """A watch that prints as `watch --json` does, and what counts its answers."""
     last = Last()
     lines = AnswerLines(as_json=True, changes=False, many=True)
-    return Watch(prompts, Rules(), [lines, last], "memory", lambda _line: None), last
+    return Watch(prompts, Rules(), [lines, last, *more], "memory", lambda _line: None), last
 
 
 def made_prompt(
@@ -131,6 +132,28 @@ def speed(backbone: Backbone, folder: Path, turns: int) -> dict[str, Any]:
             rates = {name: 1 / median(values) for name, values in times.items()}
             found[kind][clock] = {**rates, "share": share, "fastest": 1 / min(times["one"])}
     return found
+
+
+def health(backbone: Backbone, folder: Path, turns: int) -> dict[str, Any]:
+    """Frames a second without and with what `--metrics` does, whose file is written every second here."""
+    shown, paths = pictures(), write_prompts(folder, backbone, 1)
+    counted = Prompts(paths, backbone, scored=True)
+    write = metrics_file(folder / "watch.prom", "1", lambda _line: None)
+    sink = HealthSink("memory", lambda: counted.versions, [write], every=1.0)
+    watches = {
+        "without": made_watch(Prompts(paths, backbone))[0],
+        "with": made_watch(counted, sink)[0],
+    }
+    times: dict[str, list[float]] = {name: [] for name in watches}
+    for turn in range(1 + turns):
+        for name, watch in watches.items():
+            began = time.process_time()
+            watch.run(frames(shown, _TURN_FRAMES), lambda: True)
+            if turn:
+                times[name].append((time.process_time() - began) / _TURN_FRAMES)
+    sink.close()
+    more = median(b - a for a, b in zip(times["without"], times["with"], strict=True))
+    return {name: 1 / median(values) for name, values in times.items()} | {"milliseconds": 1000 * more}
 
 
 class Growth:
@@ -227,6 +250,8 @@ def losses(backbone: Backbone, folder: Path, count: int) -> dict[str, Any]:
 
 MEASURES: dict[str, Callable[[Backbone, Path, int], dict[str, Any]]] = {
     "speed": speed,
+    "health": health,
+    "toy health": health,
     "answers": answers,
     "toy": answers,
     "reloads": reloads,

@@ -180,9 +180,9 @@ def _refused(report: PromptReport) -> str:
 
 
 def _measured(judged: Holdout) -> list[Measured]:
-    """Each classifier once: where the prompt is all context, that is the prompt itself."""
+    """Each classifier once: a context that answers as zero-shot or as the prompt does is left out."""
     rows = [(judged.zero_shot, words.ZERO_SHOT)]
-    rows += [(judged.context, words.CONTEXT)] if judged.context is not judged.adapted else []
+    rows += [(judged.context, words.CONTEXT)] if judged.has_own_context else []
     rows += [(judged.adapted, words.ADAPTED), (judged.probe, words.PROBE)]
     return [Measured.of(scores, *texts) for scores, texts in rows]
 

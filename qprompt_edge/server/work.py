@@ -211,9 +211,7 @@ def _judged(
     with tempfile.NamedTemporaryFile("w", suffix=".csv", encoding="utf-8", newline="") as listed:
         listed.write(_table(photos))
         listed.flush()
-        return judge_prompt(
-            prompt, folder, labels=Path(listed.name), cached=True, reporter=reporter, **_settings(order)
-        )
+        return judge_prompt(prompt, folder, labels=Path(listed.name), reporter=reporter, **_settings(order))
 
 
 def _table(photos: Sequence[tuple[str, str]]) -> str:

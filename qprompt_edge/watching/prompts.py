@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qprompt_edge.watching.heads import Head, Heads
+from qprompt_edge.watching.health import Version
 from qprompt_runtime.admission import used
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
@@ -55,7 +56,8 @@ class _Watched:
     Attributes:
         name: The prompt's name.
         path: Its file.
-        prompt: The version that is in force.
+        version: Which version is in force.
+        prompt: What it says.
         head: What its classes are compared by.
         look: How the file looked.
         digest: Hash of its content, taken up or refused.
@@ -66,6 +68,7 @@ class _Watched:
 
     name: str
     path: Path
+    version: Version
     prompt: PromptFile
     head: Head
     look: Look | None
@@ -84,6 +87,8 @@ class Prompts:
         accept: Share of known pictures that "none of these" lets pass; None takes what each file says.
         cache: Folder that keeps the features of classes from start to start; None keeps nothing.
         policy: Which signed prompts may be used, beside what the device's policy says.
+        scored: Whether pictures are scored by prompts whose file says what known photos score, though "none
+            of these" is off.
 
     Raises:
         QPromptError: A file cannot be read or is for another backbone, two have the same name, or one that
@@ -97,8 +102,10 @@ class Prompts:
         accept: float | None = None,
         cache: Path | None = None,
         policy: Policy | None = None,
+        scored: bool = False,
     ) -> None:
         self.backbone, self._accept, self._cache, self._policy = backbone, accept, cache, policy
+        self._scored = scored
         self._nouns: Array | None = None
         self._alone = len(paths) == 1
         names = [path.stem for path in paths]
@@ -113,6 +120,11 @@ class Prompts:
     def labels(self) -> dict[str, tuple[str, ...]]:
         """Name of each prompt to its labels."""
         return {watched.name: watched.head.labels for watched in self._watched}
+
+    @property
+    def versions(self) -> dict[str, Version]:
+        """Name of each prompt to the version that is in force."""
+        return {watched.name: watched.version for watched in self._watched}
 
     @property
     def space(self) -> str:
@@ -168,7 +180,7 @@ class Prompts:
             return False
         watched.digest, watched.again = digest, math.inf
         try:
-            watched.prompt, watched.head = self._prepare(watched.path, data, None)
+            watched.version, watched.prompt, watched.head = self._prepare(watched.path, data, None)
         except (BundleError, ProviderError):  # memory, threads or files were short
             watched.again = time.monotonic() + _RETRY_SECONDS
             raise
@@ -180,15 +192,16 @@ class Prompts:
     def _read(self, path: Path) -> _Watched:
         look = _look(path)
         data = _content(path)
-        prompt, head = self._prepare(path, data, self._cache)
-        return _Watched(path.stem, path, prompt, head, look, hashlib.sha256(data).digest())
+        version, prompt, head = self._prepare(path, data, self._cache)
+        return _Watched(path.stem, path, version, prompt, head, look, hashlib.sha256(data).digest())
 
-    def _prepare(self, path: Path, data: bytes, cache: Path | None) -> tuple[PromptFile, Head]:
+    def _prepare(self, path: Path, data: bytes, cache: Path | None) -> tuple[Version, PromptFile, Head]:
         """A prompt as it runs, and what its classes are compared by; errors name the file."""
         try:
-            made = self._head(path.stem, PromptFile.from_bytes(data, self._policy), cache)
+            prompt = PromptFile.from_bytes(data, self._policy)
+            made = self._head(path.stem, prompt, cache)
             used(data, self._policy)
-            return made
+            return Version.of(data, prompt), *made
         except (PromptFileError, TrustError, BackboneMismatchError, TextError) as error:
             raise type(error)(f"{printable(path)}: {error}") from error
 
@@ -203,15 +216,15 @@ class Prompts:
             raise PromptFileError(
                 "has prompts in the image tower too, so it needs an image pass of its own; watch with this prompt alone"
             )
-        head = Head(name, classifier.labels, classifier.head, least, competing_nouns(prompt.classes))
-        if least is not None and self._nouns is None:
+        scored = least is not None or (self._scored and bool(calibration.accept_scores))
+        head = Head(name, classifier.labels, classifier.head, least, competing_nouns(prompt.classes), scored)
+        if scored and self._nouns is None:
             self._nouns = noun_features(self.backbone, (), self._cache)
         return classifier.prompt, head
 
     def _join(self) -> None:
         heads = [watched.head for watched in self._watched]
-        told = any(head.least_score is not None for head in heads)
-        self.heads = Heads(heads, self._nouns if told else None)
+        self.heads = Heads(heads, self._nouns if any(head.scored for head in heads) else None)
 
 
 def _look(path: Path) -> Look | None:
