@@ -4,10 +4,11 @@
 
 Frames of 640 x 480 pixels come from memory. `speed`: one core and one thread, in turns with one prompt and
 with ten, medians over the turns, by the clock on the wall and by processor time (on a busy machine that is
-the honest one). `health`: what `--metrics` costs a frame, in turns without and with it. `answers`: ten prompts
-answer each frame; resident memory after the first thousand answers, and the most and the last after that, with
-the default backbone and with `tiny` as a toy. `reloads`: as many new versions of a prompt file, each put in
-place atomically between two frames. `losses`: a camera that is lost after each frame and opened again.
+the honest one). `health`: what `--metrics` costs a frame, in turns without and with it. `answers`: ten
+prompts answer each frame; resident memory after the first thousand answers, and the most and the last after
+that, with the default backbone and with `tiny` as a toy. `reloads`: as many new versions of a prompt file,
+each put in place atomically between two frames. `losses`: a camera that is lost after each frame and opened
+again.
 """
 
 from __future__ import annotations
