@@ -24,6 +24,7 @@ from qprompt_edge.cli.answer_lines import AnswerLines
 from qprompt_edge.memory import rss_mb
 from qprompt_edge.watching.answers import Answer, Sink
 from qprompt_edge.watching.frames import Frame, Frames, Source, SourceLost
+from qprompt_edge.watching.health_sink import HealthSink, metrics_file
 from qprompt_edge.watching.latest import latest_source
 from qprompt_edge.watching.loop import Rules, Watch
 from qprompt_edge.watching.prompts import Prompts
@@ -32,7 +33,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile, PromptGroup, write_prompt_file
 
 WIDTH, HEIGHT = 640, 480
-CLASSES = 10
+CLASSES, PROMPTS = 10, 10
 FIRST = 1000
 """Answers before memory is looked at."""
 _PICTURES, _TURN_FRAMES, _LOOKS = 8, 40, 100
@@ -52,11 +53,11 @@ class Last(Sink):
         self.answered = answer
 
 
-def made_watch(prompts: Prompts) -> tuple[Watch, Last]:
+def made_watch(prompts: Prompts, *more: Sink) -> tuple[Watch, Last]:
     """A watch that prints as `watch --json` does, and what counts its answers."""
     last = Last()
     lines = AnswerLines(as_json=True, changes=False, many=True)
-    return Watch(prompts, Rules(), [lines, last], "memory", lambda _line: None), last
+    return Watch(prompts, Rules(), [lines, last, *more], "memory", lambda _line: None), last
 
 
 def made_prompt(
@@ -113,7 +114,7 @@ def speed(backbone: Backbone, folder: Path, turns: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     shown = pictures()
     for kind, accept in (("plain", None), ("with none of these", 0.95)):
-        paths = write_prompts(folder, backbone, 10, accept)
+        paths = write_prompts(folder, backbone, PROMPTS, accept)
         watches = {
             name: made_watch(Prompts(part, backbone))[0]
             for name, part in (("one", paths[:1]), ("ten", paths))
@@ -131,6 +132,28 @@ def speed(backbone: Backbone, folder: Path, turns: int) -> dict[str, Any]:
             rates = {name: 1 / median(values) for name, values in times.items()}
             found[kind][clock] = {**rates, "share": share, "fastest": 1 / min(times["one"])}
     return found
+
+
+def health(backbone: Backbone, folder: Path, turns: int) -> dict[str, Any]:
+    """Frames a second without and with what `--metrics` does, whose file is written every second here."""
+    shown, paths = pictures(), write_prompts(folder, backbone, 1)
+    counted = Prompts(paths, backbone, scored=True)
+    write = metrics_file(folder / "watch.prom", "1", lambda _line: None)
+    sink = HealthSink("memory", lambda: counted.versions, [write], every=1.0)
+    watches = {
+        "without": made_watch(Prompts(paths, backbone))[0],
+        "with": made_watch(counted, sink)[0],
+    }
+    times: dict[str, list[float]] = {name: [] for name in watches}
+    for turn in range(1 + turns):
+        for name, watch in watches.items():
+            began = time.process_time()
+            watch.run(frames(shown, _TURN_FRAMES), lambda: True)
+            if turn:
+                times[name].append((time.process_time() - began) / _TURN_FRAMES)
+    sink.close()
+    more = median(b - a for a, b in zip(times["without"], times["with"], strict=True))
+    return {name: 1 / median(values) for name, values in times.items()} | {"milliseconds": 1000 * more}
 
 
 class Growth:
@@ -164,13 +187,13 @@ class Growth:
         }
 
 
-def answers(backbone: Backbone, folder: Path, count: int, prompts: int = 1) -> dict[str, Any]:
-    """Many answers in one process."""
+def answers(backbone: Backbone, folder: Path, count: int) -> dict[str, Any]:
+    """Many answers in one process: ten prompts answer each frame."""
     shown = pictures()
-    watch, last = made_watch(Prompts(write_prompts(folder, backbone, prompts, 0.95), backbone))
-    watch.run(frames(shown, FIRST // prompts), lambda: True)
+    watch, last = made_watch(Prompts(write_prompts(folder, backbone, PROMPTS, 0.95), backbone))
+    watch.run(frames(shown, FIRST // PROMPTS), lambda: True)
     growth = Growth()
-    step = max(1, (count - FIRST) // prompts // _LOOKS)
+    step = max(1, (count - FIRST) // PROMPTS // _LOOKS)
     while last.count < count:
         watch.run(frames(shown, step), lambda: True)
         growth.again()
@@ -227,8 +250,10 @@ def losses(backbone: Backbone, folder: Path, count: int) -> dict[str, Any]:
 
 MEASURES: dict[str, Callable[[Backbone, Path, int], dict[str, Any]]] = {
     "speed": speed,
+    "health": health,
+    "toy health": health,
     "answers": answers,
-    "toy": lambda backbone, folder, count: answers(backbone, folder, count, prompts=10),
+    "toy": answers,
     "reloads": reloads,
     "losses": losses,
 }

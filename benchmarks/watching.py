@@ -1,12 +1,14 @@
 """How fast `watch` is, and its memory and open files over many answers, new prompts and lost cameras.
 
-    python -m benchmarks.watching [--only speed answers toy reloads losses] [--answers 100000]
+    python -m benchmarks.watching [--only speed health answers toy reloads losses] [--answers 100000]
 
 Frames of 640 x 480 pixels come from memory. `speed`: one core and one thread, in turns with one prompt and
 with ten, medians over the turns, by the clock on the wall and by processor time (on a busy machine that is
-the honest one). `answers`: resident memory after the first thousand, and the most and the last after that,
-with the default backbone and with `tiny` as a toy. `reloads`: as many new versions of a prompt file, each put
-in place atomically between two frames. `losses`: a camera that is lost after each frame and opened again.
+the honest one). `health`: what `--metrics` costs a frame, in turns without and with it. `answers`: ten
+prompts answer each frame; resident memory after the first thousand answers, and the most and the last after
+that, with the default backbone and with `tiny` as a toy. `reloads`: as many new versions of a prompt file,
+each put in place atomically between two frames. `losses`: a camera that is lost after each frame and opened
+again.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from benchmarks.processes import run_module
 from benchmarks.tables import text_table
 
 TOY = "tiny"
-PARTS = ("speed", "answers", "toy", "reloads", "losses")
+PARTS = ("speed", "health", "toy health", "answers", "toy", "reloads", "losses")
 WORDS = {
-    "answers": f"answers, `{DEFAULT}`",
+    "answers": f"answers, `{DEFAULT}`, ten prompts a frame",
     "toy": f"answers, `{TOY}`, ten prompts a frame",
     "reloads": "hot reloads",
     "losses": "camera losses",
@@ -37,7 +39,7 @@ def measure(part: str, count: int) -> dict[str, Any]:
         part: One of `PARTS`.
         count: Answers, reloads or losses; of `speed`, turns.
     """
-    name = TOY if part == "toy" else DEFAULT
+    name = TOY if part.startswith("toy") else DEFAULT
     child = run_module("benchmarks.watch_steps", part, EMBEDDED[name], count, threads=1)
     answer: dict[str, Any] = child.answer
     return answer
@@ -53,6 +55,10 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
                 shown.append(
                     [f"frames a second, {kind}, {clock} time", f"{rates} ({100 * found['share']:.1f}%)"]
                 )
+    for part in ("health", "toy health"):
+        if cost := result.get(part):
+            rates = f"{cost['without']:.1f} without, {cost['with']:.1f} with, {cost['milliseconds']:+.2f} ms"
+            shown.append([f"frames a second, {part}, processor time", rates])
     for part, words in WORDS.items():
         if found := result.get(part):
             grown = f"{found['last_mb'] - found['first_mb']:+.1f} MB, at most {found['most_mb'] - found['first_mb']:+.1f}"
@@ -80,6 +86,8 @@ def main() -> None:
     options = parser.parse_args()
     counts = {
         "speed": options.turns,
+        "health": options.turns,
+        "toy health": options.turns,
         "answers": options.answers,
         "toy": options.toy_answers,
         "reloads": options.reloads,

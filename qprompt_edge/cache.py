@@ -48,6 +48,6 @@ class Unkept:
         if not self._said:
             self._said = True
             self._note(
-                f"{error}. The run continues, but keeps nothing for the next one (set QPE_CACHE or "
-                "--work-dir to another folder)"
+                f"{error}. The run continues, but keeps nothing for the next one (set QPE_CACHE "
+                "to another folder)"
             )

@@ -72,7 +72,7 @@ def test_nothing_is_found_in_clean_photos(run: Run) -> None:
     shown = run("check", EXAMPLES)
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.startswith("240 photos of 8 classes: nothing wrong was found\n")
-    assert "Accuracy of a plain classifier, by photos of a class: " in shown.out
+    assert "Accuracy of a linear probe, by photos of a class: " in shown.out
 
 
 @pytest.mark.usefixtures("cached")

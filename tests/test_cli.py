@@ -8,12 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import assert_refused
 from PIL import Image
 from scenes import CLASSES, write_photos
 
 from qprompt_edge.cli.output import say
+from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import read_prompt_file, write_prompt_file
 
 
@@ -151,6 +153,26 @@ def test_eval_prints_what_the_design_promises(run, photos, prompt):
     assert len(report["mistakes"]) == round(18 * (1 - report["top1"]))
     assert sum(map(sum, report["confusion"]["counts"])) == 18
     assert len(report["skipped"]) == 1
+
+
+def test_eval_keeps_features_and_says_the_same_of_them_to_the_last_bit(
+    run, photos, prompt, tmp_path, monkeypatch
+):
+    passes, encode = [], Backbone.encode_images
+
+    def counted(self: Backbone, pixels: np.ndarray) -> np.ndarray:
+        passes.append(len(pixels))
+        return encode(self, pixels)
+
+    monkeypatch.setattr(Backbone, "encode_images", counted)
+    command = ("eval", "--images", photos, "--prompt", prompt, "--json")
+    first = run(*command).json
+    assert sum(passes) == 18
+    assert run(*command).json == first
+    report = run(*command, "--report", tmp_path / "eval.html")
+    assert report.json == first | {"report": str(tmp_path / "eval.html")}
+    assert report.err.splitlines()[-1].startswith("top-1")
+    assert sum(passes) == 18
 
 
 def test_eval_with_a_class_that_the_prompt_does_not_know(run, prompt, tmp_path):

@@ -9,7 +9,7 @@ from command_line import assert_refused
 from conftest import TINY_FOLDER
 from scenes import CLASSES, write_photo, write_photos
 
-from qprompt_edge.adaptation.result import Holdout, verdict
+from qprompt_edge.adaptation.result import Holdout, score_lines, verdict
 from qprompt_edge.evaluation.metrics import score
 from qprompt_edge.evaluation.paired import compare
 from qprompt_runtime.prompt_file import read_prompt_file
@@ -131,6 +131,21 @@ def test_the_words_of_the_verdict(gained, lost, words):
     holdout = Holdout(zero_shot, adapted, adapted, adapted, (), compare(zero_shot.right, adapted.right), ())
     options = SimpleNamespace(method="qcoop", contexts="shared")
     assert verdict(SimpleNamespace(holdout=holdout, options=options)).startswith(words)
+
+
+def test_a_context_that_answers_as_another_does_is_left_out():
+    one, two, three = (
+        score(
+            np.where(np.arange(8)[:, None] < right, [[1, 0]], [[0, 1]]).astype(np.float32), np.zeros(8, int)
+        )
+        for right in (2, 4, 6)
+    )
+    change = compare(one.right, three.right)
+    titles = [
+        [line[:13].strip() for line in score_lines(Holdout(one, context, three, three, (), change, ()))[2:]]
+        for context in (one, two, three)
+    ]
+    assert [row.count("context alone") for row in titles] == [0, 1, 0]
 
 
 def test_bad_photos_are_skipped_and_listed(run, photos, tmp_path):

@@ -73,6 +73,14 @@ def test_json_stands_alone_on_stdout(run, photos, prompt):
         assert as_json.err == plain.out + plain.err
 
 
+def test_backbones_are_named_in_short_and_described_in_full(run):
+    short, full = run("backbones").out, run("backbones", "--details").out
+    assert [line.split()[0] for line in short.splitlines()] == ["Installed", "name", "small"]
+    assert full.startswith(short)
+    assert "\n  precision           fp16\n" in full
+    assert "pacs-photo 83" in full
+
+
 # ---------------------------------------------------------------------- adapt's folder
 
 
@@ -158,8 +166,8 @@ def test_inspect_shows_everything_that_a_file_holds(run):
         "times a scale a row, 0.4961 to 1.074",
         "photos a class   red_square 16, ok 3, 猫 0",
         "format       version 2",
-        "score reached by  80% 0.25, 90% 0.1875, 95% 0.125, 98% 0.125, 99% -0.0625",
-        "by default        87.5% of known photos pass",
+        "scores      80% of known photos score at least 0.25, 90% 0.1875, 95% 0.125, 98% 0.125, 99% -0.0625",
+        "by default  87.5% of known photos pass",
         "key 17  0 bytes\n  key 22  40 bytes",
     ):
         assert f"\n  {line}\n" in page
@@ -179,7 +187,7 @@ def test_inspect_shows_everything_that_a_file_holds(run):
 
 def test_inspect_says_that_nothing_is_refused_by_default(run):
     page = run("inspect", CORPUS / "v2-qtaskres-scores.qpt").out
-    assert "\n  by default        no photo is refused\n" in page
+    assert "\n  by default  no photo is refused\n" in page
     assert "by their names alone" not in page
 
 

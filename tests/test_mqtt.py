@@ -21,6 +21,8 @@ from mosquitto import (
     sink,
 )
 
+from qprompt_edge.watching.health import Health, Report, Version
+
 __all__ = ["broker", "listener", "notes", "sink"]
 pytestmark = needs_mosquitto
 
@@ -40,9 +42,12 @@ def test_home_assistant_finds_the_device_as_it_documents_it(
     assert found["origin"]["name"] == "qprompt-edge"
     assert found["availability"] == [{"topic": "line/belt/status"}, {"topic": "line/belt/source"}]
     assert found["availability_mode"] == "all"
-    sensors = [each for each in found["components"].values() if each["platform"] == "sensor"]
-    images = [each for each in found["components"].values() if each["platform"] == "image"]
-    assert len({each["unique_id"] for each in found["components"].values()}) == 4
+    entities = found["components"].values()
+    told = [each for each in entities if "entity_category" in each]
+    sensors = [each for each in entities if each["platform"] == "sensor" and each not in told]
+    images = [each for each in entities if each["platform"] == "image"]
+    assert (len(sensors), len(images), len(told)) == (2, 2, 5)
+    assert len({each["unique_id"] for each in entities}) == 9
     assert sensors[0] == {
         "platform": "sensor",
         "name": "belt left",
@@ -55,6 +60,46 @@ def test_home_assistant_finds_the_device_as_it_documents_it(
     }
     assert images[1]["image_topic"] == "line/belt/belt/right/image"
     assert images[1]["content_type"] == "image/jpeg"
+    assert told[0] == {
+        "platform": "sensor",
+        "name": "belt drift",
+        "unique_id": told[0]["unique_id"],
+        "entity_category": "diagnostic",
+        "state_topic": "line/belt/belt/health",
+        "value_template": "{{ value_json.drift }}",
+        "state_class": "measurement",
+        "suggested_display_precision": 2,
+    }
+    assert {each["name"].removeprefix("belt ") for each in told} == {
+        "drift", "share of none of these", "confidence", "answers a day", "last answer",
+    }  # fmt: skip
+
+
+def test_how_a_prompt_fares_is_there_for_who_comes_later(broker: Mosquitto, sink: Make) -> None:
+    health = Health()
+    health.take_up("belt", Version("ab" * 32, "belts", 7, "small", "cd" * 16, (0.5, 0.25, 0.25, 0.125, 0.0)))
+    found = sink(broker.port)
+    for score, none in ((0.5, False), (-0.25, True)):
+        health.answered("belt", 1_800_000_000.0, 0.75, none, score)
+        found.health(Report("/dev/video0", True, True, 1, 0, health.prompts()))
+    later = Listener(broker.port)
+    eventually(
+        lambda: json.loads(later.newest.get("line/belt/belt/health", b"{}")).get("answers") == 2, "the newest"
+    )
+    assert json.loads(later.newest["line/belt/belt/health"]) == {
+        "drift": 0.49,
+        "none_of_these": 0.5,
+        "confidence": 0.75,
+        "reached": {"0.8": 0.5, "0.9": 0.5, "0.95": 0.5, "0.98": 0.5, "0.99": 0.5},
+        "answers": 2,
+        "hours": 0.0,
+        "last_answer": "2027-01-15T08:00:00.000Z",
+        "sha256": "ab" * 32,
+        "task": "belts",
+        "sequence": 7,
+        "backbone": "small",
+    }
+    later.close()
 
 
 def test_a_prompt_that_gives_no_answers_is_offline_and_others_are_not(
@@ -143,7 +188,8 @@ def test_names_with_signs_of_mqtt_keep_to_their_topics(
     assert all(topic.count("/") == 4 for topic in listener.newest if topic.endswith("/state"))
     (config,) = [payload for topic, payload in listener.newest.items() if topic.endswith("/config")]
     announced = {each["state_topic"] for each in json.loads(config)["components"].values()}
-    assert announced == {topic for topic in listener.newest if topic.endswith("/state")}
+    said = {topic for topic in listener.newest if topic.endswith("/state")}
+    assert announced == said | {topic.rpartition("/left_side")[0] + "/health" for topic in said}
 
 
 def test_the_last_will_after_a_kill(broker: Mosquitto, listener: Listener) -> None:
@@ -202,7 +248,7 @@ def test_prompts_of_an_earlier_run_are_removed(broker: Mosquitto, listener: List
     ]
     removing = [each for each in messages if {"platform": "sensor"} in each["components"].values()]
     assert len(removing) == 1
-    assert len(removing[0]["components"]) == 2
+    assert len(removing[0]["components"]) == 2 * 6  # a state and five diagnostic sensors
     eventually(
         lambda: "door" not in str(listener.newest[next(t for t in listener.newest if "/device/" in t)]),
         "no door",

@@ -87,7 +87,8 @@ def test_from_nothing_to_a_corrected_answer(
         page.get_by_role("link", name="Teach it").click()
         page.get_by_role("button", name="Teach it", exact=True).click()
         page.get_by_role("heading", name="Version 1").wait_for()
-        assert re.search(r"It gets \d of 6 right", page.locator(".verdict").inner_text())
+        assert re.search(r"Of 6 photos .* \d are recognised", page.locator(".verdict").inner_text())
+        assert page.get_by_role("region", name="What is taken for what").locator("tbody tr").count() == 3
         assert page.locator(".version").count() == 1
 
         go(page, "Try it")

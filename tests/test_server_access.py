@@ -23,7 +23,7 @@ def test_without_a_token_nothing_but_the_login_is_answered(tmp_path):
     with served(tmp_path / "data", "--token") as server:
         assert len(server.token) >= 20
         assert server.get("/healthz").json == {}
-        for path in ("/api/status", "/api/tasks", "/openapi.json", "/api/jobs/x", "/nothing"):
+        for path in ("/api/status", "/api/tasks", "/openapi.json", "/metrics", "/api/jobs/x", "/nothing"):
             answer = server.get(path)
             assert answer.status == 401, path
             assert "token" in answer.error
@@ -107,6 +107,7 @@ def test_tls_keeps_its_certificate(tmp_path):
         assert server.url.startswith("https://")
         answer = server.get(f"/?token={server.token}")
         assert "Secure" in cookie_of(answer.headers)[1]
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
         first = ssl.get_server_certificate((server.host, server.port))
         digest = server.log.partition("SHA-256: ")[2].splitlines()[0].replace(":", "").lower()
         assert digest == hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()

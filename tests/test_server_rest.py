@@ -1,5 +1,6 @@
 """The whole way over the REST interface: a task, its classes and photos, adaptation, versions, answers."""
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from scenes import CLASSES, write_photo, write_photos
 from serving import Served, photo_in, served
+from watching import ACCEPT_ALL, made_prompt
 
 from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
 
@@ -193,6 +195,8 @@ def test_adapt_then_predict_publish_and_restore(server, task):
     facts = server.get(f"{api}/versions/2").json
     assert facts["confusion"]["labels"] == list(CLASSES)
     assert facts["holdout"]["n"] == sum(map(sum, facts["confusion"]["counts"]))
+    report = server.get(f"{api}/versions/2/report").body.decode()
+    assert all(part in report for part in facts["parts"].values())  # the page shows what the report shows
     photo = (server.data / task / "red brick" / "00.png").read_bytes()
     answer = server.post(f"{api}/predict?accept=0.95", photo).json
     assert answer["predictions"][0]["label"] == "red brick"
@@ -212,6 +216,31 @@ def test_adapt_then_predict_publish_and_restore(server, task):
     assert refused.status == 415
     published.write_bytes(b"another program's")
     assert server.get(api).json["published"] is None
+
+
+def test_answers_are_counted_for_prometheus(server, task, tiny):
+    api = f"/api/tasks/{task}"
+    prompt = made_prompt(tiny, calibration=ACCEPT_ALL).to_bytes()
+    assert server.post(f"{api}/versions", prompt).status == 201
+    assert server.post(f"{api}/versions/1/publish").status == 200
+    answers = [server.post(f"{api}/predict{more}", picture(1)).json for more in ("", "?accept=0.8")]
+    assert not [it for it in answers if "error" in it], server.log
+    assert [set(it) for it in answers] == [{"predictions", "none_of_these", "seconds"}] * 2
+    assert [it["none_of_these"] for it in answers] == [None, True]
+    told = server.get("/metrics")
+    assert told.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    labels = f'source="serve",prompt="{task}"'
+    lines = told.body.decode().splitlines()
+    for line in (
+        f"qprompt_answers_total{{{labels}}} 2",
+        f"qprompt_none_of_these_total{{{labels}}} 1",
+        f"qprompt_day_none_of_these_ratio{{{labels}}} 1",
+        f'qprompt_day_score_reached_ratio{{{labels},share="0.8"}} 0',
+    ):
+        assert line in lines
+    assert any(hashlib.sha256(prompt).hexdigest() in line for line in lines)
+    assert server.ask("DELETE", api).status == 200
+    assert task not in server.get("/metrics").body.decode()
 
 
 def test_a_job_that_cannot_be_done_says_why(server, task):

@@ -186,6 +186,8 @@ def test_a_source_of_the_device_is_answered_live(server):
         line = stream.readline()
     answer = json.loads(line.removeprefix(b"data: "))
     assert answer["predictions"][0]["label"] in (*LABELS, "potato")
+    assert set(answer) == {"predictions", "none_of_these", "seconds"}
+    assert b'qprompt_answers_total{source="serve",prompt="belt"}' in server.get("/metrics").body
     assert server.get(f"/api/tasks/belt/live/frame?source={camera}").headers["content-type"] == "image/jpeg"
     connection.close()
     deadline = time.monotonic() + 20

@@ -26,9 +26,11 @@ from watching import (
     write_prompt,
 )
 
+from qprompt_edge.watching import prompt_files
 from qprompt_edge.watching import prompts as prompts_module
 from qprompt_edge.watching.answers import NONE_OF_THESE, WHOLE
 from qprompt_edge.watching.loop import Rules, Watch
+from qprompt_edge.watching.prompt_files import look_of
 from qprompt_edge.watching.prompts import Prompts
 from qprompt_edge.watching.regions import Region
 from qprompt_runtime.backbone import Backbone
@@ -246,8 +248,8 @@ def test_no_version_is_missed_though_size_time_and_inode_are_the_same(
     exchange: Exchange, backbone: Backbone, file: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """As on a file system with coarse times, where a file that was removed leaves its number to the next."""
-    look = prompts_module._look(file)
-    monkeypatch.setattr(prompts_module, "_look", lambda _path: look)
+    look = look_of(file)
+    monkeypatch.setattr(prompts_module, "look_of", lambda _path: look)
     for name in ("red wall 1", "red wall 2"):
         write_prompt(file, backbone, (name, "blue"))
         assert exchange.label() == name
@@ -259,7 +261,7 @@ def test_a_clock_that_jumps_hides_no_version(
 ):
     now = time.time_ns() + years * 365 * 86_400 * 10**9
     clock = SimpleNamespace(time_ns=lambda: now, monotonic=time.monotonic)
-    monkeypatch.setattr(prompts_module, "time", clock)
+    monkeypatch.setattr(prompt_files, "time", clock)
     for version in range(3):
         write_prompt(file, backbone, (f"red {version}", "blue"))
         assert exchange.label() == f"red {version}"
@@ -268,9 +270,9 @@ def test_a_clock_that_jumps_hides_no_version(
 def test_a_file_that_has_settled_is_not_read_again(
     exchange: Exchange, file: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(prompts_module, "_SETTLED_NS", -(10**18))
+    monkeypatch.setattr(prompt_files, "_SETTLED_NS", -(10**18))
     exchange.label()
-    monkeypatch.setattr(prompts_module, "_content", lambda _path: pytest.fail("it was read"))
+    monkeypatch.setattr(prompts_module, "content_of", lambda _path: pytest.fail("it was read"))
     assert exchange.label() == "red wall"
     os.utime(file)
     with pytest.raises(pytest.fail.Exception, match="it was read"):

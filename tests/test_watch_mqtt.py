@@ -1,5 +1,6 @@
 """`watch --mqtt`: what the options mean, and what a broker hears of a short run."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def test_a_short_run_is_heard(
     last = [row["state"] for row in result.rows if row["state"] is not None][-1]
     listener.wait("line/belt/status", "offline")
     assert listener.newest["line/belt/made/frame/state"] == last.encode()
+    health = json.loads(listener.newest["line/belt/made/health"])
+    assert (health["answers"], health["drift"]) == (6, None)  # the file has no scores of known photos
     assert ("line/belt/status", b"online") in [message[:2] for message in listener.heard]
     eventually(lambda: any("/device/" in topic for topic in listener.newest), "the discovery")
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from qprompt_edge.adaptation.options import SHARED, AdaptOptions
 from qprompt_edge.adaptation.resume import WorkDir
 from qprompt_edge.data.photos import SkippedPhoto
@@ -45,6 +47,12 @@ class Holdout:
     missing: tuple[str, ...]
     change: Comparison
     mistakes: tuple[Mistake, ...]
+
+    @property
+    def has_own_context(self) -> bool:
+        """Whether the context answers otherwise than zero-shot and than the prompt; else it tells nothing."""
+        others = (self.zero_shot, self.adapted)
+        return not any(np.array_equal(self.context.confusion, it.confusion) for it in others)
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,7 +163,7 @@ def score_lines(holdout: Holdout | None) -> list[str]:
     if holdout is None:
         return []
     named = [("zero-shot", holdout.zero_shot), ("adapted", holdout.adapted), ("linear probe", holdout.probe)]
-    if holdout.context.top1 not in (holdout.zero_shot.top1, holdout.adapted.top1):
+    if holdout.has_own_context:
         named.insert(1, ("context alone", holdout.context))
     return [
         f"On {counted(holdout.adapted.n, 'photo')} not trained on",

@@ -198,7 +198,7 @@ def curve_lines(result: CheckResult) -> list[str]:
         False: f"More photos would help: {gain}.",
         None: f"More photos may help, these are too few to tell: {gain}.",
     }[curve.enough]
-    return [f"Accuracy of a plain classifier, by photos of a class: {learned}.", verdict]
+    return [f"Accuracy of a linear probe, by photos of a class: {learned}.", verdict]
 
 
 def first_line(result: CheckResult) -> str:

@@ -197,7 +197,8 @@ def command(
         _show(result, out, aside=beside_a_file(as_json))
         if report is not None:
             with progress_reporter() as reporter:
-                _report(result, out, report, reporter)
+                page = _report(result, out, reporter)
+            write_report(report, page, say)
         if as_json:
             emit(as_dict(result, out, report))
     except QPromptError as error:
@@ -256,8 +257,8 @@ def as_dict(result: AdaptResult, out: Path, report: Path | None) -> dict[str, An
     }
 
 
-def _report(result: AdaptResult, out: Path, report: Path, reporter: Reporter) -> None:
-    """Look at the photos, and write the report."""
+def _report(result: AdaptResult, out: Path, reporter: Reporter) -> str:
+    """Look at the photos, and say in a page what was found."""
     from qprompt_edge.checking.check import check  # only a report needs them
     from qprompt_edge.reporting.reports import adapt_report
 
@@ -271,7 +272,7 @@ def _report(result: AdaptResult, out: Path, report: Path, reporter: Reporter) ->
         max_memory=options.max_memory,
         reporter=reporter,
     )
-    write_report(report, adapt_report(result, out.name, checked=checked, reporter=reporter), reporter)
+    return adapt_report(result, out.name, checked=checked, reporter=reporter)
 
 
 def _show(result: AdaptResult, out: Path, *, aside: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qprompt_edge.cli.output import emit, reported, say, table
+from qprompt_edge.cli.output import emit, reported, say, section, table
 from qprompt_edge.cli.parameters import (
     OUTPUT,
     GroupedCommand,
@@ -28,7 +28,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.callback(invoke_without_command=True)
 @reported
-def command(context: typer.Context, as_json: JsonOption = False) -> None:
+def command(
+    context: typer.Context,
+    details: Annotated[
+        bool, option(OUTPUT, "Show all that is known of each, with its zero-shot accuracy.", "--details")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """List the installed backbones, or add one.
 
     Added backbones stand in the folder that QPE_BACKBONES names; by default it is in your data home.
@@ -43,22 +49,35 @@ def command(context: typer.Context, as_json: JsonOption = False) -> None:
             found.append(_describe(folder, read_manifest(folder)))
         except BundleError as error:
             found.append({"name": folder.name, "path": str(folder), "error": str(error)})
-    rows = [
-        [
-            entry["name"],
-            entry.get("error") or entry["model"],
-            f"{entry['bytes'] / 1e6:.1f} MB" if "bytes" in entry else "",
-            "x".join(map(str, entry.get("input_size", []))),
-            entry.get("precision", ""),
-            entry.get("licence", ""),
-            ", ".join(f"{name} {percent(value)}" for name, value in entry.get("accuracy", {}).items()),
-        ]
-        for entry in found
-    ]
-    headings = ("name", "model", "size", "input", "precision", "licence", "zero-shot accuracy")
-    table("Installed backbones", dict.fromkeys(headings, "left"), rows, aside=as_json)
+    rows = [[entry["name"], _size(entry), entry.get("error") or entry["licence"]] for entry in found]
+    table("Installed backbones", {"name": "left", "size": "right", "licence": "left"}, rows, aside=as_json)
+    if details:
+        for entry in found:
+            section(entry["name"], _facts(entry), aside=as_json)
     if as_json:
         emit({"backbones": found})
+
+
+def _size(entry: dict[str, Any]) -> str:
+    return f"{entry['bytes'] / 1e6:.1f} MB" if "bytes" in entry else ""
+
+
+def _facts(entry: dict[str, Any]) -> dict[str, str]:
+    """What is known of a backbone, for people."""
+    if "error" in entry:
+        return {"folder": entry["path"], "error": entry["error"]}
+    shown = [f"{name} {percent(value)}" for name, value in entry["accuracy"].items()]
+    return {
+        "folder": entry["path"],
+        "model": entry["model"],
+        "pretrained": entry["pretrained"],
+        "size": _size(entry),
+        "input": " x ".join(map(str, entry["input_size"])),
+        "precision": entry["precision"],
+        "licence": entry["licence"],
+        "fingerprint": entry["fingerprint"],
+        "zero-shot accuracy": ", ".join(shown),
+    }
 
 
 def _describe(folder: Path, manifest: Manifest) -> dict[str, Any]:

@@ -83,7 +83,8 @@ def command(
             page = eval_report(
                 judged, prompt.name, images, checked=checked, max_memory=max_memory, reporter=reporter
             )
-            write_report(report, page, reporter)
+    if report is not None:
+        write_report(report, page, say)
     _show(judged, aside=as_json)
     if as_json:
         emit(as_dict(judged, report))

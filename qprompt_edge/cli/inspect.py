@@ -178,11 +178,12 @@ def _show_prompt(file: Path, prompt: PromptFile, *, aside: bool) -> None:
     )
     scores, accept = prompt.calibration.accept_scores, prompt.calibration.accept
     if scores:
-        reached = [f"{share:.0%} {score:.4g}" for share, score in zip(ACCEPT_SHARES, scores, strict=True)]
+        pairs = [f"{share:.0%} {score:.4g}" for share, score in zip(ACCEPT_SHARES, scores, strict=True)]
+        first, others = pairs[0].replace("%", "% of known photos score at least"), ", ".join(pairs[1:])
         ruled = "no photo is refused" if accept is None else f"{100 * accept:.4g}% of known photos pass"
         section(
             'How "none of these" is told',
-            {"score reached by": ", ".join(reached), "by default": ruled},
+            {"scores": f"{first}, {others}", "by default": ruled},
             aside=aside,
         )
     if prompt.metadata:

@@ -64,6 +64,12 @@ def argument(name: str, text: str) -> Any:
     return typer.Argument(metavar=name, help=text, rich_help_panel=INPUT)
 
 
+PlaceArgument = Annotated[
+    Path | None, argument("FOLDER", "Folder that the prompt runs from, as given to install.")
+]
+PlaceOption = Annotated[Path | None, option(OUTPUT, "The same folder, as an option.", metavar="FOLDER")]
+
+
 def one_folder(place: Path | None, to: Path | None) -> Path:
     """The folder that prompts are installed in, given as an argument or as an option."""
     if (place is None) == (to is None):

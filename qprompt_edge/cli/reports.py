@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from qprompt_edge.reporter import Reporter
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import check_writable, is_file, write_atomic
 from qprompt_runtime.text import printable
@@ -41,16 +41,16 @@ def check_report(path: Path, prompt: Path) -> None:
         )
 
 
-def write_report(path: Path, page: str, reporter: Reporter) -> None:
+def write_report(path: Path, page: str, note: Callable[[str], None]) -> None:
     """Write a page, all of it or nothing, and say where it is.
 
     Args:
         path: Where.
         page: HTML.
-        reporter: Told where.
+        note: Prints a line.
 
     Raises:
         OutputError: It cannot be written.
     """
     write_atomic(path, page.encode("utf-8"))
-    reporter.note(f"wrote {path}: the report, to be opened in a browser")
+    note(f"wrote {path}: the report, to be opened in a browser")

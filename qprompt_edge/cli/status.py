@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 from qprompt_edge.cli.output import emit, fail, reported, section, show
 from qprompt_edge.cli.parameters import (
-    OUTPUT,
     JsonOption,
+    PlaceArgument,
+    PlaceOption,
     PolicyOption,
     TaskOption,
     TrustOption,
-    argument,
     one_folder,
-    option,
 )
 from qprompt_edge.shipping.status import Status, status
 from qprompt_runtime.policy import Policy
@@ -24,10 +20,8 @@ from qprompt_runtime.trust_checks import shown_time
 
 @reported
 def command(
-    place: Annotated[
-        Path | None, argument("FOLDER", "Folder that the prompt runs from, as given to install.")
-    ] = None,
-    to: Annotated[Path | None, option(OUTPUT, "The same folder, as an option.", metavar="FOLDER")] = None,
+    place: PlaceArgument = None,
+    to: PlaceOption = None,
     as_json: JsonOption = False,
     policy: PolicyOption = None,
     trust: TrustOption = None,

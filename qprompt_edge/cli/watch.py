@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -34,6 +34,8 @@ from qprompt_edge.memory import check_limit, check_photo, fit_activations
 from qprompt_edge.watching.agreement import parse_agreement
 from qprompt_edge.watching.answers import Sink
 from qprompt_edge.watching.frames import Frame
+from qprompt_edge.watching.health import Report
+from qprompt_edge.watching.health_sink import HealthSink, check_metrics_file, metrics_file
 from qprompt_edge.watching.loop import Rules, Watch, paced
 from qprompt_edge.watching.mqtt_broker import BrokerError, broker, encryption, read_login
 from qprompt_edge.watching.program import program
@@ -41,6 +43,7 @@ from qprompt_edge.watching.prompts import Prompts
 from qprompt_edge.watching.regions import parse_regions
 from qprompt_edge.watching.review_queue import MOST_FRAMES, MOST_MEGABYTES, ReviewQueue
 from qprompt_edge.watching.review_sink import ReviewSink
+from qprompt_edge.watching.signals import until_told
 from qprompt_edge.watching.sources import EXPECTED, find_source
 from qprompt_edge.watching.steady import steady
 from qprompt_edge.watching.systemd import Systemd
@@ -51,6 +54,9 @@ from qprompt_runtime.files import check_writable
 from qprompt_runtime.images import ImageTransform, reading_bytes
 from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_file import read_prompt_file
+
+if TYPE_CHECKING:
+    from qprompt_edge.watching.mqtt import MqttSink
 
 Given = TypeVar("Given")
 Value = TypeVar("Value")
@@ -143,6 +149,15 @@ def command(
     mqtt_image: Annotated[
         bool, option(OUTPUT, "Send the broker the picture at which a state changed, too.", "--mqtt-image")
     ] = False,
+    metrics: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "Write once a minute how the prompts fare (drift, share of none of these, answers a day), as text "
+            "for Prometheus.",
+            metavar="FILE",
+        ),
+    ] = None,
     review: Annotated[
         Path | None,
         option(
@@ -179,16 +194,19 @@ def command(
         min_confidence,
     )
     telling = _mqtt(mqtt, mqtt_login, mqtt_ca, mqtt_image)
+    if metrics is not None:
+        check_metrics_file(metrics)
     found = find_source(source, None if size is None else _read("--size", _parse_size, size), fps, once)
     asked = Policy.of(policy, trust, task)
     name = backbone or read_prompt_file(prompt[0], asked).backbone_name
     found_backbone = Backbone.load(name, provider, threads)
     fit_activations(found_backbone, max_memory, tuning=False)
-    prompts = Prompts(prompt, found_backbone, accept, cache_folder("classes"), asked)
+    scored = metrics is not None or telling is not None
+    prompts = Prompts(prompt, found_backbone, accept, cache_folder("classes"), asked, scored)
     check_limit(max_memory, "loading the backbone")
     transform = None if region else found_backbone.manifest.image_transform
     systemd, check = Systemd(), functools.partial(_check, max_memory, transform)
-    with _until_told() as going_on, ExitStack() as stack:
+    with until_told() as going_on, ExitStack() as stack:
         lines = AnswerLines(as_json, changes, len(prompt) > 1)
         sinks: list[Sink] = [lines, systemd]
         if on_change is not None:
@@ -201,6 +219,11 @@ def command(
             check_writable(review / "frame.jpg")
             queue = ReviewQueue(review, review_count, review_megabytes)
             sinks.append(ReviewSink(queue, rules.regions, lambda: prompts.space, found.live, say))
+        tellers: list[Callable[[Report], None]] = [] if telling is None else [telling.health]
+        if metrics is not None:
+            tellers.append(metrics_file(metrics, version("qprompt-edge"), say))
+        if tellers:
+            sinks.append(HealthSink(found.name, lambda: prompts.versions, tellers))
         for sink in sinks:
             stack.callback(sink.close)
 
@@ -218,7 +241,7 @@ def command(
             lines.check_all()
 
 
-def _mqtt(address: str | None, login: Path | None, authority: Path | None, images: bool) -> Sink | None:
+def _mqtt(address: str | None, login: Path | None, authority: Path | None, images: bool) -> MqttSink | None:
     """What tells a broker; wrong usage if the options do not fit together."""
     if address is None:
         if login or authority or images:
@@ -228,8 +251,6 @@ def _mqtt(address: str | None, login: Path | None, authority: Path | None, image
     if authority and not found.tls:
         raise typer.BadParameter("--mqtt-ca needs an address with mqtts://, which encrypts the connection")
     try:
-        from importlib.metadata import version
-
         from qprompt_edge.watching.mqtt import MqttSink
     except ModuleNotFoundError as error:
         raise BrokerError("--mqtt needs one more package: pip install 'qprompt-edge[mqtt]'") from error
@@ -257,31 +278,3 @@ def _check(limit: float | None, transform: ImageTransform | None, frame: Frame) 
     if limit is not None:
         needed = decoding_bytes(frame.image) if transform is None else reading_bytes(frame.image, transform)
         check_photo(limit, needed)
-
-
-@contextmanager
-def _until_told() -> Iterator[Callable[[], bool]]:
-    """Whether to go on: SIGTERM and Ctrl-C end the loop between two frames.
-
-    So no line is cut or printed twice. A second Ctrl-C ends it at once.
-
-    Raises:
-        KeyboardInterrupt: At the end, if it was Ctrl-C.
-    """
-    told: list[int] = []
-
-    def tell(number: int, _frame: object) -> None:
-        told.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    numbers = [
-        number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, tell) for number in numbers}
-    try:
-        yield lambda: not told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if signal.SIGINT in told:
-        raise KeyboardInterrupt

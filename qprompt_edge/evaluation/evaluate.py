@@ -76,10 +76,9 @@ def judge_prompt(
     accept: float | None = None,
     policy: Policy | None = None,
     max_memory: float | None = None,
-    cached: bool = False,
     reporter: Reporter | None = None,
 ) -> PromptReport:
-    """Judge a prompt file on labelled photos.
+    """Judge a prompt file on labelled photos. Their features are kept in the user's cache, as `adapt` does.
 
     Args:
         prompt: The prompt file.
@@ -91,7 +90,6 @@ def judge_prompt(
         accept: Share of known photos that "none of these" lets pass; None takes what the prompt says.
         policy: Which signed prompts may be judged, beside what the device's policy says.
         max_memory: Most resident memory in MB of 10^6 bytes; None sets no limit.
-        cached: Whether features are taken from the user's cache, and kept there, as `adapt` does.
         reporter: Told how far it is.
 
     Raises:
@@ -110,7 +108,7 @@ def judge_prompt(
     encoded = encode_photos(
         frozen,
         photos.paths,
-        cache=user_features(frozen, Unkept(reporter.note)) if cached else None,
+        cache=user_features(frozen, Unkept(reporter.note)),
         max_memory=max_memory,
         progress=lambda done, total: reporter.stage("encoding photos", done, total),
     )

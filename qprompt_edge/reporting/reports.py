@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,57 @@ from qprompt_runtime.text import counted, percent
 _MINUTES = "%Y-%m-%d %H:%M"
 
 
+@dataclass(frozen=True)
+class JudgedParts:
+    """What was measured on photos, as pieces of HTML; `piece_styles` makes them look well.
+
+    Attributes:
+        verdict: Whether the prompt helps.
+        accuracy: How good it is, beside zero-shot and others on the same photos.
+        classes: How good it is for each class.
+        confusion: What is taken for what.
+    """
+
+    verdict: str
+    accuracy: str
+    classes: str
+    confusion: str
+
+
+def adapt_parts(result: AdaptResult) -> JudgedParts | None:
+    """The judgement of an adaptation; None if nothing was held out."""
+    judged = result.holdout
+    if judged is None:
+        return None
+    measured = _measured(judged)
+    after = next(row for row in measured if row.name == words.ADAPTED[0])
+    photos = words.HELD_OUT.format(photos=counted(judged.adapted.n, "photo"))
+    labels = [name.label for name in result.prompt.classes]
+    return JudgedParts(
+        verdict=verdict(judged.change, measured[0], after, photos),
+        accuracy=accuracies(measured),
+        classes=per_class(labels, judged.adapted.confusion),
+        confusion=confusion(labels, judged.adapted.confusion),
+    )
+
+
+def eval_parts(report: PromptReport, photos: str) -> JudgedParts:
+    """The judgement of a prompt that was there already.
+
+    Args:
+        report: What `judge_prompt` returned.
+        photos: Which photos, such as `48 photos that it was not tuned on`.
+    """
+    before = Measured.of(report.zero_shot, *words.ZERO_SHOT)
+    after = Measured.of(report.scores, *words.ADAPTED)
+    return JudgedParts(
+        verdict=verdict(report.change, before, after, photos),
+        accuracy=accuracies([before, after]) + _refused(report),
+        classes=per_class(report.labels, report.scores.confusion),
+        confusion=confusion(report.labels, report.scores.confusion),
+    )
+
+
 def adapt_report(
     result: AdaptResult,
     name: str,
@@ -48,22 +100,17 @@ def adapt_report(
     """
     prompt, judged, options = result.prompt, result.holdout, result.options
     labels = [name.label for name in prompt.classes]
-    measured = _measured(judged) if judged else []
     folder = options.test_images or options.photos
-    opening = no_verdict()
-    if judged:
-        photos = words.HELD_OUT.format(photos=counted(judged.adapted.n, "photo"))
-        opening = verdict(judged.change, measured[0], _named(measured, words.ADAPTED[0]), photos)
+    parts = adapt_parts(result)
     pictures = _pictured(judged.mistakes, folder, reporter, options.max_memory) if judged else ""
-    answers = _answers(labels, judged.adapted, pictures) if judged else []
     lead = words.ADAPT_LEAD.format(
         classes=counted(len(labels), "class", "classes"),
         trained=counted(result.train_photos, "photo"),
         made=(made or datetime.now()).strftime(_MINUTES),
     )
     sections = [
-        Section("accuracy", words.ACCURACY, accuracies(measured) if measured else ""),
-        *answers,
+        Section("accuracy", words.ACCURACY, parts.accuracy if parts else ""),
+        *(_answers(parts, pictures) if parts else []),
         Section(
             "photos",
             words.NEEDS,
@@ -74,6 +121,7 @@ def adapt_report(
         Section("left-out", words.LEFT_OUT, left_out(result.skipped, result.same, folder, judged=False)),
         Section("size", words.SIZE, sizes(len(prompt.to_bytes()), len(labels), result.manifest)),
     ]
+    opening = parts.verdict if parts else no_verdict()
     return report_page(words.ADAPT_KIND, shown(name), lead, opening, sections, _adapt_settings(result))
 
 
@@ -100,19 +148,17 @@ def eval_report(
         reporter: Told how far it is.
     """
     prompt, labels = report.prompt, report.labels
-    before = Measured.of(report.zero_shot, *words.ZERO_SHOT)
-    after = Measured.of(report.scores, *words.ADAPTED)
     judged = counted(report.scores.n, "photo")
-    opening = verdict(report.change, before, after, judged)
-    opening += element("p", words.MAY_BE_TRAINED, class_="r-muted")
+    parts = eval_parts(report, judged)
+    opening = parts.verdict + element("p", words.MAY_BE_TRAINED, class_="r-muted")
     lead = words.EVAL_LEAD.format(
         classes=counted(len(labels), "class", "classes"),
         judged=judged,
         made=(made or datetime.now()).strftime(_MINUTES),
     )
     sections = [
-        Section("accuracy", words.ACCURACY, accuracies([before, after]) + _refused(report)),
-        *_answers(labels, report.scores, _pictured(report.mistakes, images, reporter, max_memory)),
+        Section("accuracy", words.ACCURACY, parts.accuracy),
+        *_answers(parts, _pictured(report.mistakes, images, reporter, max_memory)),
         Section("photos", words.NEEDS, needing_photos(labels, prompt.photos, report.scores.confusion)),
         _checked(checked, images, reporter, max_memory),
         _confidence(report.scores),
@@ -134,15 +180,11 @@ def _refused(report: PromptReport) -> str:
 
 
 def _measured(judged: Holdout) -> list[Measured]:
-    """Each classifier once: where the prompt is all context, that is the prompt itself."""
+    """Each classifier once: a context that answers as zero-shot or as the prompt does is left out."""
     rows = [(judged.zero_shot, words.ZERO_SHOT)]
-    rows += [(judged.context, words.CONTEXT)] if judged.context is not judged.adapted else []
+    rows += [(judged.context, words.CONTEXT)] if judged.has_own_context else []
     rows += [(judged.adapted, words.ADAPTED), (judged.probe, words.PROBE)]
     return [Measured.of(scores, *texts) for scores, texts in rows]
-
-
-def _named(rows: Sequence[Measured], name: str) -> Measured:
-    return next(row for row in rows if row.name == name)
 
 
 def _pictured(
@@ -163,11 +205,11 @@ def _checked(
     return Section("check", words.CHECKED, body)
 
 
-def _answers(labels: Sequence[str], scores: Scores, pictures: str) -> list[Section]:
+def _answers(parts: JudgedParts, pictures: str) -> list[Section]:
     """What the prompt answered."""
     return [
-        Section("classes", words.PER_CLASS, per_class(labels, scores.confusion)),
-        Section("confusion", words.CONFUSION, confusion(labels, scores.confusion)),
+        Section("classes", words.PER_CLASS, parts.classes),
+        Section("confusion", words.CONFUSION, parts.confusion),
         Section("mistakes", words.MISTAKES, pictures),
     ]
 

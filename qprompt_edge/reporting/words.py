@@ -44,7 +44,7 @@ ACCURACY_COLUMNS = ("classifier", "recognised", "mean over classes")
 ZERO_SHOT = ("zero-shot", "the class names alone, no photo")
 CONTEXT = ("context alone", "the words of the prompt, without what was learned for each class")
 ADAPTED = ("with the prompt", "the file that this report is about")
-PROBE = ("linear probe", "a plain classifier on the same features: a yardstick")
+PROBE = ("linear probe", "logistic regression on the same features: a yardstick")
 
 REFUSED = "None of these: {refused} of {photos}."
 OF_THE_OTHERS = "Of the others, {top1} are recognised."
@@ -101,7 +101,7 @@ FINDING_ALT = "A photo of {label}"
 FINDINGS_LEFT_OUT = "The first {shown} are shown, {left} are left out here."
 ENOUGH = "Are there enough photos?"
 CURVE_CAPTION = (
-    "Accuracy of a plain classifier by how many photos of a class it learned from, judged on other photos; the lines are "
+    "Accuracy of a linear probe by how many photos of a class it learned from, judged on other photos; the lines are "
     "95% intervals."
 )
 CURVE_ALT = "Learning curve: {points}."

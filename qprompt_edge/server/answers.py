@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -13,11 +14,13 @@ from qprompt_edge.cache import Unkept, cache_folder
 from qprompt_edge.data.features import Examples, encode_photos, user_features
 from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.server.queue_order import QueueOrder
+from qprompt_edge.watching.health import Version
 from qprompt_runtime.admission import lapsed
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.decode import Source
 from qprompt_runtime.errors import PhotosError, PromptFileError, TrustError
+from qprompt_runtime.images import load_pixels
 from qprompt_runtime.memory_left import give_back
 from qprompt_runtime.prompt_file import ClassName, PromptFile, prompt_in, read_content, read_prompt_file
 from qprompt_runtime.text import printable
@@ -40,7 +43,7 @@ class Answers:
         self._lock = RLock()
         self._backbone: Backbone | None = None
         self._queue: QueueOrder | None = None
-        self._classifiers: dict[tuple[Any, ...], tuple[PromptClassifier, bytes]] = {}
+        self._classifiers: dict[tuple[Any, ...], tuple[PromptClassifier, Version, bytes]] = {}
 
     def do(self, what: str, order: Order) -> Order:
         """Carry out an order: `predict`, `compare` or `review`.
@@ -62,7 +65,7 @@ class Answers:
             self._backbone, self._queue, self._classifiers = None, None, {}
 
     def predict(self, prompt: Path, photo: Source, accept: float | None) -> Order:
-        """What a photo shows, as the interface gives it.
+        """What a photo shows, as the interface gives it, and in `seen` what is counted of it.
 
         Args:
             prompt: The prompt file.
@@ -74,14 +77,18 @@ class Answers:
             QPromptError: The prompt or the photo cannot be used.
         """
         with self._lock:
-            classifier = self._classifier(prompt, accept)
+            classifier, version = self._classifier(prompt, accept)
             begin = time.monotonic()
-            answer = classifier.predict(photo, top_k=_SHOWN)
+            pixels = load_pixels(photo, classifier.backbone.manifest.image_transform)
+            features = classifier.encode_images(pixels[None])
+            answer = classifier.predict_features(features, _SHOWN)[0]
+            score = float(classifier.known_scores(features)[0]) if version.accept_scores else None
         pairs = zip(answer.labels, answer.probabilities, strict=True)
         return {
             "predictions": [{"label": label, "probability": probability} for label, probability in pairs],
             "none_of_these": answer.none_of_these,
             "seconds": round(time.monotonic() - begin, 4),
+            "seen": {"score": score, "version": asdict(version)},
         }
 
     def _compared(self, order: Order) -> Order:
@@ -134,8 +141,8 @@ class Answers:
             self._backbone = Backbone.load(named, provider, threads)
         return self._backbone
 
-    def _classifier(self, path: Path, accept: float | None) -> PromptClassifier:
-        """The classifier of a prompt file as it is now.
+    def _classifier(self, path: Path, accept: float | None) -> tuple[PromptClassifier, Version]:
+        """The classifier of a prompt file as it is now, and which version that is.
 
         Raises:
             QPromptError: The prompt cannot be used, or has expired since it was read.
@@ -156,13 +163,16 @@ class Answers:
             while len(self._classifiers) >= _KEPT:
                 del self._classifiers[next(iter(self._classifiers))]
             _ = made.class_features
-            self._classifiers[key] = made, data
+            if prompt.calibration.accept_scores:
+                _ = made.nouns  # before the image tower opens
+            made.backbone.close_text_tower()
+            self._classifiers[key] = made, Version.of(data, prompt), data
             give_back()  # what the text tower took
-        made, data = self._classifiers[key]
+        made, version, data = self._classifiers[key]
         lapse = lapsed(data)
         if lapse is not None and lapse.stops:
             raise TrustError(f"{printable(path)}: {lapse.reason}")
-        return made
+        return made, version
 
 
 def _labels(prompt: PromptFile) -> set[str]:

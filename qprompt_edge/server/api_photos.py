@@ -8,7 +8,7 @@ from typing import Any
 from qprompt_edge.server.calls import Call, Reply
 from qprompt_edge.server.photos import Photo, delete_photos, move_photos, photo_path, photos_of
 from qprompt_edge.server.refusal import Refusal
-from qprompt_edge.server.thumbnails import LARGE, SIZES
+from qprompt_edge.server.thumbnail_cache import LARGE, SIZES
 from qprompt_edge.server.uploads import take_upload
 from qprompt_runtime.errors import ImageError
 

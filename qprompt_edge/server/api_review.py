@@ -10,7 +10,7 @@ from qprompt_edge.server.calls import Call, Reply
 from qprompt_edge.server.limits import PHOTOS
 from qprompt_edge.server.photos import class_folder_name, counts, free_name, photos_of
 from qprompt_edge.server.refusal import Refusal
-from qprompt_edge.server.thumbnails import LARGE, SIZES
+from qprompt_edge.server.thumbnail_cache import LARGE, SIZES
 from qprompt_edge.watching.review import frame_ids, frame_path
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.text import printable

@@ -8,6 +8,7 @@ from typing import Any
 
 from qprompt_edge.server.api_tasks import versions_of
 from qprompt_edge.server.calls import Call, Reply
+from qprompt_edge.server.health import count
 from qprompt_edge.server.jobs import Job
 from qprompt_edge.server.photos import photos_of
 from qprompt_edge.server.refusal import Refusal
@@ -155,7 +156,9 @@ def compare(call: Call) -> dict[str, Any]:
 def predict(call: Call) -> dict[str, Any]:
     """What a photo shows."""
     assert call.upload is not None
-    prompt = versions_of(call, call.path["task"]).in_use()
+    task = call.path["task"]
+    prompt = versions_of(call, task).in_use()
     order = {"prompt": str(prompt), "photo": str(call.upload), "accept": call.query.get("accept")}
     answer: dict[str, Any] = call.state.engine.ask("predict", order)
+    count(call.state.health, task, answer)
     return answer

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp
 
+from qprompt_edge.reporting.theme import piece_styles
 from qprompt_edge.server.api_tasks import session_cookie
 from qprompt_edge.server.calls import Call, Endpoint, Reply, Route
 from qprompt_edge.server.guard import Guard
@@ -68,12 +69,14 @@ def _nothing(_request: Request, _error: Exception) -> JSONResponse:
 
 def _assets() -> dict[str, tuple[bytes, str, str]]:
     """The page's files by name: content, media type, and a tag that changes with the content."""
+    static = importlib.resources.files("qprompt_edge.server").joinpath("static")
+    files = {file.name: file.read_bytes() for file in static.iterdir() if file.is_file()}
+    files["pieces.css"] = piece_styles().encode()
     found = {}
-    for file in importlib.resources.files("qprompt_edge.server").joinpath("static").iterdir():
-        media = _TYPES.get("." + file.name.rpartition(".")[2])
-        if file.is_file() and media is not None:
-            data = file.read_bytes()
-            found[file.name] = data, media, f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    for name, data in files.items():
+        media = _TYPES.get("." + name.rpartition(".")[2])
+        if media is not None:
+            found[name] = data, media, f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     return found
 
 

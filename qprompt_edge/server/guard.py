@@ -40,10 +40,11 @@ _HEADERS = {
     "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "cache-control": "no-store",
 }
+_OPENER = (b"cross-origin-opener-policy", b"same-origin")
+"""Browsers heed it over TLS and from the loopback address only, and warn of it elsewhere."""
 
 
 class Guard:
@@ -65,12 +66,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = False
+        trusted = scope["scheme"] == "https" or _is_loopback(Headers(scope=scope).get("host", ""))
 
         async def send_guarded(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": _with_defaults(message.get("headers", ()))}
+                headers = _with_defaults(message.get("headers", ()))
+                message = {**message, "headers": [*headers, _OPENER] if trusted else headers}
             await asyncio.wait_for(send(message), SEND_SECONDS)
 
         try:
@@ -123,10 +126,7 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """Whether a `Host` header names this machine; a port behind it does not matter."""
-        name, _, port = host.rpartition(":") if host.rpartition(":")[2].isdecimal() else (host, "", "")
-        if port and not name:
-            return False
-        name = name.strip("[]").lower().rstrip(".")
+        name = _name_in(host)
         if name in self._names:
             return True
         try:
@@ -134,6 +134,18 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+def _name_in(host: str) -> str:
+    """The name or address in a `Host` header, without its port."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    return name.strip("[]").lower().rstrip(".")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a `Host` header names this machine itself, which browsers trust without TLS."""
+    name = _name_in(host)
+    return name == "localhost" or name.startswith("127.") or name == "::1"
 
 
 def own_names() -> set[str]:

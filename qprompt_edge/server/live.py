@@ -8,7 +8,9 @@ from threading import Lock, Thread
 from typing import Any
 
 from qprompt_edge.server.engine import Cancelled, Engine, Lost, Order
+from qprompt_edge.server.health import count
 from qprompt_edge.server.refusal import Refusal
+from qprompt_edge.watching.health import Health
 from qprompt_runtime.errors import QPromptError
 from qprompt_runtime.text import printable
 
@@ -39,10 +41,11 @@ class Lives:
 
     Args:
         engine: The child that opens them.
+        health: Counts the answers.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, health: Health) -> None:
+        self._engine, self._health = engine, health
         self._lock = Lock()
         self._open: dict[tuple[str, str], Look] = {}
 
@@ -53,7 +56,7 @@ class Lives:
             if look is None or look.ended:
                 look = self._open[task, source] = Look()
                 look.order = self._engine.order("live", order)
-                Thread(target=self._follow, args=(look, look.order), daemon=True).start()
+                Thread(target=self._follow, args=(look, look.order, task), daemon=True).start()
             look.viewers += 1
         return look
 
@@ -80,11 +83,13 @@ class Lives:
             raise Refusal(404, "there is no frame yet; open the live answers first")
         return look.frame
 
-    def _follow(self, look: Look, order: Order) -> None:
+    def _follow(self, look: Look, order: Order, task: str) -> None:
         def tell(message: dict[str, Any]) -> None:
             if "frame" in message:
                 look.frame = base64.b64decode(message["frame"])
             if "answer" in message:
+                if "seen" in message["answer"]:
+                    count(self._health, task, message["answer"])
                 look.answer = message["answer"]
                 look.count += 1
 

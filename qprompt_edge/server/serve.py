@@ -31,7 +31,8 @@ from qprompt_edge.server.limits import CONNECTIONS, END_SECONDS, HEAD_SECONDS
 from qprompt_edge.server.live import Lives
 from qprompt_edge.server.state import State
 from qprompt_edge.server.store import Store
-from qprompt_edge.server.thumbnails import Thumbnails
+from qprompt_edge.server.thumbnail_cache import Thumbnails
+from qprompt_edge.watching.health import Health
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.text import printable
 
@@ -122,13 +123,14 @@ def serve(settings: Settings, started: Callable[[Place], None]) -> int:
         cert, key = certificate(store.hidden / "tls", {*names, shown})
         tls, mark = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}, fingerprint(cert)
     model = {"backbone": settings.backbone, "provider": settings.provider, "threads": settings.threads}
-    engine = Engine(model)
+    engine, health = Engine(model), Health()
     state = State(
         store=store,
         thumbnails=Thumbnails(store.hidden / "thumbnails"),
         jobs=Jobs(),
         engine=engine,
-        lives=Lives(engine),
+        health=health,
+        lives=Lives(engine, health),
         cameras=_cameras() if settings.cameras is None else settings.cameras,
         access=access,
         cookie=f"qprompt-{port}",

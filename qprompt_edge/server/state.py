@@ -10,7 +10,8 @@ from qprompt_edge.server.engine import Engine
 from qprompt_edge.server.jobs import Jobs
 from qprompt_edge.server.live import Lives
 from qprompt_edge.server.store import Store
-from qprompt_edge.server.thumbnails import Thumbnails
+from qprompt_edge.server.thumbnail_cache import Thumbnails
+from qprompt_edge.watching.health import Health
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class State:
         cookie: The session cookie's name.
         secure: Whether the server speaks TLS.
         backbone: The backbone of new prompts.
+        health: How the tasks' prompts fare.
         lives: Cameras that somebody looks at.
         cameras: Sources of frames that may be looked at.
         streams: Streams of events that are open.
@@ -40,6 +42,7 @@ class State:
     cookie: str
     secure: bool
     backbone: str
+    health: Health
     lives: Lives
     cameras: tuple[str, ...]
     streams: set[object] = field(default_factory=set)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from qprompt_edge.server import api_jobs, api_live, api_photos, api_review, api_tasks, api_versions
+from qprompt_edge.server import (
+    api_health,
+    api_jobs,
+    api_live,
+    api_photos,
+    api_review,
+    api_tasks,
+    api_versions,
+)
 from qprompt_edge.server.calls import Raw, Route
 from qprompt_edge.server.limits import PHOTO_BYTES, PHOTOS, PROMPT_BYTES, ZIP_BYTES
 from qprompt_edge.server.schemas import (
@@ -20,7 +28,7 @@ from qprompt_edge.server.schemas import (
     record,
     text,
 )
-from qprompt_edge.server.thumbnails import SIZES
+from qprompt_edge.server.thumbnail_cache import SIZES
 
 _T = "/api/tasks/{task}"
 _NAME, _LABEL = text(60), text(200)
@@ -72,6 +80,7 @@ _PAGE: dict[str, Any] = {
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", api_tasks.health, "Whether the server answers; needs no token"),
+    Route("GET", "/metrics", api_health.metrics, "How the prompts fare, as text for Prometheus", answer="text/plain"),
     Route("POST", "/api/login", api_tasks.login, "Exchange the token for a cookie", record({"token": text(500)})),
     Route("GET", "/api/status", api_tasks.status, "Version, backbone, limits", answer=answer(version=TEXT, backbone=TEXT)),
     Route("GET", "/api/tasks", api_tasks.tasks, "All tasks", answer=answer(tasks=listed(_TASK))),

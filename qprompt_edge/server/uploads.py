@@ -19,7 +19,7 @@ from qprompt_edge.server.names import FROM_ARCHIVE, label_name
 from qprompt_edge.server.photos import class_folder_name, class_folders, counts
 from qprompt_edge.server.refusal import Refusal
 from qprompt_edge.server.store import Store
-from qprompt_edge.server.thumbnails import Thumbnails
+from qprompt_edge.server.thumbnail_cache import Thumbnails
 from qprompt_runtime.errors import ImageError
 from qprompt_runtime.photo_formats import formats_of
 from qprompt_runtime.text import counted

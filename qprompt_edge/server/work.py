@@ -11,6 +11,7 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ from qprompt_edge.evaluation.metrics import Scores
 from qprompt_edge.evaluation.mistakes import Mistake
 from qprompt_edge.evaluation.paired import Comparison
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.reporting.reports import adapt_report, eval_report
+from qprompt_edge.reporting import words
+from qprompt_edge.reporting.reports import JudgedParts, adapt_parts, adapt_report, eval_parts, eval_report
 from qprompt_edge.server.photos import photos_of
 from qprompt_edge.shipping.device import Seal, device_seal
 from qprompt_runtime.cose_sign1 import Claims, claims_in
 from qprompt_runtime.errors import PhotosError, TrustError
 from qprompt_runtime.files import write_atomic
 from qprompt_runtime.prompt_file import PromptFile, prompt_in, read_content, read_prompt_file
-from qprompt_runtime.text import printable
+from qprompt_runtime.text import counted, printable
 
 Order = dict[str, Any]
 Facts = dict[str, Any]
@@ -69,6 +71,7 @@ def adapted(order: Order, reporter: Reporter) -> Facts:
         **_pictures(
             result.prompt, judged.adapted if judged else None, judged.mistakes if judged else (), folder
         ),
+        "parts": _parts(adapt_parts(result)),
         "skipped": _skipped(result.skipped, folder),
         "seconds": _rounded(result.seconds),
         "trained": trained,
@@ -132,6 +135,7 @@ def updated(order: Order, reporter: Reporter) -> Facts:
         **_pictures(
             result.prompt, report.scores if report else None, report.mistakes if report else (), folder
         ),
+        "parts": _parts(eval_parts(report, _held_out(report)) if report else None),
         "estimates": {it.label: _estimate(it) for it in result.classes},
         "skipped": _skipped(result.skipped, folder),
         "seconds": _rounded(result.seconds),
@@ -207,9 +211,7 @@ def _judged(
     with tempfile.NamedTemporaryFile("w", suffix=".csv", encoding="utf-8", newline="") as listed:
         listed.write(_table(photos))
         listed.flush()
-        return judge_prompt(
-            prompt, folder, labels=Path(listed.name), cached=True, reporter=reporter, **_settings(order)
-        )
+        return judge_prompt(prompt, folder, labels=Path(listed.name), reporter=reporter, **_settings(order))
 
 
 def _table(photos: Sequence[tuple[str, str]]) -> str:
@@ -263,6 +265,15 @@ def _pictures(prompt: PromptFile, scores: Scores | None, wrong: Sequence[Mistake
         for it in wrong
     ]
     return {"confusion": {"labels": labels, "counts": scores.confusion.tolist()}, "mistakes": mistakes}
+
+
+def _held_out(report: PromptReport) -> str:
+    return words.HELD_OUT.format(photos=counted(report.scores.n, "photo"))
+
+
+def _parts(parts: JudgedParts | None) -> dict[str, str] | None:
+    """Pieces of HTML for the page; None where nothing was judged."""
+    return None if parts is None else asdict(parts)
 
 
 def _skipped(skipped: Sequence[SkippedPhoto], folder: Path) -> list[dict[str, str]]:

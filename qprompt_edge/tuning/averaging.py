@@ -21,7 +21,7 @@ from qprompt_edge.tuning.trainer import (
     Progress,
     Reparameterization,
     TrainingState,
-    train,
+    run,
 )
 from qprompt_runtime.arrays import Array
 
@@ -51,11 +51,14 @@ def run_averaged(
         raise ValueError(f"the state has done {state.step} steps, expected 0: an average needs all of them")
     sums: dict[str, Array] = {name: np.zeros_like(array) for name, array in state.latent.items()}
     total = 0.0
-    for progress in train(state, objective, labels, config, reparameterization):
-        after_step(progress)
-        state = progress.state
-        share = math.exp(-(((state.step / progress.steps - MEAN) / DEVIATION) ** 2) / 2)
+
+    def add(progress: Progress) -> None:
+        nonlocal total
+        share = math.exp(-(((progress.state.step / progress.steps - MEAN) / DEVIATION) ** 2) / 2)
         total += share
-        for name, array in state.latent.items():
+        for name, array in progress.state.latent.items():
             sums[name] += np.float32(share) * array
-    return replace(state, latent={name: array / np.float32(total) for name, array in sums.items()})
+        after_step(progress)
+
+    final = run(state, objective, labels, config, add, reparameterization)
+    return replace(final, latent={name: array / np.float32(total) for name, array in sums.items()})

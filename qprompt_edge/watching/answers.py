@@ -34,6 +34,7 @@ class Answer:
         changed: Whether the state is another than before this frame.
         predictions: Labels and probabilities of the likeliest classes, best first.
         features: float32 [E], length 1, what the classes were compared with; None where nobody gave them.
+        score: How much the region looks like one of the classes; None if that was not computed.
     """
 
     time: float
@@ -47,6 +48,7 @@ class Answer:
     changed: bool
     predictions: tuple[tuple[str, float], ...]
     features: Array | None = field(default=None, compare=False, repr=False)
+    score: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as JSON has it; the time as in RFC 3339, in UTC."""

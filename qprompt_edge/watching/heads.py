@@ -25,6 +25,7 @@ class Head:
         classes: What image features are compared with.
         least_score: The score below which a picture shows none of the classes; None if it does not tell.
         nouns: Which of the common nouns compete with the classes, bool [1000].
+        scored: Whether verdicts have the score by which "none of these" is decided; always where it is told.
     """
 
     name: str
@@ -32,14 +33,19 @@ class Head:
     classes: ClassHead
     least_score: float | None
     nouns: NDArray[np.bool_]
+    scored: bool
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a prompt says about a picture: the likeliest classes, and whether it shows none of them."""
+    """What a prompt says about a picture: the likeliest classes, and whether it shows none of them.
+
+    `score` is what that is decided by; None if the head is not scored.
+    """
 
     predictions: tuple[tuple[str, float], ...]
     none_of_these: bool | None
+    score: float | None = None
 
 
 class Heads:
@@ -47,7 +53,7 @@ class Heads:
 
     Args:
         heads: One for each prompt, of the same backbone.
-        nouns: float32 [1000,E], the common nouns' features; None if no head tells "none of these".
+        nouns: float32 [1000,E], the common nouns' features; None if no head is scored.
     """
 
     def __init__(self, heads: Sequence[Head], nouns: Array | None) -> None:
@@ -73,33 +79,33 @@ class Heads:
         scores = image_features @ self._features.T + self._offsets
         nowhere = np.full((len(scores), 1), -np.inf, np.float32)
         by_prompt = np.concatenate([scores, nowhere], axis=1)[:, self._columns]  # [B,P,C]
-        refused = self._refused(image_features, by_prompt)
+        known = self._known(image_features, by_prompt)
         return [
-            self._verdicts(softmax(self._scales * rows), none)
-            for rows, none in zip(by_prompt, refused, strict=True)
+            self._verdicts(softmax(self._scales * rows), of_picture)
+            for rows, of_picture in zip(by_prompt, known, strict=True)
         ]
 
-    def _refused(self, image_features: Array, scores: Array) -> list[list[bool]]:
-        """Whether a picture shows none of a prompt's classes, from scores [B,P,C].
+    def _known(self, image_features: Array, scores: Array) -> Array:
+        """How much pictures look like a prompt's classes [B,P], from scores [B,P,C].
 
-        It means nothing where a head does not tell.
+        It means nothing where a head is not scored.
         """
         if self._nouns is None:
-            return [[False] * len(self.heads)] * len(scores)
+            return np.zeros(scores.shape[:2], np.float32)
         nouns = image_features @ self._nouns.T
-        return [
-            (known_beside(rows, row + self._silent) < self._least).tolist()
-            for rows, row in zip(scores, nouns, strict=True)
-        ]
+        rows = [known_beside(rows, row + self._silent) for rows, row in zip(scores, nouns, strict=True)]
+        return np.stack(rows)
 
-    def _verdicts(self, probabilities: Array, refused: list[bool]) -> list[Verdict]:
-        """One picture's, from probabilities [P,C]."""
+    def _verdicts(self, probabilities: Array, known: Array) -> list[Verdict]:
+        """One picture's, from probabilities [P,C] and scores [P]."""
+        refused = (known < self._least).tolist() if self._nouns is not None else [False] * len(self.heads)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :MOST_PREDICTIONS]
         values = np.take_along_axis(probabilities, order, axis=1).tolist()
         verdicts = []
-        for head, best, shares, shown, none in zip(
-            self.heads, order.tolist(), values, self._shown, refused, strict=True
+        for head, best, shares, shown, none, score in zip(
+            self.heads, order.tolist(), values, self._shown, refused, known.tolist(), strict=True
         ):
             named = zip([head.labels[place] for place in best[:shown]], shares[:shown], strict=True)
-            verdicts.append(Verdict(tuple(named), None if head.least_score is None else none))
+            told = None if head.least_score is None else none
+            verdicts.append(Verdict(tuple(named), told, score if head.scored else None))
         return verdicts

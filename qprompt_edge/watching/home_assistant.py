@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qprompt_edge.watching.answers import NONE_OF_THESE, WHOLE
+from qprompt_edge.watching.answers import NONE_OF_THESE, WHOLE, Answer, rfc3339
 from qprompt_edge.watching.mqtt_broker import topic_part
 
 DISCOVERY = "homeassistant"
@@ -22,6 +22,15 @@ BIRTH_TOPIC, BIRTH = f"{DISCOVERY}/status", "online"
 ONLINE, OFFLINE = "online", "offline"
 UNKNOWN = "None"
 """The state of a sensor that has none, by Home Assistant's rule."""
+_MEASURED = {"state_class": "measurement", "suggested_display_precision": 2}
+_HEALTH: dict[str, tuple[str, dict[str, Any]]] = {
+    "drift": ("drift", _MEASURED),
+    "none_of_these": (f"share of {NONE_OF_THESE}", _MEASURED),
+    "confidence": ("confidence", _MEASURED),
+    "answers": ("answers a day", {"state_class": "measurement"}),
+    "last_answer": ("last answer", {"device_class": "timestamp"}),
+}
+"""Keys of `PromptHealth.to_json`: what the sensor is called, and what else Home Assistant wants to know."""
 _URL = "https://github.com/qprompt-edge/qprompt-edge"
 
 
@@ -72,6 +81,24 @@ class Topics:
         )
         return [it for it in found if isinstance(it, str) and it.startswith(f"{self.prefix}/")]
 
+    def health(self, prompt: str) -> str:
+        """Where it is told how a prompt fares."""
+        return f"{self.prefix}/{_level(prompt)}/health"
+
+
+def attributes(answer: Answer) -> dict[str, Any]:
+    """What is known of a state beside itself: the message of its topic `attributes`."""
+    return {
+        "time": rfc3339(answer.time),
+        "source": answer.source,
+        "label": answer.label,
+        "probability": round(answer.probability, 4),
+        "none_of_these": answer.none_of_these,
+        "predictions": [
+            {"label": label, "probability": round(value, 4)} for label, value in answer.predictions
+        ],
+    }
+
 
 def discovery(
     topics: Topics,
@@ -117,6 +144,7 @@ def discovery(
                     "content_type": "image/jpeg",
                     **own,
                 }
+        components.update(_health(topics, prompt))
     return {
         "device": {
             "identifiers": [topics.node],
@@ -129,6 +157,24 @@ def discovery(
         "availability": availability,
         "availability_mode": "all",
         "components": components,
+    }
+
+
+def _health(topics: Topics, prompt: str) -> dict[str, dict[str, Any]]:
+    """Diagnostic sensors that say how a prompt fares."""
+    topic = topics.health(prompt)
+    unique = f"{topics.node}_{_identifier(topic.removeprefix(topics.prefix + '/'))}"
+    return {
+        f"{unique}_{key}": {
+            "platform": "sensor",
+            "name": f"{prompt} {words}",
+            "unique_id": f"{unique}_{key}",
+            "entity_category": "diagnostic",
+            "state_topic": topic,
+            "value_template": f"{{{{ value_json.{key} }}}}",
+            **more,
+        }
+        for key, (words, more) in _HEALTH.items()
     }
 
 

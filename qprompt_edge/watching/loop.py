@@ -210,6 +210,7 @@ class Watch:
                 changed,
                 verdict.predictions,
                 place.features,
+                verdict.score,
             )
             for sink in self._sinks:
                 sink.answer(answer, frame)

@@ -15,6 +15,7 @@ Topics below the prefix, all retained:
     <prompt>/<region>/state       the label that enough frames agree on, or "none of these"
     <prompt>/<region>/attributes  JSON: time, source, label, probability, none_of_these, predictions
     <prompt>/<region>/image       JPEG of the frame at which the state changed (`--mqtt-image`)
+    <prompt>/health               JSON: how the prompt fared in the last day (`health`)
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from typing import Any
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from qprompt_edge.watching.answers import Answer, Sink, rfc3339
+from qprompt_edge.watching.answers import Answer, Sink
 from qprompt_edge.watching.frames import Frame
+from qprompt_edge.watching.health import Report
 from qprompt_edge.watching.home_assistant import (
     BIRTH,
     BIRTH_TOPIC,
@@ -42,6 +44,7 @@ from qprompt_edge.watching.home_assistant import (
     ONLINE,
     UNKNOWN,
     Topics,
+    attributes,
     discovery,
     stale_components,
     with_removed,
@@ -131,7 +134,7 @@ class MqttSink(Sink):
             return
         self._sent_at[key] = now
         topic = self._topics.of(*key)
-        self._set(f"{topic}/attributes", _json(_attributes(answer)))
+        self._set(f"{topic}/attributes", _json(attributes(answer)))
         self._set(f"{topic}/state", UNKNOWN if answer.state is None else answer.state)
         if self._images and answer.changed:
             try:
@@ -147,6 +150,11 @@ class MqttSink(Sink):
         """Tell which prompts give answers."""
         for name in self._prompts:
             self._set(self._topics.prompt_status(name), OFFLINE if name in prompts else ONLINE)
+
+    def health(self, report: Report) -> None:
+        """Tell how the prompts fare; from any thread."""
+        for it in report.prompts:
+            self._set(self._topics.health(it.prompt), _json(it.to_json()))
 
     def close(self) -> None:
         """Say goodbye, if there is anyone to say it to."""
@@ -279,20 +287,6 @@ class MqttSink(Sink):
                 return
             self._said = what
         self._note(f"MQTT broker {self._broker} {what}. Trying again; answers go on")
-
-
-def _attributes(answer: Answer) -> dict[str, Any]:
-    """What is known of a state beside itself."""
-    return {
-        "time": rfc3339(answer.time),
-        "source": answer.source,
-        "label": answer.label,
-        "probability": round(answer.probability, 4),
-        "none_of_these": answer.none_of_these,
-        "predictions": [
-            {"label": label, "probability": round(value, 4)} for label, value in answer.predictions
-        ],
-    }
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

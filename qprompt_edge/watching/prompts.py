@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qprompt_edge.shipping.place import RECORD, RUNNING
 from qprompt_edge.watching.heads import Head, Heads
+from qprompt_edge.watching.health import Version
+from qprompt_edge.watching.prompt_files import Look, content_of, is_young, look_of, name_of
 from qprompt_runtime.admission import lapsed, used
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
@@ -34,25 +34,15 @@ from qprompt_runtime.errors import (
     TextError,
     TrustError,
 )
-from qprompt_runtime.files import is_file
 from qprompt_runtime.none_of_these import competing_nouns, least_score, noun_features
 from qprompt_runtime.policy import Policy
-from qprompt_runtime.prompt_envelope import MAX_FILE_BYTES
 from qprompt_runtime.prompt_features import prompted_image_features
 from qprompt_runtime.prompt_file import FOLDED, PromptFile
 from qprompt_runtime.text import counted, printable
 
-_SETTLED_NS = 2 * 10**9
-"""A file that changed less than this before it was read is compared by content.
-
-A later change may bear the same time.
-"""
-
 _RETRY_SECONDS = 30.0
 _CHECK_SECONDS = 10.0
 """How often it is looked whether a version has expired; it takes a millisecond."""
-
-Look = tuple[int, int, int, int, int]
 
 
 @dataclass
@@ -62,7 +52,8 @@ class _Watched:
     Attributes:
         name: The prompt's name.
         path: Its file.
-        prompt: The version that is in force.
+        version: Which version is in force.
+        prompt: What it says.
         head: What its classes are compared by.
         data: The file's content, signature and all.
         look: How the file looked.
@@ -75,6 +66,7 @@ class _Watched:
 
     name: str
     path: Path
+    version: Version
     prompt: PromptFile
     head: Head
     data: bytes
@@ -98,6 +90,8 @@ class Prompts:
         accept: Share of known pictures that "none of these" lets pass; None takes what each file says.
         cache: Folder that keeps the features of classes from start to start; None keeps nothing.
         policy: Which signed prompts may be used, beside what the device's policy says.
+        scored: Whether pictures are scored by prompts whose file says what known photos score, though "none
+            of these" is off.
 
     Raises:
         QPromptError: A file cannot be read or is for another backbone, two have the same name, or one that
@@ -111,13 +105,15 @@ class Prompts:
         accept: float | None = None,
         cache: Path | None = None,
         policy: Policy | None = None,
+        scored: bool = False,
     ) -> None:
         self.backbone, self._accept, self._cache, self._policy = backbone, accept, cache, policy
+        self._scored = scored
         self._nouns: Array | None = None
         self.withdrawn: dict[str, str] = {}
         self._checked = time.monotonic()
         self._alone = len(paths) == 1
-        names = [_name(path) for path in paths]
+        names = [name_of(path) for path in paths]
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise PromptFileError(f"two prompts are called {printable(doubled)}; rename one of the files")
         self._watched = [self._read(path) for path in paths]
@@ -129,6 +125,11 @@ class Prompts:
     def labels(self) -> dict[str, tuple[str, ...]]:
         """Name of each prompt to its labels."""
         return {watched.name: watched.head.labels for watched in self._watched}
+
+    @property
+    def versions(self) -> dict[str, Version]:
+        """Name of each prompt to the version that is in force."""
+        return {watched.name: watched.version for watched in self._watched}
 
     @property
     def space(self) -> str:
@@ -173,12 +174,12 @@ class Prompts:
         watched.lapse = reason
 
     def _refreshed(self, watched: _Watched, note: Callable[[str], None]) -> bool:
-        look = _look(watched.path)
+        look = look_of(watched.path)
         late = time.monotonic() >= watched.again
         if look is not None and look == watched.look and not (watched.young or late):
             return False
         watched.look = look
-        watched.young = look is not None and _is_young(look)
+        watched.young = look is not None and is_young(look)
         try:
             fresh = self._take_up(watched, late)
         except QPromptError as error:
@@ -201,13 +202,13 @@ class Prompts:
         Raises:
             QPromptError: It cannot be.
         """
-        data = _content(watched.path)
+        data = content_of(watched.path)
         digest = hashlib.sha256(data).digest()
         if digest == watched.digest and not late:
             return False
         watched.digest, watched.again = digest, math.inf
         try:
-            watched.prompt, watched.head = self._prepare(watched.path, data, None)
+            watched.version, watched.prompt, watched.head = self._prepare(watched.path, data, None)
             watched.data, watched.lapse = data, ""
         except (BundleError, ProviderError, TrustError):  # memory, threads, files or a key were missing
             watched.again = time.monotonic() + _RETRY_SECONDS
@@ -218,21 +219,21 @@ class Prompts:
         return True
 
     def _read(self, path: Path) -> _Watched:
-        look = _look(path)
-        data = _content(path)
-        prompt, head = self._prepare(path, data, self._cache)
+        look = look_of(path)
+        data = content_of(path)
+        version, prompt, head = self._prepare(path, data, self._cache)
         found = lapsed(data, self._policy)  # what is loaded nevertheless was warned of
         lapse = "" if found is None else found.reason
-        return _Watched(
-            _name(path), path, prompt, head, data, look, hashlib.sha256(data).digest(), lapse=lapse
-        )
+        digest = hashlib.sha256(data).digest()
+        return _Watched(name_of(path), path, version, prompt, head, data, look, digest, lapse=lapse)
 
-    def _prepare(self, path: Path, data: bytes, cache: Path | None) -> tuple[PromptFile, Head]:
+    def _prepare(self, path: Path, data: bytes, cache: Path | None) -> tuple[Version, PromptFile, Head]:
         """A prompt as it runs, and what its classes are compared by; errors name the file."""
         try:
-            made = self._head(_name(path), PromptFile.from_bytes(data, self._policy), cache)
+            prompt = PromptFile.from_bytes(data, self._policy)
+            made = self._head(name_of(path), prompt, cache)
             used(data, self._policy)
-            return made
+            return Version.of(data, prompt), *made
         except (PromptFileError, TrustError, BackboneMismatchError, TextError) as error:
             raise type(error)(f"{printable(path)}: {error}") from error
 
@@ -247,49 +248,12 @@ class Prompts:
             raise PromptFileError(
                 "has prompts in the image tower too, so it needs an image pass of its own; watch with this prompt alone"
             )
-        head = Head(name, classifier.labels, classifier.head, least, competing_nouns(prompt.classes))
-        if least is not None and self._nouns is None:
+        scored = least is not None or (self._scored and bool(calibration.accept_scores))
+        head = Head(name, classifier.labels, classifier.head, least, competing_nouns(prompt.classes), scored)
+        if scored and self._nouns is None:
             self._nouns = noun_features(self.backbone, (), self._cache)
         return classifier.prompt, head
 
     def _join(self) -> None:
         heads = [watched.head for watched in self._watched]
-        told = any(head.least_score is not None for head in heads)
-        self.heads = Heads(heads, self._nouns if told else None)
-
-
-def _name(path: Path) -> str:
-    """What a prompt is called: all that were installed have the same file's name."""
-    installed = path.name == RUNNING and is_file(path.parent / RECORD)
-    return path.absolute().parent.name or path.stem if installed else path.stem
-
-
-def _look(path: Path) -> Look | None:
-    """What tells one version of a file from another; None if there is no file."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _is_young(look: Look) -> bool:
-    return time.time_ns() - look[4] < _SETTLED_NS
-
-
-def _content(path: Path) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        PromptFileError: It is no regular file, or cannot be read; the message begins with the path.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise PromptFileError(f"{printable(path)}: is not a regular file")
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)  # one byte too many is enough to refuse it
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PromptFileError(f"{printable(path)}: cannot be read: {reason}") from error
+        self.heads = Heads(heads, self._nouns if any(head.scored for head in heads) else None)

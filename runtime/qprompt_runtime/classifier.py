@@ -100,8 +100,8 @@ class PromptClassifier:
         return None if share is None else least_score(self.prompt.calibration, share)
 
     @cached_property
-    def _nouns(self) -> Array:
-        """float32 [G,E]: what competes with the classes where "none of these" is an answer."""
+    def nouns(self) -> Array:
+        """float32 [G,E]: what competes with the classes for "none of these", computed at the first access."""
         return noun_features(self.backbone, self.names, self.cache)
 
     @cached_property
@@ -124,7 +124,7 @@ class PromptClassifier:
         check_names(pairs, self.backbone.tokenizer.encode, shared=not each_its_own)
         features = prompt_features(self.prompt, self.backbone, self.names)
         if self.least_score is not None:
-            _ = self._nouns  # while the text tower is open
+            _ = self.nouns  # while the text tower is open
         self.backbone.close_text_tower()
         return features
 
@@ -283,9 +283,15 @@ class PromptClassifier:
         """
         if self.least_score is None:
             return None
-        scores = known_scores(self.head.scores(image_features), image_features, self._nouns)
-        refused: NDArray[np.bool_] = scores < self.least_score
+        refused: NDArray[np.bool_] = self.known_scores(image_features) < self.least_score
         return refused
+
+    def known_scores(self, image_features: Array) -> Array:
+        """How much photos look like one of the classes: float32 [B], from unit image features [B,E].
+
+        The prompt file says which scores known photos reach (`Calibration.accept_scores`).
+        """
+        return known_scores(self.head.scores(image_features), image_features, self.nouns)
 
 
 def check_backbone(prompt: PromptFile, backbone: Backbone) -> None:

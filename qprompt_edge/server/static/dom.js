@@ -1,4 +1,4 @@
-/** Elements from data. Text goes in as text nodes only, so a class may be called <img onerror=...>. */
+/** Elements from data. Text goes in as text nodes, so a class may be called <img onerror=...>. */
 
 const SVG = "http://www.w3.org/2000/svg";
 const PROPERTIES = new Set([
@@ -40,6 +40,15 @@ export function el(tag, props = {}, ...children) {
 /** The same for SVG. */
 export function svg(tag, props = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
+}
+
+/**
+ * Elements from HTML that the device made; it escaped every name in it.
+ * @param {string} html Without scripts: the page's policy would not run them.
+ */
+export function pieces(html) {
+  const { body } = new DOMParser().parseFromString(html, "text/html");
+  return el("div.pieces", {}, [...body.childNodes]);
 }
 
 /** Put `children` in the place of what `node` holds. */

@@ -238,32 +238,16 @@ Object.assign(S, {
   timeLeft: (seconds) => `about ${duration(seconds)} left`,
   progressOf: (done, total) => `${whole.format(done)} of ${whole.format(total)}`,
   resultTitle: (n) => `Version ${n}`,
-  verdictGood: (right, n) => `It gets ${right} of ${n} right`,
-  verdictHelped: (before, after) =>
-    `Teaching helped: from ${percent(before)} to ${percent(after)} on photos that it had not seen.`,
-  verdictUnsure: (before, after) =>
-    `${percent(after)} right, ${percent(before)} before teaching. With so few photos this is too close to call.`,
-  verdictWorse: (before, after) =>
-    `Teaching made it worse: from ${percent(before)} to ${percent(after)} on photos that it had not seen.`,
-  verdictRange: (low, high) =>
-    `On new photos, expect between ${percent(low)} and ${percent(high)} right (95% interval).`,
-  verdictGain: (low, high) => `The change lies between ${points(low)} and ${points(high)} points.`,
-  verdictProbe: (share) =>
-    `A plain classifier on the same photos: ${percent(share)}.`,
-  verdictMore: "More photos of each class make this surer.",
   verdictNothing: "Nothing was held out, so nothing says how good this version is. Try it.",
   verdictUpload: "This version came as a file. Compare it with the others, or try it.",
   verdictUpdated: "Learned from the new photos without judging anew. Teach it again for a full verdict.",
   verdictMissing: (labels) => `No photo to judge by: ${labels.join(", ")}.`,
   verdictClass: (label, right, n) => `${label}: ${right} of ${n} right`,
-  chartLabel: "Share of held-out photos that are right, with 95% intervals",
-  chartBefore: "Before",
-  chartAfter: "Taught",
-  confusion: "What it takes for what",
-  confusionHelp: "Rows are what it is, columns what it was taken for.",
-  confusionNone: "It confused nothing among the photos that were held out.",
-  confusionPair: (a, b, n) => `“${a}” taken for “${b}”: ${count(n, "photo")}`,
-  confusionCell: (a, b, n) => `${a} taken for ${b}: ${n}`,
+  parts: {
+    accuracy: "How good it is",
+    classes: "Class by class",
+    confusion: "What is taken for what",
+  },
   mistakes: "Its mistakes",
   mistakesHelp: "Most labels here are right: leave those photos as they are. Move a photo only if its label is wrong.",
   mistakeSaid: (predicted, probability) => `taken for ${predicted}, ${percent(probability)}`,

@@ -1,13 +1,13 @@
 /** Teaching: start it, watch it, stop it; the verdict; and the versions that came of it. */
 import { at, get, post } from "./api.js";
-import { confusionTable, mistakeList } from "./confusion.js";
 import { el, put } from "./dom.js";
 import { icon } from "./icons.js";
+import { mistakeList } from "./mistakes.js";
 import { guarded, notice } from "./notices.js";
 import { showJob } from "./progress.js";
 import { S } from "./strings.js";
 import { taskAddress } from "./tasks.js";
-import { verdict } from "./verdict.js";
+import { measured, verdict } from "./verdict.js";
 import { publish, versionList } from "./versions.js";
 
 /** Why teaching cannot start yet, or null. */
@@ -90,7 +90,7 @@ function shownVersion(task, version, again) {
       ),
     ),
     version.mistakes?.length > 0 && mistakeList(task, version.mistakes),
-    version.confusion && confusionTable(version.confusion),
+    measured(version),
   ];
 }
 

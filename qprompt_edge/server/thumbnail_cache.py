@@ -1,4 +1,4 @@
-"""Small pictures of photos, decoded within the limits of `adapt`, and kept.
+"""Small pictures of photos (`data.thumbnails`), kept on disk.
 
 A file keeps its inode, size and time when it is moved or renamed, so its thumbnails stay; a changed file gets
 others.
