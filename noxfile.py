@@ -49,7 +49,17 @@ OLDEST = (
 OLDEST_TESTS = (
     *("bundle", "calibration", "check", "class_features", "cli", "cli_adapt", "cli_convert", "cli_help"),
     *("cli_results", "cli_signing", "cose_sign1", "corpus", "decode", "feature_cache", "features"),
-    *("folded_prompts", "images", "incremental", "jpeg_ends", "linear_head", "manifest", "metrics", "mqtt"),
+    *(
+        "folded_prompts",
+        "images",
+        "incremental",
+        "jpeg_ends",
+        "linear_head",
+        "manifest",
+        "merge",
+        "metrics",
+        "mqtt",
+    ),
     *("none_of_these", "packing", "photo_formats", "photo_quality", "photo_sources", "photos", "png_chunks"),
     *("predict_many", "prompt_file", "prompt_file_version_2", "providers", "python_api", "qtaskres"),
     *("quantizer", "safetensors", "server_access", "server_openapi", "server_rest", "server_versions"),

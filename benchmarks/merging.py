@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -25,10 +25,14 @@ from benchmarks.labelled import Encoded, encoded, sets_and_backbone
 from benchmarks.tables import text_table
 from qprompt_edge import merge
 from qprompt_edge.data.features import Examples
-from qprompt_edge.tuning.methods import default_training, tune
+from qprompt_edge.tuning import qtaskres
+from qprompt_edge.tuning.methods import default_training
+from qprompt_edge.tuning.prompt_rows import known_classes
+from qprompt_edge.tuning.trainer import run, start
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.classifier import PromptClassifier
-from qprompt_runtime.prompt_file import RESIDUAL, ClassName, PromptFile
+from qprompt_runtime.prompt_file import RESIDUAL, Calibration, ClassName, PromptFile
+from qprompt_runtime.text_features import text_features
 
 DRAWS = range(1, 11)
 SIZES = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4)
@@ -37,6 +41,7 @@ FEW = (2,) * len(SIZES)
 """The same for sets of few photos."""
 _TEST = 6
 """Fewest photos of a class that are left to test on."""
+TEMPLATE = ("a photo of a ", ".")
 LABELS, WEIGHTS = "labels exchanged", "weights huge"
 T_QUANTILE = {10: 2.262, 5: 2.776, 20: 2.093}
 """97.5% quantiles of Student's t for a mean over so many draws."""
@@ -55,17 +60,17 @@ def deal(
         half: Whether a device knows only half of the classes.
     """
     rng = np.random.default_rng([seed, 8])
-    sizes = rng.permutation(sizes)
-    knows = np.ones((len(sizes), classes), bool)
+    shares = rng.permutation(np.array(sizes))
+    knows = np.ones((len(shares), classes), bool)
     if half:
-        knows = np.argsort(rng.random((len(sizes), classes)), axis=1) < (classes + 1) // 2
+        knows = np.argsort(rng.random((len(shares), classes)), axis=1) < (classes + 1) // 2
         for nobody in np.flatnonzero(~knows.any(axis=0)):
-            knows[rng.integers(len(sizes)), nobody] = True
-    devices: list[list[int]] = [[] for _ in sizes]
+            knows[rng.integers(len(shares)), nobody] = True
+    devices: list[list[int]] = [[] for _ in shares]
     test: list[int] = []
     for label in range(classes):
         order = rng.permutation(np.flatnonzero(labels == label)).tolist()
-        for device, size in enumerate(sizes):
+        for device, size in enumerate(shares):
             if knows[device, label]:
                 devices[device] += order[:size]
                 order = order[size:]
@@ -73,51 +78,78 @@ def deal(
     return [np.array(sorted(device)) for device in devices], np.array(test)
 
 
-def made(photos: Examples, backbone: Backbone) -> PromptFile:
-    """What `adapt` tunes on these photos, of the classes that they show."""
-    present, labels = np.unique(photos.labels, return_inverse=True)
-    classes = tuple(photos.classes[place] for place in present)
-    some = Examples(classes, photos.paths, labels.astype(np.int64), photos.features)
-    prompt, _ = tune(RESIDUAL, backbone, some, default_training(RESIDUAL))
-    return replace(prompt, photos=tuple(np.bincount(some.labels).tolist()))
+@dataclass(frozen=True)
+class Task:
+    """Photos, and all that their prompts need of the backbone.
+
+    Attributes:
+        photos: With one feature each.
+        text: float32 [C,E], text features of the classes.
+        backbone: The frozen model.
+    """
+
+    photos: Examples
+    text: Array
+    backbone: Backbone
+
+    def made(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> PromptFile:
+        """What `adapt` tunes on the photos at `rows` as photos of `labels`, of the classes that are there."""
+        present, own = np.unique(labels, return_inverse=True)
+        names = tuple(self.photos.classes[place] for place in present)
+        some = Examples(names, (), own.astype(np.int64), self.photos.features[rows])
+        config = default_training(RESIDUAL)
+        tuning = qtaskres.tuning(self.text[present], some, TEMPLATE)
+        how = tuning.reparameterization
+        state = start(tuning.weights, config, how)
+        state = run(state, tuning.objective, some.labels, config, reparameterization=how)
+        return PromptFile(
+            method=RESIDUAL,
+            groups=tuning.groups(state, config.bits),
+            classes=names,
+            template=TEMPLATE,
+            backbone_name=self.backbone.manifest.name,
+            fingerprint=self.backbone.fingerprint,
+            calibration=Calibration(self.backbone.manifest.logit_scale),
+            photos=tuple(np.bincount(some.labels).tolist()),
+        )
+
+    def accuracy(self, prompt: PromptFile, rows: NDArray[np.int64]) -> float:
+        """Mean over the classes of these photos; those of a class that the prompt does not know are wrong."""
+        places = {name.label: place for place, name in enumerate(self.photos.classes)}
+        own = np.array([places[name.label] for name in prompt.classes])
+        head = known_classes(prompt, self.text[own], np.zeros(len(own), np.int64)).head
+        labels = self.photos.labels[rows]
+        right = own[head.scores(self.photos.plain[rows]).argmax(axis=1)] == labels
+        return fmean(float(right[labels == label].mean()) for label in np.unique(labels))
 
 
-def poisoned(photos: Examples, clean: PromptFile, backbone: Backbone, kind: str) -> PromptFile:
+def poisoned(task: Task, rows: NDArray[np.int64], clean: PromptFile, kind: str) -> PromptFile:
     """The prompt of a device that means harm, or has its photos in the wrong folders."""
     if kind == WEIGHTS:
         residuals, offsets = clean.groups
         scales = tuple(float(np.float16(-1000 * scale)) for scale in residuals.scales)
         return replace(clean, groups=(replace(residuals, scales=scales), offsets))
-    present = np.unique(photos.labels)
-    turned = np.roll(present, 1)[np.searchsorted(present, photos.labels)]
-    return made(replace(photos, labels=turned), backbone)
+    labels = task.photos.labels[rows]
+    present = np.unique(labels)
+    return task.made(rows, np.roll(present, 1)[np.searchsorted(present, labels)])
 
 
-def accuracy(prompt: PromptFile, backbone: Backbone, test: Examples) -> float:
-    """Mean over the classes; photos of a class that the prompt does not know are wrong."""
-    classifier = PromptClassifier(prompt, backbone)
-    answers = np.array(classifier.labels)[classifier.head.scores(test.plain).argmax(axis=1)]
-    right = answers == np.array([name.label for name in test.classes])[test.labels]
-    return fmean(float(right[test.labels == label].mean()) for label in np.unique(test.labels))
-
-
-def draw(
-    photos: Examples, backbone: Backbone, sizes: Sequence[int], seed: int, *, half: bool
-) -> dict[str, float]:
+def draw(task: Task, sizes: Sequence[int], seed: int, *, half: bool) -> dict[str, float]:
     """Accuracies of one draw."""
-    devices, rest = deal(photos.labels, len(photos.classes), sizes, seed, half=half)
-    shares, test = [photos.select(device) for device in devices], photos.select(rest)
-    prompts = [made(share, backbone) for share in shares]
+    labels = task.photos.labels
+    devices, rest = deal(labels, len(task.photos.classes), sizes, seed, half=half)
+    prompts = [task.made(device, labels[device]) for device in devices]
+    everything = np.concatenate(devices)
     found = {
-        "device": fmean(accuracy(prompt, backbone, test) for prompt in prompts),
-        "merged": accuracy(merge(prompts).prompt, backbone, test),
-        "union": accuracy(made(photos.select(np.concatenate(devices)), backbone), backbone, test),
+        "device": fmean(task.accuracy(prompt, rest) for prompt in prompts),
+        "merged": task.accuracy(merge(prompts).prompt, rest),
+        "union": task.accuracy(task.made(everything, labels[everything]), rest),
     }
+    bad = seed % len(prompts)
     for kind in (LABELS, WEIGHTS):
-        bad = seed % len(prompts)
-        files = list(prompts)
-        files[bad] = poisoned(shares[bad], prompts[bad], backbone, kind)
-        found[kind] = accuracy(merge(files).prompt, backbone, test)
+        spoilt = poisoned(task, devices[bad], prompts[bad], kind)
+        files = [*prompts[:bad], spoilt, *prompts[bad + 1 :]]
+        found[kind] = task.accuracy(merge(files).prompt, rest)
     return found
 
 
@@ -131,7 +163,8 @@ def measure(known: Encoded, backbone: Backbone, draws: Sequence[int], *, half: b
     names = tuple(ClassName.from_label(known.photos.classes[place]) for place in enough)
     paths = tuple(known.photos.paths[row] for row in rows)
     photos = Examples(names, paths, labels.astype(np.int64), known.features[rows][:, None])
-    every = [draw(photos, backbone, sizes, seed, half=half) for seed in draws]
+    task = Task(photos, text_features(backbone, names, TEMPLATE), backbone)
+    every = [draw(task, sizes, seed, half=half) for seed in draws]
     means = {name: fmean(each[name] for each in every) for name in every[0]}
     pairs = {"behind union": ("union", "merged"), LABELS: ("merged", LABELS), WEIGHTS: ("merged", WEIGHTS)}
     costs = {name: _interval([each[a] - each[b] for each in every]) for name, (a, b) in pairs.items()}

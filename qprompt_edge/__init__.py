@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from qprompt_edge.reporter import Reporter
     from qprompt_edge.reporting.reports import adapt_report
     from qprompt_edge.shipping.merge import merge
-    from qprompt_edge.shipping.merge_result import MergedFile, MergeResult, Trial
+    from qprompt_edge.shipping.merge_result import MergedFile, MergeResult, MergeTrial
     from qprompt_edge.shipping.merged_prompt import MergedClass
     from qprompt_runtime import (
         Backbone,
@@ -65,7 +65,7 @@ _MODULES = {
     "MergeResult": "qprompt_edge.shipping.merge_result",
     "MergedClass": "qprompt_edge.shipping.merged_prompt",
     "MergedFile": "qprompt_edge.shipping.merge_result",
-    "Trial": "qprompt_edge.shipping.merge_result",
+    "MergeTrial": "qprompt_edge.shipping.merge_result",
     "Scores": "qprompt_edge.evaluation.metrics",
     "Comparison": "qprompt_edge.evaluation.paired",
     "SkippedPhoto": "qprompt_edge.data.photos",
@@ -91,6 +91,7 @@ __all__ = [
     "ImageError",
     "LearningCurve",
     "MergeResult",
+    "MergeTrial",
     "MergedClass",
     "MergedFile",
     "Mislabelled",
@@ -106,7 +107,6 @@ __all__ = [
     "Scores",
     "ShortClass",
     "SkippedPhoto",
-    "Trial",
     "Unreadable",
     "UpdateResult",
     "adapt",

@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ BIN = Path(sys.executable).parent
 CLIENTS, PORT = 3, 9900
 HOLDOUT = "holdout"
 _EVERY = 5
+_PATIENCE = 120
 
 
 def deal(photos: Path, out: Path, clients: int) -> list[Path]:
@@ -45,6 +48,18 @@ def started(program: str, *arguments: str, log: Path, environment: dict[str, str
         finally:
             process.terminate()
             process.wait(30)
+
+
+def wait_for(port: int) -> None:
+    """Return when something listens on this machine's port."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if time.monotonic() > until:
+            raise SystemExit(f"nothing listens on port {port} after {_PATIENCE} seconds")
+        time.sleep(0.2)
 
 
 def main() -> None:
@@ -74,6 +89,7 @@ def main() -> None:
                 log=work / "server.log", environment=environment,
             )
         )  # fmt: skip
+        wait_for(PORT)
         for number, place in enumerate(places, 1):
             stack.enter_context(
                 started(

@@ -19,7 +19,7 @@ from qprompt_edge.memory import check_limit
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.shipping.canary import encode_known, right_answers
 from qprompt_edge.shipping.install import WorseError
-from qprompt_edge.shipping.merge_result import MergedFile, MergeResult, Trial
+from qprompt_edge.shipping.merge_result import MergedFile, MergeResult, MergeTrial
 from qprompt_edge.shipping.merged_prompt import agreements, check_mergeable, merged_prompt
 from qprompt_edge.tuning.calibration import HeldOutScores, calibrate
 from qprompt_runtime.backbone import Backbone
@@ -135,7 +135,7 @@ def merge_named(
     check_mergeable(read, names)
     found = agreements(read)
     merged, classes = merged_prompt([prompt for prompt, it in zip(read, found, strict=True) if it.merged])
-    trial: Trial | None = None
+    trial: MergeTrial | None = None
     top1: list[float | None] = [None] * len(read)
     if holdout is not None:
         model = Backbone.load(backbone or merged.backbone_name, provider, threads)
@@ -180,7 +180,7 @@ def _try(
     photos: Path,
     max_memory: float | None,
     reporter: Reporter,
-) -> tuple[PromptFile, Trial, list[float | None]]:
+) -> tuple[PromptFile, MergeTrial, list[float | None]]:
     """Compare the merged prompt with each prompt on held-out photos, and calibrate it on them.
 
     Returns:
@@ -220,4 +220,8 @@ def _try(
         fresh = calibrate(scores, nouns, before_it.logit_scale, before_it.accept)
         calibrated = bool(fresh.accept_scores)
         merged = replace(merged, calibration=fresh) if calibrated else merged
-    return merged, Trial(count, float(after.mean()), names[best], top1[best], change, calibrated), list(top1)
+    return (
+        merged,
+        MergeTrial(count, float(after.mean()), names[best], top1[best], change, calibrated),
+        list(top1),
+    )

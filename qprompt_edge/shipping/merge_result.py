@@ -36,7 +36,7 @@ class MergedFile:
 
 
 @dataclass(frozen=True)
-class Trial:
+class MergeTrial:
     """How a merged prompt did on held-out photos.
 
     Attributes:
@@ -71,7 +71,7 @@ class MergeResult:
     prompt: PromptFile
     files: tuple[MergedFile, ...]
     classes: tuple[MergedClass, ...]
-    trial: Trial | None
+    trial: MergeTrial | None
 
     def __repr__(self) -> str:
         return f"<MergeResult {self.prompt.about}, of {counted(len(self.files), 'file')}>"
