@@ -1,7 +1,7 @@
 """The numbers of several prompts as one, so that no single file can move the result far.
 
     direction: the majority of the signs at 1 bit, else the mean of the rows
-    length:    the median of the files' lengths, times n^0.2
+    length:    the median of the files' lengths, times n^0.1
 
 A mean is shorter than what it is of, and n files' worth of photos deserve more trust than one file's, so the
 length is set apart (what was measured: `docs/fleet.md`). Weights follow the photos. Nobody checks how many a
@@ -19,7 +19,7 @@ from qprompt_runtime.arrays import Array
 
 MOST_WEIGHT = 3.0
 """A file's weight is at most so many times the median of the files' photos."""
-_GROWTH = 0.2
+_GROWTH = 0.1
 _EVEN = 1e-9
 """Sums of shares are not exact: what differs by less is even."""
 

@@ -17,10 +17,11 @@ from qprompt_edge.data.photos import find_labelled
 from qprompt_edge.evaluation.paired import compare
 from qprompt_edge.memory import check_limit
 from qprompt_edge.reporter import Reporter
+from qprompt_edge.shipping.agreement import agreements
 from qprompt_edge.shipping.canary import encode_known, right_answers
 from qprompt_edge.shipping.install import WorseError
 from qprompt_edge.shipping.merge_result import MergedFile, MergeResult, MergeTrial
-from qprompt_edge.shipping.merged_prompt import agreements, check_mergeable, merged_prompt
+from qprompt_edge.shipping.merged_prompt import check_mergeable, merged_prompt
 from qprompt_edge.tuning.calibration import HeldOutScores, calibrate
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier, check_backbone

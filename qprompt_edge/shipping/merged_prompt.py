@@ -7,14 +7,11 @@ vote at 1 bit, else as means that are quantized again.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qprompt_edge.shipping.combining import (
     clipped_mean,
@@ -30,7 +27,6 @@ from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.prompt_file import CONTEXT, RESIDUAL, Calibration, ClassName, PromptFile, PromptGroup
 from qprompt_runtime.prompt_keys import MAX_PHOTOS
 
-_LEAST_AGREEMENT = 0.25
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -48,25 +44,6 @@ class MergedClass:
     label: str
     files: int
     photos: int | None
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far a file says what the others say.
-
-    Attributes:
-        cosine: Mean cosine, over the classes that others know too, of its residual to the direction of the
-            others'; None without such a class, or where all classes share the weights.
-        usual: The median over the files.
-    """
-
-    cosine: float | None
-    usual: float
-
-    @property
-    def merged(self) -> bool:
-        """Whether the file is merged; one that agrees far less than the usual file is left out."""
-        return self.cosine is None or self.cosine >= _LEAST_AGREEMENT * self.usual
 
 
 def check_mergeable(prompts: Sequence[PromptFile], names: Sequence[str]) -> None:
@@ -122,39 +99,6 @@ _KINDS: dict[str, Callable[[PromptFile], object]] = {
 
 def _differ(one: str, mine: str, other: str, theirs: str, why: str) -> PromptFileError:
     return PromptFileError(f"{one} has {mine}, {other} has {theirs}; {why}")
-
-
-def agreements(prompts: Sequence[PromptFile]) -> list[Agreement]:
-    """How far each of the prompts agrees with the others; of fewer than three nobody can say who is wrong.
-
-    Measured with labels exchanged, and with numbers turned round, a file is at 0 and below, an honest one at
-    0.6 times the usual and above (`docs/fleet.md`).
-    """
-    if len(prompts) < 3 or prompts[0].method != RESIDUAL:
-        return [Agreement(None, 0.0)] * len(prompts)
-    files = list(map(_File.of, prompts))
-    units = [{label: _unit(file.values[0][row]) for label, row in file.rows.items()} for file in files]
-    known = Counter(label for rows in units for label in rows)
-    total: dict[str, NDArray[np.float64]] = {}
-    for _, rows in sorted(
-        zip((file.content for file in files), units, strict=True), key=lambda pair: pair[0]
-    ):
-        for label, row in rows.items():
-            total[label] = total.get(label, 0.0) + row
-    cosines = [
-        [float(row @ _unit(total[label] - row)) for label, row in sorted(rows.items()) if known[label] > 1]
-        for rows in units
-    ]
-    means = [fmean(each) if each else None for each in cosines]
-    usual = median([mean for mean in means if mean is not None] or [0.0])
-    return [Agreement(mean, max(0.0, usual)) for mean in means]
-
-
-def _unit(row: NDArray[np.floating]) -> NDArray[np.float64]:
-    """A row brought to length 1, or zeros."""
-    wide = row.astype(np.float64)
-    length = float(np.linalg.norm(wide))
-    return wide / length if length else wide
 
 
 def merged_prompt(prompts: Sequence[PromptFile]) -> tuple[PromptFile, tuple[MergedClass, ...]]:
