@@ -1,4 +1,4 @@
-"""Which of several prompts says something else than the others: poisoned, or tuned on photos in wrong folders."""
+"""Which of several prompts says something else than the others: it is poisoned, or its folders are wrong."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Agreement:
     """How far a prompt says what the others say.
 
     Attributes:
-        cosine: Mean cosine of its residuals to the direction of the others', over the classes that others know
-            too; None without such a class, or where that is not defined.
+        cosine: Mean cosine of its residuals to the direction of the others', over the classes that others
+            know too; None without such a class, or where that is not defined.
         usual: The median over the prompts, at least 0.
     """
 
