@@ -421,9 +421,14 @@ def test_a_merge_is_tried_and_calibrated_on_the_hold_out(
     assert said["merged"]["top1"] >= said["best"]["top1"] > 0.8
     assert all(file["top1"] > 0.8 for file in done.json["files"])
     assert done.json["calibration"] == "hold-out"
-    assert len(read_prompt_file(tmp_path / "m.qpt").calibration.accept_scores) == 5
+    alone = read_prompt_file(tmp_path / "m.qpt").calibration
+    assert len(alone.accept_scores) == 5
+    assert alone.logit_scale != 100
+    for path in paths:  # a fleet that was calibrated knows better how sure it may be
+        write_prompt_file(path, replace(read_prompt_file(path), calibration=Calibration(30.0, (0.0,) * 5)))
     done = run("merge", *paths, *asked)
     assert "on 24 hold-out photos: " in done.out
+    assert read_prompt_file(tmp_path / "m.qpt").calibration == replace(alone, logit_scale=30.0)
 
 
 def test_a_merge_that_is_worse_than_the_best_file_is_refused(

@@ -55,7 +55,8 @@ def merge(
         prompts: Two or more prompts, or their files, made by the same method with the same bits for the same
             backbone. One that comes twice counts once.
         holdout: A folder with one sub-folder of photos per class, none of which was tuned on: the merged
-            prompt is tried on them beside all others, and calibrated if they are enough. None tries nothing.
+            prompt is tried on them beside all others, and if they are enough, they give its scores for "none
+            of these". None tries nothing.
         backbone: Name or folder of the frozen model for `holdout`; by default the one that the prompts name.
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
@@ -217,9 +218,11 @@ def _try(
     if nouns is not None and len(known.classes) == len(merged.classes):
         labels = np.array([places[name.label] for name in known.classes], np.int64)[known.labels]
         scores = HeldOutScores(classifiers[0].head.scores(known.plain), labels, known.plain)
-        before_it = merged.calibration
-        fresh = calibrate(scores, nouns, before_it.logit_scale, before_it.accept)
+        pooled = merged.calibration
+        fresh = calibrate(scores, nouns, pooled.logit_scale, pooled.accept)
         calibrated = bool(fresh.accept_scores)
+        if pooled.accept_scores:  # the devices' photos are more, and say better how sure it may be
+            fresh = replace(fresh, logit_scale=pooled.logit_scale)
         merged = replace(merged, calibration=fresh) if calibrated else merged
     return (
         merged,

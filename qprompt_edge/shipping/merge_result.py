@@ -45,8 +45,8 @@ class MergeTrial:
         best: Name of the best file.
         best_top1: Accuracy of the best file.
         change: The merged prompt beside the best file, photo by photo.
-        calibrated: Whether its probabilities and its scores for "none of these" were calibrated
-            on these photos.
+        calibrated: Whether the scores for "none of these" are those of these photos; and the probabilities
+            too, where no file was calibrated.
     """
 
     photos: int
@@ -118,7 +118,7 @@ def findings(result: MergeResult) -> list[str]:
         f"p {trial.change.p:.2g})"
     )
     if trial.calibrated:
-        lines.append('probabilities and "none of these" are calibrated on the hold-out photos')
+        lines.append('"none of these" is calibrated on the hold-out photos')
     return lines
 
 
