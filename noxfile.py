@@ -57,6 +57,7 @@ OLDEST_TESTS = (
         "jpeg_ends",
         "linear_head",
         "manifest",
+        "merge",
         "metrics",
         "mqtt",
     ),

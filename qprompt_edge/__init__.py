@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from qprompt_edge.evaluation.paired import Comparison
     from qprompt_edge.reporter import Reporter
     from qprompt_edge.reporting.reports import adapt_report
+    from qprompt_edge.shipping.merge import merge
+    from qprompt_edge.shipping.merge_result import MergedFile, MergeResult, MergeTrial
+    from qprompt_edge.shipping.merged_prompt import MergedClass
     from qprompt_runtime import (
         Backbone,
         ImageError,
@@ -44,6 +47,7 @@ _MODULES = {
     "update": "qprompt_edge.adaptation.update",
     "adapt_report": "qprompt_edge.reporting.reports",
     "check": "qprompt_edge.checking.check",
+    "merge": "qprompt_edge.shipping.merge",
     "CheckResult": "qprompt_edge.checking.result",
     "CurvePoint": "qprompt_edge.checking.findings",
     "Duplicates": "qprompt_edge.checking.findings",
@@ -58,6 +62,10 @@ _MODULES = {
     "UpdateResult": "qprompt_edge.adaptation.update_result",
     "ClassEstimate": "qprompt_edge.adaptation.update_result",
     "OldClasses": "qprompt_edge.adaptation.update_result",
+    "MergeResult": "qprompt_edge.shipping.merge_result",
+    "MergedClass": "qprompt_edge.shipping.merged_prompt",
+    "MergedFile": "qprompt_edge.shipping.merge_result",
+    "MergeTrial": "qprompt_edge.shipping.merge_result",
     "Scores": "qprompt_edge.evaluation.metrics",
     "Comparison": "qprompt_edge.evaluation.paired",
     "SkippedPhoto": "qprompt_edge.data.photos",
@@ -82,6 +90,10 @@ __all__ = [
     "Holdout",
     "ImageError",
     "LearningCurve",
+    "MergeResult",
+    "MergeTrial",
+    "MergedClass",
+    "MergedFile",
     "Mislabelled",
     "MixedUp",
     "OldClasses",
@@ -100,6 +112,7 @@ __all__ = [
     "adapt",
     "adapt_report",
     "check",
+    "merge",
     "update",
 ]
 

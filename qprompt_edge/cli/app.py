@@ -16,6 +16,7 @@ _MODULES = {
     "adapt": "adapt",
     "check": "check",
     "update": "update",
+    "merge": "merge",
     "predict": "predict",
     "eval": "evaluate",
     "inspect": "inspect",

@@ -1,0 +1,1 @@
+"""Federated rounds whose message is a prompt file."""
