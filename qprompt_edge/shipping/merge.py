@@ -19,7 +19,7 @@ from qprompt_edge.memory import check_limit
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.shipping.agreement import agreements
 from qprompt_edge.shipping.canary import encode_known, right_answers
-from qprompt_edge.shipping.install import WorseError
+from qprompt_edge.shipping.installed import WorseError
 from qprompt_edge.shipping.merge_result import MergedFile, MergeResult, MergeTrial
 from qprompt_edge.shipping.merged_prompt import check_mergeable, merged_prompt
 from qprompt_edge.tuning.calibration import HeldOutScores, calibrate
