@@ -8,7 +8,7 @@ runtimes fuse into products of bytes. How weights are rounded is decided here, s
 Rounding weights moves the mean of every output channel, and the shifts of many layers add up. They follow
 from the mean of each input channel on the photos, and biases take them back (Nagel et al. 2019, Data-Free
 Quantization Through Weight Equalization and Bias Correction, section 4.2). In the embedded backbone `small`
-this takes away three quarters of the noise.
+this takes away nearly half of the noise.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from qprompt_exporters.storage import IR_VERSION, OPSET
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import BundleError
 
-_LINEAR = ("Conv", "Gemm", "MatMul")
-_BOUNDS = ("Relu", "Clip")  # the integers' own bounds take their place
+_BOUNDS = ("Relu", "Clip")
 _MOST = 127
 _LEAST_SCALE = 1e-5  # of the tensor's largest; below, a bias in these steps would not fit 32 bits
 
@@ -72,8 +71,8 @@ def to_static_int8(graph: onnx.ModelProto, pixels: Array) -> onnx.ModelProto:
     del model.opset_import[:]  # a graph of two parts names its opset twice, which the quantizer refuses
     model.opset_import.append(helper.make_opsetid("", OPSET))
     add_pre_process_metadata(model)  # or the quantizer advises to prepare the graph, which the export did
-    nodes, means = _chosen(model), _input_means(model, pixels)
-    scales = _round_weights(model)
+    linear, means = _linear(model), _input_means(model, pixels)
+    scales = _round_weights(model, linear)
     _correct_biases(model, graph, means)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
@@ -85,7 +84,7 @@ def to_static_int8(graph: onnx.ModelProto, pixels: Array) -> onnx.ModelProto:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            nodes_to_quantize=nodes,
+            nodes_to_quantize=[node.name for node in (*linear, *_bounds(model, linear))],
             extra_options={
                 "MatMulConstBOnly": True,
                 "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
@@ -100,18 +99,25 @@ def to_static_int8(graph: onnx.ModelProto, pixels: Array) -> onnx.ModelProto:
     return result
 
 
-def _chosen(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that become integers.
+def _linear(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Convolutions and matrix products that become integers.
 
     The last product makes the features themselves, and nothing behind it averages its rounding out.
     """
-    arrays = {tensor.name for tensor in model.graph.initializer}
-    linear = [node for node in model.graph.node if node.op_type in _LINEAR and node.input[1] in arrays]
-    if linear[-1].op_type != "Conv":
-        linear.pop()
+    sides = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    found = [
+        node
+        for node in model.graph.node
+        if (node.op_type == "Conv" and node.input[1] in sides)
+        or (node.op_type in ("Gemm", "MatMul") and sides.get(node.input[1]) == 2)
+    ]
+    return found if found[-1].op_type == "Conv" else found[:-1]
+
+
+def _bounds(model: onnx.ModelProto, linear: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Activations whose place the integers' own bounds take."""
     before = {node.output[0] for node in linear}
-    bounds = [node for node in model.graph.node if node.op_type in _BOUNDS and node.input[0] in before]
-    return [node.name for node in (*linear, *bounds)]
+    return [node for node in model.graph.node if node.op_type in _BOUNDS and node.input[0] in before]
 
 
 def _convolutions(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, Floats]]:
@@ -167,24 +173,20 @@ def _correct_biases(model: onnx.ModelProto, graph: onnx.ModelProto, means: dict[
     model.graph.initializer.extend(kept)
 
 
-def _round_weights(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
-    """Round weights in place, and say by which scales, as the quantizer reads it."""
+def _round_weights(model: onnx.ModelProto, linear: list[onnx.NodeProto]) -> dict[str, list[dict[str, Any]]]:
+    """Round the weights of some nodes in place, and say by which scales, as the quantizer reads it."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     found: dict[str, list[dict[str, Any]]] = {}
-    for node in model.graph.node:
-        if node.op_type not in _LINEAR or node.input[1] not in tensors or node.input[1] in found:
-            continue
+    for node in linear:
         tensor = tensors[node.input[1]]
-        weights = numpy_helper.to_array(tensor)
-        if node.op_type != "Conv" and weights.ndim != 2:
+        if tensor.name in found:  # of two nodes
             continue
-        across = node.op_type == "MatMul" or (
-            node.op_type == "Gemm" and not any(entry.name == "transB" and entry.i for entry in node.attribute)
-        )
+        turned = any(entry.name == "transB" and entry.i for entry in node.attribute)
+        across = node.op_type != "Conv" and not turned  # [K,N]: an output channel is a column
+        weights = numpy_helper.to_array(tensor)
         rounded, scales = _rounded(weights.T if across else weights)
-        tensor.CopyFrom(
-            numpy_helper.from_array(np.ascontiguousarray(rounded.T if across else rounded), tensor.name)
-        )
+        stored = np.ascontiguousarray(rounded.T if across else rounded)
+        tensor.CopyFrom(numpy_helper.from_array(stored, tensor.name))
         found[tensor.name] = [
             {"axis": int(across), "quant_type": QuantType.QInt8, "scale": scale, "zero_point": np.int8(0)}
             for scale in scales
