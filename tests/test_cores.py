@@ -120,11 +120,11 @@ def test_as_many_threads_as_may_start(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_that_others_take_in_the_meantime_cost_speed_only(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, asked = providers._session, []
 
-    def scarce(path: Path, provider: str, threads: int, prepack: bool) -> object:
+    def scarce(path: Path, provider: str, threads: int, *options: bool) -> object:
         asked.append(threads)
         if threads > 1:
             raise RuntimeError("env.cc:327 pthread_create failed, error code: 11")
-        return plain(path, provider, threads, prepack)
+        return plain(path, provider, threads, *options)
 
     monkeypatch.setattr(providers, "usable_cores", lambda: 2)
     monkeypatch.setattr(providers, "_session", scarce)

@@ -1,6 +1,7 @@
 """Image features of an exported bundle, against open_clip's."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from scenes import write_photo
 
-from qprompt_exporters import bundle_writer
+from qprompt_exporters import bundle_writer, parity
 from qprompt_exporters.bundle_writer import export_bundle
 from qprompt_exporters.embedded.backbones import EMBEDDED
 from qprompt_exporters.image_graph import image_graph, to_int8
+from qprompt_exporters.models import load_source
+from qprompt_runtime.bundle import read_manifest, verify_hashes
 from qprompt_runtime.errors import BundleError
 
 pytestmark = pytest.mark.export
@@ -168,11 +172,75 @@ def test_a_convolutional_tower_in_fp32(convolutional_graph: onnx.ModelProto, sma
     assert gap <= 1e-5, f"{gap:.2e}"
 
 
-def test_int8_of_a_convolutional_tower_is_refused(
+def test_int8_of_a_convolutional_tower_needs_photos(
     convolutional_graph: onnx.ModelProto, small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle_writer, "image_graph", lambda _model, _size: convolutional_graph)
     checkpoint = small_model("small-convolutional").checkpoint
-    with pytest.raises(BundleError, match=r"int8 covers matrix products, .*--precision fp32 or fp16"):
+    with pytest.raises(BundleError, match=r"needs photos .*--quantize-with FOLDER, or --precision fp32"):
         export_bundle("small-convolutional", tmp_path / "out", checkpoint=checkpoint, precision="int8")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def convolutional_export(
+    convolutional_graph: onnx.ModelProto, small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """`convolutional_export(count, **options)`: a bundle whose scales as many photos fixed."""
+    monkeypatch.setattr(bundle_writer, "image_graph", lambda _model, _size: convolutional_graph)
+    photos, checkpoint = tmp_path / "photos", small_model("small-convolutional").checkpoint
+
+    def export(count: int, **options: Any) -> Path:
+        photos.mkdir()
+        for number in range(count):
+            colour = np.random.default_rng(number).integers(0, 255, 3)
+            write_photo(photos / f"class {number % 2}" / f"{number:02}.png", colour, number)
+        (photos / "notes.txt").write_text("no photo", encoding="utf-8")
+        named = {"precision": "int8", "quantize_with": photos, **options}
+        export_bundle("small-convolutional", tmp_path / "out", checkpoint=checkpoint, **named)
+        return tmp_path / "out"
+
+    return export
+
+
+def test_int8_of_a_convolutional_tower(convolutional_export: Callable[..., Path], small_model: Any) -> None:
+    manifest = verify_hashes(convolutional_export(24))
+    assert (manifest.image_graph.precision, manifest.image_graph.max_batch) == ("int8", 1)
+    assert (manifest.parity["image_real"], manifest.parity["image_count"]) == (1, 8)
+    assert (
+        manifest.fingerprint
+        == load_source(
+            "small-convolutional", checkpoint=small_model("small-convolutional").checkpoint
+        ).fingerprint()
+    )
+
+
+def test_photos_that_fix_scales_are_not_compared_where_others_are_given(
+    convolutional_export: Callable[..., Path], tmp_path: Path
+) -> None:
+    for number in range(3):
+        write_photo(tmp_path / "others" / f"{number}.png", (90, 120, 30), 100 + number)
+    manifest = read_manifest(convolutional_export(16, parity_images=tmp_path / "others"))
+    assert manifest.parity["image_count"] == 3
+
+
+def test_too_few_photos_for_scales(convolutional_export: Callable[..., Path]) -> None:
+    with pytest.raises(BundleError, match=r"photos holds 15 readable photos; give at least 16, better 96"):
+        convolutional_export(15)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_photos_for_scales_that_are_not_there(
+    convolutional_export: Callable[..., Path], precision: str
+) -> None:
+    with pytest.raises(BundleError, match=f"--quantize-with is for --precision int8, not {precision}"):
+        convolutional_export(0, precision=precision)
+
+
+def test_int8_too_far_from_the_original_is_not_written(
+    convolutional_export: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parity.BOUNDS, "static int8", {"image_cosine_mean": 1.1})
+    with pytest.raises(BundleError, match=r"the static int8 bundle is too far .* nothing was written"):
+        convolutional_export(16)
+    assert not (tmp_path / "out").exists()

@@ -5,8 +5,10 @@ from pathlib import Path
 import onnxruntime
 import pytest
 from bundles import assert_one_line
+from conftest import TINY_FOLDER
 
 from qprompt_runtime import providers
+from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import BundleError, ProviderError
 
 
@@ -40,3 +42,13 @@ def test_a_graph_that_is_no_graph(dummy: Path) -> None:
     with pytest.raises(BundleError, match=r"onnxruntime cannot open .*image.onnx") as error:
         providers.open_session(dummy / "image.onnx", "CPUExecutionProvider", 1, prepack=False)
     assert_one_line(error)
+
+
+def test_threads_of_the_image_tower_leave_the_cores_to_decoding() -> None:
+    """Those of the text tower may spin: while it runs, nothing else does."""
+    backbone = Backbone.load(TINY_FOLDER, threads=2)
+    backbone.open_image_tower()
+    backbone.open_for_classes()
+    for session, spins in ((backbone._image_session, "0"), (backbone._text_session, "1")):
+        options = session.get_session_options()
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == spins

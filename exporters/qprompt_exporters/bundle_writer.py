@@ -15,10 +15,13 @@ from qprompt_exporters import parity
 from qprompt_exporters.deep_image_graph import deep_image_graph
 from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8
 from qprompt_exporters.models import SourceModel, load_source
+from qprompt_exporters.photos import calibration_pixels, parity_pixels
+from qprompt_exporters.static_int8 import to_static_int8
 from qprompt_exporters.storage import Weights, WeightsFile
 from qprompt_exporters.text_graph import text_gradient_graph, text_graph
 from qprompt_exporters.tokenizer import PAD_TOKEN, tokenizer_json
 from qprompt_exporters.towers import TextTower, read_image_transformer, read_text_tower
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import MANIFEST, file_record
 from qprompt_runtime.errors import BundleError, OutputError
@@ -69,6 +72,7 @@ def export_bundle(
     precision: str = "fp32",
     deep_prompts: int = 0,
     parity_images: Path | None = None,
+    quantize_with: Path | None = None,
     licence: str | None = None,
     progress: Callable[[str], None] = lambda _step: None,
 ) -> Manifest:
@@ -82,6 +86,8 @@ def export_bundle(
         precision: `fp32`, `fp16` or `int8`.
         deep_prompts: Blocks of each tower that take prompts of their own (MaPLe's depth J); 0: none.
         parity_images: A folder of real photos for the parity check.
+        quantize_with: A folder of real photos that fix the scales of an int8 image tower with convolutions.
+            Without `parity_images`, every third of them is for the parity check instead.
         licence: Licence of the weights, for the manifest; None takes what is known of the model.
         progress: Called with a phrase before each step.
 
@@ -94,6 +100,8 @@ def export_bundle(
     """
     if precision not in PRECISIONS:
         raise BundleError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if quantize_with is not None and PRECISIONS[precision].image != "int8":
+        raise BundleError(f"--quantize-with is for --precision int8, not {precision}; leave it out")
     if deep_prompts and PRECISIONS[precision].image == "int8":
         raise BundleError(
             "an int8 image tower has no gradient for deep prompts; export it with --precision fp32 or fp16"
@@ -104,18 +112,23 @@ def export_bundle(
     source = load_source(name, pretrained, checkpoint)
     tower = read_text_tower(source.model)
     check_depth(deep_prompts, source, tower)
+    calibration, compared = None, None
+    if quantize_with is not None:
+        calibration, compared = calibration_pixels(quantize_with, source.transform)
+    if parity_images is not None:
+        compared = parity_pixels(parity_images, source.transform)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror}") from error
     try:
-        manifest = _write(source, tower, precision, deep_prompts, staging, progress)
+        manifest = _write(source, tower, precision, deep_prompts, calibration, staging, progress)
         manifest = replace(manifest, licence=licence or source.licence, accuracy=source.accuracy)
         progress("comparing with torch")
         opened = Backbone.load(staging)
-        measured = parity.measure(source, opened, parity_images)
-        parity.check(measured, precision)
+        measured = parity.measure(source, opened, compared)
+        parity.check(measured, precision if calibration is None else f"static {precision}")
         manifest = replace(manifest, parity=measured)
         (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         set_mode(staging, 0o755)
@@ -149,6 +162,7 @@ def _write(
     tower: TextTower,
     precision: str,
     depth: int,
+    calibration: Array | None,
     folder: Path,
     progress: Callable[[str], None],
 ) -> Manifest:
@@ -164,7 +178,12 @@ def _write(
     gradient = _save(model, text_file, "text-gradient", stored.text)
     progress("writing the image graph")
     image_file = WeightsFile(folder / "image.weights")
-    image_model = _CONVERT[stored.image](image_graph(source.model, source.transform.size))
+    exact = image_graph(source.model, source.transform.size)
+    if calibration is None:
+        image_model = _CONVERT[stored.image](exact)
+    else:
+        progress(f"fixing int8 scales with {len(calibration)} photos")
+        image_model = to_static_int8(exact, calibration)
     image = _save(
         image_model, image_file, "image", stored.image, max_batch=1 if stored.image == "int8" else 0
     )

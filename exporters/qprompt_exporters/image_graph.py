@@ -150,8 +150,8 @@ def _check_int8_share(products: list[onnx.NodeProto], arrays: Mapping[str, NDArr
     share = sum(arrays[name].size for name in covered) / max(1, sum(array.size for array in arrays.values()))
     if share < _LEAST_INT8_SHARE:
         raise BundleError(
-            f"int8 covers matrix products, which hold {share:.0%} of this image tower's weights; "
-            "export it with --precision fp32 or fp16"
+            f"matrix products hold {share:.0%} of this image tower's weights; int8 of its convolutions needs "
+            "photos that fix its scales: give --quantize-with FOLDER, or --precision fp32 or fp16"
         )
 
 

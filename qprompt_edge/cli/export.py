@@ -30,6 +30,14 @@ def command(
     parity_images: Annotated[
         Path | None, option(INPUT, "Folder of real photos for the comparison with torch.", metavar="FOLDER")
     ] = None,
+    quantize_with: Annotated[
+        Path | None,
+        option(
+            INPUT,
+            "Folder of real photos that fix the int8 scales of a convolutional tower.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     precision: Annotated[Literal["fp32", "fp16", "int8"], option(OUTPUT, "How weights are stored.")] = "fp32",
     deep_prompts: Annotated[
         int, number(OUTPUT, "Number of blocks of each tower that take prompts (MaPLe's depth).", 0)
@@ -51,6 +59,7 @@ def command(
         precision=precision,
         deep_prompts=deep_prompts,
         parity_images=parity_images,
+        quantize_with=quantize_with,
         licence=licence,
         progress=say,
     )

@@ -99,7 +99,8 @@ class Backbone:
     @cached_property
     def _image_session(self) -> onnxruntime.InferenceSession:
         path = self.folder / self.manifest.image_graph.file
-        return open_session(path, self.provider, self.threads, prepack=True)
+        # other threads decode the next photos meanwhile, and need the cores
+        return open_session(path, self.provider, self.threads, prepack=True, spin=False)
 
     @cached_property
     def _text_session(self) -> onnxruntime.InferenceSession:

@@ -251,9 +251,9 @@ class PromptClassifier:
         """Features of photos as this prompt sees them: float32 [B,3,H,W] to unit rows [B,E]."""
         return prompted_image_features(self.prompt, self.backbone, pixels)
 
-    @property
+    @cached_property
     def head(self) -> ClassHead:
-        """What turns image features into probabilities."""
+        """What turns image features into probabilities; made once, as it unpacks the prompt's numbers."""
         offsets = class_offsets(self.prompt, self.names)
         return ClassHead(self.class_features, offsets, self.prompt.calibration.logit_scale)
 

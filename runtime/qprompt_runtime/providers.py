@@ -50,7 +50,9 @@ def return_freed_memory() -> None:
         trim(0)
 
 
-def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, provider: str, threads: int, *, prepack: bool, spin: bool = True
+) -> onnxruntime.InferenceSession:
     """Open a graph on one provider, so that nothing falls back in silence.
 
     Args:
@@ -60,6 +62,8 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
             `cores`), or one alone where the system refuses more.
         prepack: Copy weights into the layout that products like best: faster, but they are then not
             memory-mapped, and a graph that uses each weight in two directions holds two copies.
+        spin: Have threads without work look for some all the time: they start a little sooner, and take the
+            core from whatever else would run on it.
 
     Raises:
         BundleError: onnxruntime cannot read the graph.
@@ -68,11 +72,13 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
     count = _startable(threads)
     try:
         try:
-            session = _session(path, provider, count, prepack)
+            session = _session(path, provider, count, prepack, spin)
         except RuntimeError:
             if threads or count == 1:
                 raise
-            session = _session(path, provider, 1, prepack)  # others have taken the threads in the meantime
+            session = _session(
+                path, provider, 1, prepack, spin
+            )  # others have taken the threads in the meantime
     except Exception as error:  # onnxruntime has no public base class for what it raises about a graph
         line = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error, RuntimeError):
@@ -86,7 +92,9 @@ def open_session(path: Path, provider: str, threads: int, *, prepack: bool) -> o
     return session
 
 
-def _session(path: Path, provider: str, threads: int, prepack: bool) -> onnxruntime.InferenceSession:
+def _session(
+    path: Path, provider: str, threads: int, prepack: bool, spin: bool
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -94,6 +102,7 @@ def _session(path: Path, provider: str, threads: int, prepack: bool) -> onnxrunt
     options.enable_mem_pattern = False  # a planned block for each shape costs more memory than it saves time
     options.enable_mem_reuse = False  # to plan it is most of opening's time; the arena reuses blocks anyway
     options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     whole = str(path.parent.resolve() / path.name)  # some versions refuse weights in a folder that is a link
     return onnxruntime.InferenceSession(whole, options, providers=[provider], enable_fallback=0)
 
