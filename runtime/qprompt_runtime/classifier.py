@@ -100,7 +100,7 @@ class PromptClassifier:
         return None if share is None else least_score(self.prompt.calibration, share)
 
     @cached_property
-    def _nouns(self) -> Array:
+    def nouns(self) -> Array:
         """float32 [G,E]: what competes with the classes where "none of these" is an answer."""
         return noun_features(self.backbone, self.names, self.cache)
 
@@ -124,7 +124,7 @@ class PromptClassifier:
         check_names(pairs, self.backbone.tokenizer.encode, shared=not each_its_own)
         features = prompt_features(self.prompt, self.backbone, self.names)
         if self.least_score is not None:
-            _ = self._nouns  # while the text tower is open
+            _ = self.nouns  # while the text tower is open
         self.backbone.close_text_tower()
         return features
 
@@ -283,7 +283,7 @@ class PromptClassifier:
         """
         if self.least_score is None:
             return None
-        scores = known_scores(self.head.scores(image_features), image_features, self._nouns)
+        scores = known_scores(self.head.scores(image_features), image_features, self.nouns)
         refused: NDArray[np.bool_] = scores < self.least_score
         return refused
 

@@ -1,0 +1,80 @@
+"""A baked classifier says the same in Python, in C, and in a browser without a network."""
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from baking import EXAMPLES, LABELS, residual_prompt
+from PIL import Image
+
+pytest.importorskip("onnx", reason="no onnx: pip install 'qprompt-edge[bake]'")
+
+from qprompt_exporters.baking import bake
+from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.images import read_image
+
+ROOT = Path(__file__).parent.parent
+RUNTIMES = runpy.run_path(str(ROOT / "benchmarks" / "baked_runtimes.py"))
+PHOTOS = [sorted((EXAMPLES / label).iterdir())[number] for label in LABELS for number in (0, 9)]
+
+
+@pytest.fixture(scope="module")
+def classifier(shipped: Backbone) -> PromptClassifier:
+    return PromptClassifier(residual_prompt(shipped), shipped)
+
+
+@pytest.fixture(scope="module")
+def model(classifier: PromptClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("baked") / "belt.onnx"
+    bake(classifier, path, pixels="uint8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(classifier: PromptClassifier, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The pixels that the runtime prepares, as pictures: nothing is left to resize."""
+    folder, size = tmp_path_factory.mktemp("prepared"), classifier.backbone.manifest.image_transform.size
+    paths = []
+    for number, photo in enumerate(PHOTOS):
+        image = read_image(photo)  # square, as the input is
+        image.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+        paths.append(folder / f"{number}.png")
+    return paths
+
+
+@pytest.mark.parametrize("name", ["in_python", "in_c", "in_browser"])
+def test_each_runtime_answers_as_we_do(
+    name: str, classifier: PromptClassifier, model: Path, prepared: list[Path], tmp_path: Path
+) -> None:
+    """Given our pixels to 1e-4, given the photos to 0.01."""
+    answers: Callable[..., list[tuple[str, float]]] = RUNTIMES[name]
+    more: tuple[Any, ...] = () if name == "in_python" else (tmp_path,)
+    try:
+        found = answers(model, [*prepared, *PHOTOS], *more)
+    except RUNTIMES["MissingError"] as error:
+        pytest.skip(str(error))
+    expected = [classifier.predict(photo) for photo in (*prepared, *PHOTOS)]
+    assert [label for label, _ in found] == [one.label for one in expected]
+    differences = np.abs([share for _, share in found] - np.array([one.probability for one in expected]))
+    assert differences[: len(prepared)].max() < 1e-4
+    assert differences.max() < 0.01
+
+
+def test_the_example_in_c_has_sixty_lines_and_refuses_what_it_cannot_read(
+    model: Path, tmp_path: Path
+) -> None:
+    import subprocess
+
+    source = ROOT / "examples" / "bake_c" / "classify.c"
+    assert len(source.read_text(encoding="utf-8").splitlines()) <= 60
+    try:
+        program = RUNTIMES["build_c"](tmp_path)
+    except RUNTIMES["MissingError"] as error:
+        pytest.skip(str(error))
+    done = subprocess.run([program, model, PHOTOS[0]], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {PHOTOS[0]} is no binary PPM with 8 bits a channel\n"
