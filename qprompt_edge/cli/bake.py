@@ -79,11 +79,12 @@ def command(
     threads: ThreadsOption = 0,
     max_memory: MaxMemoryOption = None,
 ) -> None:
-    """Write a prompt and its backbone's image tower as one ONNX classifier. Needs 'qprompt-edge[bake]'.
+    """Write a prompt and its backbone's image tower as one ONNX classifier.
 
-    The file runs in any ONNX Runtime: Python, C, a browser. Its outputs are probabilities and, if the prompt
-    or --accept asks for it, none_of_these. Labels and preprocessing are in its metadata. An existing file is
-    replaced if it is a classifier for the same classes; otherwise give --force.
+    Needs pip install 'qprompt-edge[bake]'. The file runs in any ONNX Runtime: Python, C, a browser. Its
+    outputs are probabilities and, if the prompt or --accept asks for it, none_of_these. Labels and
+    preprocessing are in its metadata. An existing file is replaced if it is a classifier for the same
+    classes; otherwise give --force.
 
     Example: qprompt-edge bake belt.qpt --out belt.onnx --pixels uint8
     """

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from qprompt_exporters.baking import model_file
 from qprompt_exporters.baking.head_graph import PROBABILITIES, append_head, head_bytes
 from qprompt_exporters.baking.photo_graph import IMAGE, PIXELS, append_photo
-from qprompt_exporters.baking.storage import store
+from qprompt_exporters.baking.storage import PRECISIONS, store
 from qprompt_exporters.baking.tower import append_tower, has_image_prompts
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.classifier import PromptClassifier
@@ -24,6 +24,7 @@ from qprompt_runtime.text import printable
 
 IR_VERSION, OPSET = 9, 18
 """What onnxruntime 1.19 and everything after it reads; as in bundles."""
+_PIXELS = ("float32", "uint8")
 _MOST_DIFFERENCE = 1e-4
 
 
@@ -68,7 +69,11 @@ def bake(
         BakeError: The precision cannot be had from this bundle, or the file does not answer as we do.
         OutputError: `out` cannot be written.
         TextError: A class has no words.
+        ValueError: `pixels` or `precision` is none of these.
     """
+    for value, known in ((pixels, _PIXELS), (precision, (None, *PRECISIONS))):
+        if value not in known:
+            raise ValueError(f"{value!r} is not one of {known}")
     graph = classifier.backbone.manifest.image_graph
     if graph.precision == "int8" and precision not in (None, "int8"):
         raise BakeError(

@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 TOWER = "tower_"
 PRECISIONS = ("fp32", "fp16", "int8")
+_LEAST_INT8 = 32_768
+"""Smaller arrays stay float16: early and depthwise kernels, which are few numbers and do most of the harm."""
 
 
 def store(graph: onnx.GraphProto, precision: str) -> None:
@@ -30,16 +32,16 @@ def store(graph: onnx.GraphProto, precision: str) -> None:
         if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2 or not tensor.name.startswith(TOWER):
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor)
-        if precision == "fp16":
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
-            before.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-        elif precision == "int8" and name in channels:
+        if precision == "int8" and name in channels and values.size >= _LEAST_INT8:
             codes, scales = quantized(values, channels[name])
             tensor.CopyFrom(numpy_helper.from_array(codes, f"{name}_int8"))
             graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scale"))
             wide = f"{name}_codes"
             before.append(helper.make_node("Cast", [f"{name}_int8"], [wide], to=TensorProto.FLOAT))
             before.append(helper.make_node("Mul", [wide, f"{name}_scale"], [name]))
+        elif precision != "fp32":
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            before.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
     nodes = [*before, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
