@@ -19,7 +19,7 @@ onnx = pytest.importorskip("onnx", reason="no onnx: pip install 'qprompt-edge[ba
 
 import onnxruntime  # noqa: E402
 
-from qprompt_exporters.baking import bake, photo_graph, update  # noqa: E402
+from qprompt_exporters.baking import bake, model_file, photo_graph, update  # noqa: E402
 from qprompt_runtime.backbone import Backbone  # noqa: E402
 from qprompt_runtime.classifier import PromptClassifier  # noqa: E402
 from qprompt_runtime.errors import BackboneMismatchError, BakeError  # noqa: E402
@@ -232,6 +232,15 @@ def test_storage(
     found = answers(tmp_path / "other.onnx", {"pixels": pixels})["probabilities"]
     assert found == pytest.approx(expected, abs=most)
     assert facts(tmp_path / "other.onnx")["precision"] == precision
+
+
+def test_a_tower_that_is_too_large_for_one_file(
+    classifier: PromptClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_file, "MOST_BYTES", 5_000_000)
+    with pytest.raises(BakeError, match=r"would have 0.0 GB, .* --precision fp16 or int8"):
+        bake(classifier, tmp_path / "large.onnx")
+    assert not (tmp_path / "large.onnx").exists()
 
 
 def test_a_tower_of_integers_stays_as_it_is(tiny: Backbone, tmp_path: Path) -> None:

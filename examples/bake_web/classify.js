@@ -40,7 +40,8 @@ async function pixels(file) {
   const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
   context.drawImage(picture, 0, 0);
   const { data, width, height } = context.getImageData(0, 0, picture.width, picture.height);
-  const rgb = new Uint8Array(width * height * 3).map((_, i) => data[Math.floor(i / 3) * 4 + (i % 3)]);
+  const rgb = new Uint8Array(width * height * 3);
+  for (let i = 0, j = 0; i < data.length; i++) if (i % 4 < 3) rgb[j++] = data[i]; // without alpha
   return new ort.Tensor("uint8", rgb, [1, height, width, 3]);
 }
 

@@ -18,6 +18,7 @@ from qprompt_exporters.baking.storage import PRECISIONS, store
 from qprompt_exporters.baking.tower import append_tower, has_image_prompts
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.cores import usable_cores
 from qprompt_runtime.errors import BackboneMismatchError, BakeError
 from qprompt_runtime.images import to_pixels
 from qprompt_runtime.text import printable
@@ -66,7 +67,8 @@ def bake(
             int8 bundle computes with integers and stays as it is.
 
     Raises:
-        BakeError: The precision cannot be had from this bundle, or the file does not answer as we do.
+        BakeError: The precision cannot be had from this bundle, the result is too large for one file, or it
+            does not answer as we do.
         OutputError: `out` cannot be written.
         TextError: A class has no words.
         ValueError: `pixels` or `precision` is none of these.
@@ -86,6 +88,7 @@ def bake(
     if stored != graph.precision:
         store(model.graph, stored)
     append_head(model.graph, classifier)
+    model_file.check_size(model)
     facts = model_file.metadata(classifier, _checksum(classifier))
     facts |= {
         "pixels": pixels,
@@ -188,7 +191,9 @@ def _compare(model: onnx.ModelProto, classifier: PromptClassifier, pixels: str) 
     prepared = to_pixels(Image.fromarray(noise), transform)[None]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    options.intra_op_num_threads = classifier.backbone.threads or usable_cores()
+    provider = classifier.backbone.provider  # others round differently
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, [provider])
     feed = {IMAGE: noise[None]} if pixels == "uint8" else {PIXELS: prepared}
     found: Array = session.run([PROBABILITIES], feed)[0]
     ours = classifier.probabilities(classifier.encode_images(prepared))

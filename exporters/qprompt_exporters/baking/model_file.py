@@ -20,7 +20,8 @@ from qprompt_runtime.files import write_atomic
 from qprompt_runtime.text import printable
 
 FORMAT = "qprompt-edge classifier 1"
-_MOST_BYTES = 2**31 - 1  # of one protobuf message
+MOST_BYTES = 2_000_000_000
+"""Of arrays; a protobuf message has less than 2^31 bytes."""
 
 
 def metadata(classifier: PromptClassifier, checksum: str) -> dict[str, str]:
@@ -84,22 +85,29 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
+def check_size(model: onnx.ModelProto) -> None:
+    """Refuse a model that does not fit one file.
+
+    Raises:
+        BakeError: Says how large it would be.
+    """
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size > MOST_BYTES:
+        raise BakeError(
+            f"the classifier would have {size / 1e9:.1f} GB, one ONNX file may have {MOST_BYTES / 1e9:.1f}; take "
+            "--precision fp16 or int8"
+        )
+
+
 def write(model: onnx.ModelProto, facts: dict[str, str], path: Path) -> int:
     """Check a model, give it its metadata and write it; how many bytes it has.
 
     The same model and facts give the same bytes.
 
     Raises:
-        BakeError: It is larger than one ONNX file may be.
         OutputError: It cannot be written.
     """
     helper.set_model_props(model, facts)
-    size = model.ByteSize()
-    if size > _MOST_BYTES:
-        raise BakeError(
-            f"the classifier would have {size / 1e9:.1f} GB, one ONNX file may have 2.1; take --precision fp16 "
-            "or int8"
-        )
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     write_atomic(path, content)
