@@ -36,7 +36,8 @@ function metadata(bytes) {
 
 /** A photo as the classifier takes it: uint8 [1, height, width, 3]. */
 async function pixels(file) {
-  const picture = await createImageBitmap(file); // upright, as EXIF says
+  const asStored = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const picture = await createImageBitmap(file, asStored); // upright, as EXIF says
   const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
   context.drawImage(picture, 0, 0);
   const { data, width, height } = context.getImageData(0, 0, picture.width, picture.height);
