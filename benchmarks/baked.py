@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from benchmarks.baked_runtimes import Answer, MissingError, in_browser, in_c, in_python, picture
+from benchmarks.baked_runtimes import NONE, Answer, MissingError, in_browser, in_c, in_python, picture
 from benchmarks.tables import text_table
 from qprompt_edge.data.photos import list_images
 from qprompt_exporters.baking import bake, update
@@ -52,7 +52,7 @@ def compared(ours: Sequence[Answer], theirs: Sequence[Answer]) -> dict[str, Any]
 def predictions(classifier: PromptClassifier, photos: Sequence[Path]) -> list[Answer]:
     """What the runtime says of photos."""
     found = (classifier.predict(photo) for photo in photos)
-    return [(one.label, one.probability) for one in found]
+    return [(NONE if one.none_of_these else one.label, one.probability) for one in found]
 
 
 def runtimes(model: Path, photos: Sequence[Path]) -> dict[str, list[Answer] | str]:

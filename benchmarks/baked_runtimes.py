@@ -1,4 +1,4 @@
-"""A baked classifier in Python, in C and in a browser: the best label of each photo, and its probability.
+"""A baked classifier in Python, in C and in a browser: the label of each photo, and its probability.
 
 The classifier takes photos as bytes (`bake --pixels uint8`). C is the example `examples/bake_c`, the browser
 is Chromium with the page of `examples/bake_web`, packed into one file and opened from the disk.
@@ -24,6 +24,7 @@ _INCLUDE = "-I/usr/include/onnxruntime"
 _WAIT_MS = 60_000
 
 Answer = tuple[str, float]
+NONE = "none of these"
 
 
 class MissingError(Exception):
@@ -42,8 +43,9 @@ def in_python(model: Path, photos: Sequence[Path]) -> list[Answer]:
     labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
     answers = []
     for photo in photos:
-        (shares,) = session.run(["probabilities"], {"image": np.asarray(picture(photo))[None]})[0]
-        answers.append((labels[shares.argmax()], float(shares.max())))
+        (shares,), *none = session.run(None, {"image": np.asarray(picture(photo))[None]})
+        refused = bool(none and none[0][0])
+        answers.append((NONE if refused else labels[shares.argmax()], float(shares.max())))
     return answers
 
 

@@ -54,7 +54,8 @@ output.textContent = `Ready: ${labels.join(", ")}`;
 
 document.querySelector("input").addEventListener("change", async event => {
   const [file] = event.target.files;
-  const { probabilities } = await session.run({ image: await pixels(file) });
+  const { probabilities, none_of_these: none } = await session.run({ image: await pixels(file) });
   const best = probabilities.data.indexOf(Math.max(...probabilities.data));
-  output.textContent = `${file.name}: ${labels[best]} ${probabilities.data[best].toFixed(6)}`;
+  const label = none?.data[0] ? "none of these" : labels[best];
+  output.textContent = `${file.name}: ${label} ${probabilities.data[best].toFixed(6)}`;
 });
