@@ -138,9 +138,9 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def device(session: nox.Session) -> None:
-    """The device side, newest dependencies, all extras; the page of `serve` in Chromium, where that is."""
+    """The device side, newest dependencies, all extras; pages in Chromium, where that is; `bake`."""
     _test_without_torch(
-        session, ".[plots,camera,mqtt,serve,sign]", "playwright>=1.45", "pytest-rerunfailures>=14"
+        session, ".[plots,camera,mqtt,serve,sign,bake]", "playwright>=1.45", "pytest-rerunfailures>=14"
     )
 
 
@@ -176,7 +176,7 @@ def coverage(session: nox.Session) -> None:
     """The device side again, counting what runs; fails below the floor."""
     session.env["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"  # sysmon is quicker
     options = ("--cov", "--cov-report=term", f"--cov-fail-under={COVERAGE_FLOOR}")
-    _test_without_torch(session, ".[plots,camera,mqtt,serve,sign]", "pytest-cov", options=options)
+    _test_without_torch(session, ".[plots,camera,mqtt,serve,sign,bake]", "pytest-cov", options=options)
 
 
 @nox.session

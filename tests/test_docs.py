@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY_FOLDER
 from scenes import write_photo, write_photos
 
-from qprompt_edge import adapt
+from qprompt_edge import PromptClassifier, adapt
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -67,6 +67,11 @@ def test_python_in_the_pages_runs(
     write_photo(tmp_path / "new.jpg", (40, 80, 220), 1)
     (tmp_path / "ViT-B-32").symlink_to(TINY_FOLDER)
     adapt("photos", epochs=1, holdout=0).save("belt.qpt")
+    if page.name == "bake.md":
+        pytest.importorskip("onnx", reason="no onnx: pip install 'qprompt-edge[bake]'")
+        from qprompt_exporters.baking import bake
+
+        bake(PromptClassifier.load("belt.qpt"), tmp_path / "belt.onnx", pixels="uint8")
     for number, snippet in enumerate(snippets(page)):
         code = compile(snippet, f"{page.name}, block {number}", "exec")
         if page.name != "datasets.md":

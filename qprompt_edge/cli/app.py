@@ -21,6 +21,7 @@ _MODULES = {
     "eval": "evaluate",
     "inspect": "inspect",
     "convert": "convert",
+    "bake": "bake",
     "watch": "watch",
     "reproduce": "reproduce",
     "export": "export",

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from qprompt_runtime.errors import PhotosError
+
 INPUT, TRAINING, OUTPUT, SIGNATURES, MACHINE = GROUPS = (
     "Input",
     "Training",
@@ -77,6 +79,20 @@ def one_folder(place: Path | None, to: Path | None) -> Path:
     return place or to  # type: ignore[return-value]  # one of them is there
 
 
+def names_in(classes: str) -> list[str]:
+    """The names in `--classes a,b,c`.
+
+    Raises:
+        PhotosError: There are fewer than two, or one is given twice.
+    """
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise PhotosError(
+            f"--classes {classes!r}: expected at least two different names, separated by commas"
+        )
+    return names
+
+
 Bits = Literal["1", "2", "3", "4", "8", "32"]
 """Bits a weight: `quantizer.BIT_WIDTHS`, and 32 for no quantizer.
 
@@ -89,6 +105,9 @@ ImagesOption = Annotated[
 LabelsOption = Annotated[
     Path | None,
     option(INPUT, "CSV file with the columns path,label instead of sub-folders.", metavar="FILE"),
+]
+ClassesOption = Annotated[
+    str | None, option(INPUT, "Class names that replace the prompt's own, as a,b,c.", metavar="LIST")
 ]
 PromptOption = Annotated[Path, option(INPUT, "Prompt file to use.", metavar="FILE")]
 LEAST_ACCEPT, MOST_ACCEPT = 0.8, 0.99

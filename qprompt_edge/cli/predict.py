@@ -15,9 +15,9 @@ import typer
 from qprompt_edge.cache import cache_folder
 from qprompt_edge.cli.output import emit, fail, progress_reporter, reported, say, table
 from qprompt_edge.cli.parameters import (
-    INPUT,
     OUTPUT,
     AcceptOption,
+    ClassesOption,
     JsonOption,
     MaxMemoryOption,
     OwnBackboneOption,
@@ -28,13 +28,14 @@ from qprompt_edge.cli.parameters import (
     ThreadsOption,
     TrustOption,
     argument,
+    names_in,
     number,
     option,
 )
 from qprompt_edge.data.photos import list_images
 from qprompt_edge.memory import check_limit, check_photo, fit_activations
 from qprompt_runtime.classifier import PromptClassifier
-from qprompt_runtime.errors import ImageError, PhotosError
+from qprompt_runtime.errors import ImageError
 from qprompt_runtime.policy import Policy
 from qprompt_runtime.prediction import Prediction
 from qprompt_runtime.text import counted, percent, printable
@@ -47,9 +48,7 @@ def command(
     images: Annotated[list[Path], argument("IMAGES", "Image files, or folders of them.")],
     prompt: PromptOption = Path("prompt.qpt"),
     backbone: OwnBackboneOption = None,
-    classes: Annotated[
-        str | None, option(INPUT, "Class names that replace the prompt's own, as a,b,c.", metavar="LIST")
-    ] = None,
+    classes: ClassesOption = None,
     top_k: Annotated[int, number(OUTPUT, "Number of classes to print for each photo.", 1)] = 1,
     accept: AcceptOption = None,
     as_csv: Annotated[bool, option(OUTPUT, "Print CSV: image,label,probability.", "--csv")] = False,
@@ -74,7 +73,7 @@ def command(
     """
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")
-    names = None if classes is None else _names(classes)
+    names = None if classes is None else names_in(classes)
     paths, lost = list_images(images)
     classifier = PromptClassifier.load(
         prompt,
@@ -144,15 +143,6 @@ def _write(path: Path, answer: Prediction, as_json: bool, as_csv: bool) -> None:
 def _write_csv(rows: Iterable[list[str]]) -> None:
     csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     sys.stdout.flush()
-
-
-def _names(classes: str) -> list[str]:
-    names = [name.strip() for name in classes.split(",") if name.strip()]
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise PhotosError(
-            f"--classes {classes!r}: expected at least two different names, separated by commas"
-        )
-    return names
 
 
 def _refuse(path: Path, error: ImageError, as_json: bool) -> None:

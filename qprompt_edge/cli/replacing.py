@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from qprompt_runtime.errors import OutputError, QPromptError
@@ -35,9 +35,14 @@ def check_replaceable(
             "--out, or replace it with --force"
         ) from error
     if set(existing) != set(labels()):
-        more = f" and {len(existing) - _NAMED} more" if len(existing) > _NAMED else ""
         raise OutputError(
             f"{printable(out)} exists and is another task's prompt, for the classes "
-            f"{', '.join(map(printable, existing[:_NAMED]))}{more}; choose another --out, or replace it with "
+            f"{named(existing)}; choose another --out, or replace it with "
             "--force"
         )
+
+
+def named(labels: Sequence[str]) -> str:
+    """The first labels, and how many more there are."""
+    more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
+    return ", ".join(map(printable, labels[:_NAMED])) + more

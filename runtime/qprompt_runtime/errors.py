@@ -44,6 +44,10 @@ class BackboneMismatchError(QPromptError):
     """A prompt was tuned for another backbone than the one it is used with."""
 
 
+class BakeError(QPromptError):
+    """A baked classifier cannot be written as asked, read, or updated."""
+
+
 class ImageError(QPromptError):
     """An image file cannot be read, or is refused.
 

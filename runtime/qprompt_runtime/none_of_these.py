@@ -27,8 +27,8 @@ from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration, ClassName
 from qprompt_runtime.text_features import text_features
 
-_SHARPNESS = np.float32(50.0)
-_WEIGHT = np.float32(0.75)
+SHARPNESS, WEIGHT = np.float32(50.0), np.float32(0.75)
+"""k and a."""
 _AT_ONCE = 50  # more would need the memory of a tuning step
 _TEMPLATE = ("a photo of a ", ".")
 
@@ -94,15 +94,15 @@ def known_scores(class_scores: Array, image_features: Array, nouns: Array) -> Ar
 
 def known_beside(class_scores: Array, noun_scores: Array) -> Array:
     """`known_scores`, from the photos' cosines with the nouns: float32 [B,G]."""
-    scores: Array = _energy(class_scores) - _WEIGHT * _energy(noun_scores)
+    scores: Array = _energy(class_scores) - WEIGHT * _energy(noun_scores)
     return scores
 
 
 def _energy(scores: Array) -> Array:
     """1/k log sum exp(k z) of each row."""
     most = scores.max(axis=1)
-    sums = np.exp(_SHARPNESS * (scores - most[:, None])).sum(axis=1)
-    energy: Array = most + np.log(sums) / _SHARPNESS
+    sums = np.exp(SHARPNESS * (scores - most[:, None])).sum(axis=1)
+    energy: Array = most + np.log(sums) / SHARPNESS
     return energy
 
 
