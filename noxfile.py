@@ -27,8 +27,6 @@ nox.options.sessions = ["lint", "docs", "device", "device_oldest", "interface", 
 
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "scikit-learn")
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-SIDE_BY_SIDE = ("-n", str(2 * PROCESSORS), "--dist", "worksteal")
-"""Two workers a processor: one waits for a server or a browser, the other works."""
 COVERAGE_FLOOR = 90
 """Percent of the device side's statements that its tests run in their own process."""
 OLDEST = (
@@ -88,6 +86,13 @@ def _install(session: nox.Session, *packages: str) -> None:
     session.install("--quiet", "--no-compile", *packages)
 
 
+def _test_side_by_side(session: nox.Session, workers: int, *arguments: str) -> None:
+    """Run tests in that many workers, each with one processor and one thread (see `tests/conftest.py`)."""
+    one_thread = {"OPENBLAS_NUM_THREADS": "1"}
+    workers_and_how = ("-n", str(workers), "--dist", "worksteal")
+    session.run("pytest", *workers_and_how, *arguments, *session.posargs, env=one_thread)
+
+
 def _test_without_torch(
     session: nox.Session,
     package: str,
@@ -108,8 +113,8 @@ def _test_without_torch(
         "-c",
         "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed'",
     )
-    marks = ("-m", "not export and not slow")
-    session.run("pytest", *SIDE_BY_SIDE, *options, *marks, *paths, *session.posargs)
+    # two workers a processor: one waits for a server or a browser, the other works
+    _test_side_by_side(session, 2 * PROCESSORS, *options, "-m", "not export and not slow", *paths)
 
 
 @nox.session
@@ -164,10 +169,7 @@ def tests(session: nox.Session) -> None:
     The install is editable, because the embedded backbones' training weights are not in the wheel.
     """
     _install(session, "-e", ".[dev,export,cluster,serve]")
-    # a worker a processor, since each of them loads torch
-    session.run(
-        "pytest", "-n", str(PROCESSORS), "--dist", "worksteal", "-m", "export or slow", *session.posargs
-    )
+    _test_side_by_side(session, PROCESSORS, "-m", "export or slow")  # each worker loads torch
 
 
 @nox.session
