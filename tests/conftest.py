@@ -5,6 +5,7 @@ run in an environment that has none of them.
 """
 
 import json
+import os
 import signal
 import socket
 from collections import Counter
@@ -39,6 +40,18 @@ _MOVED = {
 }
 
 # ---------------------------------------------------------------------- every test
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker of pytest-xdist keeps to one processor, and so does what it starts.
+
+    Several threads would wait for each other in loops, while the other workers need the processor: tests of
+    graphs would take twice the time.
+    """
+    worker = getattr(config, "workerinput", {}).get("workerid")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {processors[int(worker.removeprefix("gw")) % len(processors)]})
 
 
 @pytest.fixture(autouse=True, scope="session")

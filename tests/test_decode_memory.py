@@ -169,11 +169,11 @@ def test_large_files_are_not_taken_into_memory(tiny: Backbone, paths: list[Path]
     motion.write_bytes(flat_jpeg(640, 480) + VIDEO)
     os.truncate(clip, 1_500_000_000)
     os.truncate(motion, 300_000_000)
-    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     encoded = encode_photos(tiny, [paths[0], clip, motion])
     assert encoded.failures == {1: "is not an image"}
     assert peak_growth(before) < 50_000_000
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_running_out_of_memory_costs_the_photo_not_the_job(

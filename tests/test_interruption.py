@@ -29,11 +29,14 @@ class Died(BaseException):
 
 
 class Faults:
-    """Counts the moments before and after each write, sync and rename, and dies at one of them."""
+    """Counts the moments before, within and after each write, before and after its rename; dies at one.
+
+    A sync adds no moment: a process that dies leaves the same behind before and after it.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, die_at: int | None) -> None:
         self.moments, self.die_at, self.dead = 0, die_at, False
-        fdopen, fsync, replace, unlink = os.fdopen, os.fsync, Path.replace, Path.unlink
+        fdopen, replace, unlink = os.fdopen, Path.replace, Path.unlink
         outer = self
 
         class Writer:
@@ -54,13 +57,11 @@ class Faults:
                 self.file.flush()
                 outer.moment()
                 self.file.write(data[len(data) // 2 :])
-                outer.moment()
 
             def __getattr__(self, name: str) -> object:
                 return getattr(self.file, name)
 
         monkeypatch.setattr(files.os, "fdopen", Writer)
-        monkeypatch.setattr(files.os, "fsync", self.around(fsync))
         monkeypatch.setattr(Path, "replace", self.around(replace))
         # a dead process tidies nothing up
         monkeypatch.setattr(
@@ -83,11 +84,12 @@ class Faults:
         return wrapped
 
 
-def test_death_at_every_write_sync_and_rename(tmp_path, monkeypatch):
+def test_death_at_every_write_and_rename(tmp_path, monkeypatch):
     photos = write_photos(tmp_path / "photos", count=3)
+    options = {**OPTIONS, "epochs": 2}
     out = tmp_path / "prompt.qpt"
     monkeypatch.setattr("qprompt_edge.adaptation.adapt._CHECKPOINT_SECONDS", 0)
-    adapt(photos, **OPTIONS).save(tmp_path / "whole.qpt")
+    adapt(photos, **options).save(tmp_path / "whole.qpt")
     whole = (tmp_path / "whole.qpt").read_bytes()
 
     def run(folder: Path, die_at: int | None) -> Faults:
@@ -95,13 +97,13 @@ def test_death_at_every_write_sync_and_rename(tmp_path, monkeypatch):
             patch.setenv("QPE_CACHE", str(folder))
             faults = Faults(patch, die_at)
             try:
-                adapt(photos, **OPTIONS, work_dir=folder / "work", resume=True).save(out)
+                adapt(photos, **options, work_dir=folder / "work", resume=True).save(out)
             except Died:
                 assert die_at is not None
             return faults
 
     moments = run(tmp_path / "count", None).moments
-    assert moments > 40  # cache, task, checkpoints and prompt, each with its writes, syncs and rename
+    assert moments >= 7 * 4  # task, three checkpoints, two files of the cache, the prompt
     for die_at in range(1, moments + 1):
         out.write_bytes(b"what stood there before")
         folder = tmp_path / str(die_at)

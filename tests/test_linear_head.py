@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from sklearn.linear_model import LogisticRegression
 
 from qprompt_edge.convert.convert import Additions, convert
 from qprompt_runtime.backbone import Backbone
@@ -26,6 +25,13 @@ def photos(width: int, classes: int, spread: float = 1.0) -> tuple[np.ndarray, n
     return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32), labels
 
 
+def fitted(features: np.ndarray, labels: np.ndarray, **settings: float):
+    """scikit-learn's logistic regression; imported here, since it takes seconds."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(**settings).fit(features, labels)
+
+
 def imported(tmp_path, tensors, backbone, labels=LABELS, bits=None) -> PromptClassifier:
     path = tmp_path / "head.safetensors"
     save_file({name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, path)
@@ -38,7 +44,7 @@ def imported(tmp_path, tensors, backbone, labels=LABELS, bits=None) -> PromptCla
 @pytest.mark.parametrize("names", [("weight", "bias"), ("coef_", "intercept_")])
 def test_probabilities_are_those_of_the_head(tmp_path, backbone, names, bits, error):
     features, labels = photos(backbone.manifest.embed_dim, 4, spread=6)
-    model = LogisticRegression(C=30, max_iter=2000).fit(features[::2], labels[::2])
+    model = fitted(features[::2], labels[::2], C=30, max_iter=2000)
     tensors = dict(zip(names, (model.coef_, model.intercept_), strict=True))
     classifier = imported(tmp_path, tensors, backbone, bits=bits)
     expected = model.predict_proba(features)
@@ -58,7 +64,7 @@ def test_a_head_without_bias_whose_rows_do_not_sum_to_zero(tmp_path, backbone):
 
 def test_one_row_stands_for_two_classes(tmp_path, backbone):
     features, labels = photos(backbone.manifest.embed_dim, 2, spread=4)
-    model = LogisticRegression(C=30).fit(features, labels)
+    model = fitted(features, labels, C=30)
     tensors = {"coef_": model.coef_, "intercept_": model.intercept_}
     classifier = imported(tmp_path, tensors, backbone, labels=["no", "yes"], bits=32)
     np.testing.assert_allclose(classifier.probabilities(features), model.predict_proba(features), atol=2e-3)
