@@ -15,6 +15,7 @@ from qprompt_exporters import parity
 from qprompt_exporters.deep_image_graph import deep_image_graph
 from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8
 from qprompt_exporters.models import SourceModel, load_source
+from qprompt_exporters.nouns import write_nouns
 from qprompt_exporters.storage import Weights, WeightsFile
 from qprompt_exporters.text_graph import text_gradient_graph, text_graph
 from qprompt_exporters.tokenizer import PAD_TOKEN, tokenizer_json
@@ -116,7 +117,9 @@ def export_bundle(
         opened = Backbone.load(staging)
         measured = parity.measure(source, opened, parity_images)
         parity.check(measured, precision)
-        manifest = replace(manifest, parity=measured)
+        progress("encoding the nouns of 'none of these'")
+        files = dict(sorted((manifest.files | write_nouns(opened)).items()))
+        manifest = replace(manifest, parity=measured, files=files)
         (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         set_mode(staging, 0o755)
         if out.exists():
