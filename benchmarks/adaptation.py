@@ -92,7 +92,7 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _torch_summary(answers: list[dict[str, Any]], *, cached: bool) -> dict[str, Any]:
+def torch_summary(answers: list[dict[str, Any]], *, cached: bool) -> dict[str, Any]:
     """A whole adaptation in PyTorch, computed from its steps."""
     every = [seconds for answer in answers for seconds in answer["steps"]]
     step, batch = median(every), median(answer["encode"] for answer in answers)
@@ -125,8 +125,8 @@ def compare(what: Comparison, photos: Path, threads: int, bundles: Path, repeats
     return {
         "rounds": rounds,
         "ours": {name: _summary(runs) for name, runs in ours.items()},
-        "authors": _torch_summary(authors, cached=False),
-        "trimmed": _torch_summary(trimmed, cached=True),
+        "authors": torch_summary(authors, cached=False),
+        "trimmed": torch_summary(trimmed, cached=True),
     }
 
 

@@ -68,6 +68,17 @@ def _accuracy_change(figures: Figures) -> float:
     return 100 * fmean(gains)
 
 
+def _default_method(model: str) -> Callable[[Figures], float]:
+    """PyTorch's whole adaptation over ours with the default method."""
+    return lambda figures: ratio(
+        figures["default_method"][model]["authors"]["seconds"], figures["default_method"][model]["seconds"]
+    )
+
+
+def _neighbour(name: str) -> Callable[[Figures], float]:
+    return lambda figures: float(figures["neighbours"]["rows"][name]["ratio"])
+
+
 def _image(kind: str, against: str) -> Callable[[Figures], float]:
     return lambda figures: float(figures["images"]["models"]["ViT-B-16"]["ratios"][kind][against])
 
@@ -92,6 +103,14 @@ HEADLINES = (
         "whole adaptation, MobileCLIP2-S0, fp32, defaults",
         lambda f: whole(f, "MobileCLIP2-S0", "fp32, defaults"), times,
     ),
+    Headline("whole adaptation, ViT-B/16, the default method", _default_method("ViT-B-16"), times),
+    Headline("whole adaptation, MobileCLIP2-S0, the default method", _default_method("MobileCLIP2-S0"), times),
+    Headline(
+        f"`adapt` of 160 photos again with other options, `{DEFAULT}`",
+        lambda f: f["default_method"][DEFAULT]["again"], seconds,
+    ),
+    Headline("MobileNetV2 fine-tuning against `adapt`", _neighbour("mobilenet"), times),
+    Headline("PyTorch CoOp on the same tower against `adapt`", _neighbour("authors"), times),
     Headline("accuracy of the default schedule minus that of 250 steps", _accuracy_change, points),
     Headline(
         f"memory: `{DEFAULT}` adapt with 12-megapixel photos",
@@ -102,6 +121,11 @@ HEADLINES = (
     Headline("memory: ViT-B/16 predict, int8 images", _peak("vit_b_16_int8_predict"), megabytes),
     Headline("memory: ViT-B/16 predict, fp32", _peak("vit_b_16_fp32_predict"), megabytes),
     Headline("memory: 1,000 classes of 16 photos, ViT-B/32", _peak("thousand_classes"), megabytes),
+    Headline(
+        "1,000 classes of 16 photos, ViT-B/32, the default method: tuning",
+        lambda f: f["thousand_classes"]["tuning"], seconds,
+    ),
+    Headline("... and its peak memory", lambda f: f["thousand_classes"]["peak_mb"], megabytes),
     Headline(
         "a step at 1,000 classes against one at 100",
         lambda f: f["scaling"]["thousand_to_hundred"], times,

@@ -72,6 +72,12 @@ def _tree_mb(folder: Path) -> float:
     )
 
 
+def total_mb(names: tuple[str, ...]) -> float:
+    """MB of some distributions with all that they require, without the separate libraries for GPUs."""
+    found = closure(names)
+    return sum(size_mb(distribution) for name, distribution in found.items() if not _GPU.match(name))
+
+
 def measure() -> dict[str, Any]:
     """Installed sizes of both sides, in MB; of PyTorch's also without the libraries for GPUs."""
     ours = {name: size_mb(found) for name, found in closure(OURS).items()}

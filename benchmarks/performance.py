@@ -2,11 +2,13 @@
 
     python -m benchmarks.performance [--threads 2] [--bundles DIR] [--repeats 5] [--aarch64 FILE]
     python -m benchmarks.performance --only memory cold_start     # measure some parts again, keep the others
+    python -m benchmarks.performance --only neighbours --tensorflow PYTHON
     python -m benchmarks.performance --from docs/performance.json # only write the page again
 
 `--aarch64` and `--accuracy` take the last lines of `python -m benchmarks.aarch64` and `benchmarks.accuracy`
-in a file each. `machines` in the figures says for each part what it was measured on, and the page says which
-parts were not measured on its own machine.
+in a file each. `--tensorflow` names the Python of an environment with TensorFlow, for a row of `neighbours`.
+`machines` in the figures says for each part what it was measured on, and the page says which parts were not
+measured on its own machine.
 """
 
 from __future__ import annotations
@@ -18,13 +20,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import adaptation, cold_start, document, images, installed, machine, memory, scaling, steps
+from benchmarks import (
+    adaptation,
+    cold_start,
+    default_method,
+    document,
+    images,
+    installed,
+    machine,
+    memory,
+    neighbours,
+    scaling,
+    steps,
+    thousand_classes,
+)
 from benchmarks.options import parser
 from benchmarks.processes import ROOT, last_json
 
 FIGURES = ROOT / "docs" / "performance.json"
 PAGE = ROOT / "docs" / "performance.md"
-Part = Callable[[int, Path, int], dict[str, Any]]
+Part = Callable[..., dict[str, Any]]
 PARTS: dict[str, Part] = {
     "installed": lambda _threads, _bundles, _repeats: installed.measure(),
     "cold_start": cold_start.measure,
@@ -33,6 +48,9 @@ PARTS: dict[str, Part] = {
     "memory": memory.measure,
     "scaling": scaling.measure,
     "adaptation": adaptation.measure,
+    "default_method": default_method.measure,
+    "thousand_classes": thousand_classes.measure,
+    "neighbours": neighbours.measure,
 }
 
 
@@ -59,6 +77,7 @@ def main() -> None:
     )
     made.add_argument("--aarch64", type=Path, help="result of benchmarks.aarch64, for a section of its own")
     made.add_argument("--accuracy", type=Path, help="result of benchmarks.accuracy, for a section of its own")
+    made.add_argument("--tensorflow", help="Python with tensorflow-cpu and Pillow, for `neighbours`")
     made.add_argument("--figures", type=Path, default=FIGURES)
     made.add_argument("--page", type=Path, default=PAGE)
     options = made.parse_args()
@@ -75,7 +94,8 @@ def main() -> None:
     for name in wanted:
         started = time.monotonic()
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        figures[name] = PARTS[name](options.threads, options.bundles, options.repeats)
+        given = {"tensorflow": options.tensorflow} if name == "neighbours" else {}
+        figures[name] = PARTS[name](options.threads, options.bundles, options.repeats, **given)
         machines[name] = here
         store(options.figures, figures)  # after each part: the next may take long, or fail
         print(f"  {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

@@ -33,11 +33,13 @@ class Child:
 
     Attributes:
         seconds: From before the process starts to its end.
+        processor: Seconds of processor time, of all threads together.
         peak_mb: Peak resident memory, in MB of 10^6 bytes.
         answer: The last line of its output as JSON; None if it printed none.
     """
 
     seconds: float
+    processor: float
     peak_mb: float
     answer: Any
 
@@ -94,7 +96,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path) -
         said = err.read_text(encoding="utf-8", errors="replace")[-_SHOWN_STDERR:]
         raise ChildError(f"{' '.join(command)} ended with code {process.returncode}:\n{said}")
     answer = last_json(out.read_text(encoding="utf-8", errors="replace"))
-    return Child(seconds, usage.ru_maxrss * _MAXRSS_UNIT / 10**6, answer)
+    processor = usage.ru_utime + usage.ru_stime
+    return Child(seconds, processor, usage.ru_maxrss * _MAXRSS_UNIT / 10**6, answer)
 
 
 def last_json(text: str) -> Any:

@@ -36,10 +36,10 @@ READING = """## How to read it
   Where the table says so, it also comes from fewer steps.
 - **Cached features mean no random crops and flips.** The authors' code draws them anew in every
   step. `--views` caches some of them for each photo.
-- **Ours** is the command `qprompt-edge adapt --method qcoop`, which is the same method. It is timed
-  from the start of its process, with an empty cache, and decoding is included. The default method,
-  `qtaskres`, is under [From a cold start](#from-a-cold-start) and, where it says so, under
-  [Memory](#memory).
+- **Ours**, where CoOp in PyTorch stands beside it, is the command `qprompt-edge adapt --method qcoop`:
+  the same method. It is timed from the start of its process, with an empty cache, and decoding is
+  included. The default method, `qtaskres`, learns residuals of class features. It has sections of
+  its own, and others say where they use it.
 """
 
 LIMITS = """## What limits what
@@ -53,7 +53,9 @@ LIMITS = """## What limits what
   it with a plain large product. The rest of the time goes into normalisation, softmax and
   activations, into products too small to fill the processor, and into reading weights.
 - **Non-causal text towers** (MobileCLIP2) attend to their padding. All tokens of the full length
-  are computed for every class, as in PyTorch; nothing can be trimmed or shared.
+  are computed for every class, as in PyTorch; nothing can be trimmed or shared. The default method
+  runs the tower once for each class, and never backwards. What took most of its time were the
+  features of the 1,000 nouns of "none of these"; the bundle holds them now.
 - **Memory** is taken by the weights of the text tower and the activations of one group of classes.
   `--max-memory` makes the groups smaller, and each step then takes a second pass over the classes.
   Pages of memory-mapped weights count as resident here; a machine short of memory drops them.

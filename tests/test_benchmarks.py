@@ -236,8 +236,8 @@ def test_a_whole_adaptation_in_pytorch_is_computed_from_its_steps() -> None:
         {"steps": [2.0, 3.0, 4.0], "encode": 1.0, "peak_mb": 5.0},
         {"steps": [3.0], "encode": 1.0, "peak_mb": 9.0},
     ]
-    assert adaptation._torch_summary(answers, cached=False)["seconds"] == 250 * 3.0
-    cached = adaptation._torch_summary(answers, cached=True)
+    assert adaptation.torch_summary(answers, cached=False)["seconds"] == 250 * 3.0
+    cached = adaptation.torch_summary(answers, cached=True)
     assert cached["seconds"] == 5 * 1.0 + 250 * 3.0
     assert (cached["timed_steps"], cached["peak_mb"]) == (4, 9.0)
 

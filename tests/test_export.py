@@ -18,8 +18,10 @@ from qprompt_exporters import parity
 from qprompt_exporters.bundle_writer import export_bundle
 from qprompt_exporters.models import load_source
 from qprompt_exporters.towers import read_text_tower
+from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import add_bundle, read_manifest, verify_hashes
 from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.none_of_these import encode_nouns, noun_file
 
 pytestmark = pytest.mark.export
 
@@ -59,6 +61,8 @@ def test_bundle_is_complete_and_its_hashes_are_right(precision: str, small_bundl
     assert set(manifest.files) == {path.name for path in folder.iterdir()} - {"manifest.json"}
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert add_bundle(folder).is_dir()
+    nouns = np.load(folder / noun_file())
+    assert nouns == pytest.approx(encode_nouns(Backbone.load(folder)), abs=1e-6)
 
 
 @pytest.mark.parametrize(

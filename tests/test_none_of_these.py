@@ -5,6 +5,9 @@ With names that were tuned, names that were not, and photos of neither.
 
 import csv
 import io
+import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +18,12 @@ from scenes import write_photos
 
 from qprompt_edge import PromptClassifier, adapt
 from qprompt_edge.cli.parameters import LEAST_ACCEPT, MOST_ACCEPT
+from qprompt_edge.reporter import Reporter
+from qprompt_runtime import backbone as backbone_module
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.errors import PromptFileError
-from qprompt_runtime.none_of_these import common_nouns, known_scores, noun_features
+from qprompt_runtime.bundle import file_record
+from qprompt_runtime.errors import BundleError, PromptFileError
+from qprompt_runtime.none_of_these import common_nouns, known_scores, noun_features, noun_file
 from qprompt_runtime.prompt_features import class_offsets, class_rows, prompt_features
 from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration, ClassName, PromptFile, write_prompt_file
 from qprompt_runtime.text_features import text_features
@@ -91,6 +97,69 @@ def test_the_features_of_nouns_are_kept(tiny: Backbone, tmp_path: Path) -> None:
     without = noun_features(tiny, [ClassName("a", "Dog")], tmp_path)
     assert np.array_equal(without, np.delete(first, dog, axis=0))
     assert np.linalg.norm(first, axis=1) == pytest.approx(np.ones(1000), abs=1e-4)
+
+
+def with_noun_file(folder: Path, features: np.ndarray) -> Backbone:
+    """The backbone `tiny` with a file of nouns in its bundle."""
+    shutil.copytree(TINY_FOLDER, folder, copy_function=os.link)
+    np.save(folder / noun_file(), features)
+    raw = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    raw["files"][noun_file()] = vars(file_record(folder / noun_file()))
+    (folder / "manifest.json").unlink()  # a link to the checkout's
+    (folder / "manifest.json").write_text(json.dumps(raw), encoding="utf-8")
+    return Backbone.load(folder)
+
+
+def test_nouns_of_the_bundle_need_no_text_tower(
+    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width = tiny.manifest.embed_dim
+    stored = np.random.default_rng(0).standard_normal((1000, width)).astype(np.float32)
+    backbone = with_noun_file(tmp_path / "bundle", stored)
+    monkeypatch.setattr(Backbone, "encode_classes", None)
+    assert np.array_equal(noun_features(backbone, [], tmp_path / "cache"), stored)
+    assert not (tmp_path / "cache").exists()
+    dog = common_nouns().index("dog")
+    assert len(noun_features(backbone, [ClassName("a", "Dog")])) == 999
+    assert np.array_equal(noun_features(backbone, [ClassName("a", "Dog")]), np.delete(stored, dog, axis=0))
+
+
+def test_a_file_of_nouns_of_another_shape_is_refused(tiny: Backbone, tmp_path: Path) -> None:
+    backbone = with_noun_file(tmp_path / "bundle", np.zeros((3, 3), np.float32))
+    with pytest.raises(BundleError, match=r"does not hold float32 features of shape \(1000, "):
+        noun_features(backbone, [])
+    (backbone.folder / noun_file()).write_bytes(b"no array")
+    with pytest.raises(BundleError, match="cannot read the bundle's file"):
+        noun_features(backbone, [])
+
+
+def test_residuals_are_tuned_without_a_model_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither tower is open in a step, under a limit on memory either, and the gradient's graph never is."""
+    opened: list[str] = []
+    closed: list[Backbone] = []
+    real, close = backbone_module.open_session, Backbone.close_text_tower
+
+    def open_session(path: Path, *rest: object, **options: object) -> object:
+        opened.append(path.name)
+        return real(path, *rest, **options)
+
+    def close_text_tower(self: Backbone) -> None:
+        closed.append(self)
+        close(self)
+
+    class Watched(Reporter):
+        def stage(self, what: str, done: int, total: int) -> None:
+            if what == "tuning the prompt":
+                assert not {"_image_session", "_text_session", "tokenizer"} & set(vars(closed[-1]))
+
+    monkeypatch.setattr(backbone_module, "open_session", open_session)
+    monkeypatch.setattr(Backbone, "close_text_tower", close_text_tower)
+    photos = write_photos(tmp_path / "photos", count=5)
+    adapt(photos, backbone=TINY_FOLDER, epochs=2, threads=1, max_memory=4000, reporter=Watched())
+    assert opened.count("text.onnx") == 1
+    assert set(opened) == {"image.onnx", "text.onnx"}
 
 
 def test_the_share_decides(run, file: Path, photos: Path) -> None:

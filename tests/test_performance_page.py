@@ -190,5 +190,47 @@ def test_the_default_backbone_is_measured(figures: dict[str, Any]) -> None:
     assert "`adapt` is `--method qtaskres` here. For comparison, PyTorch CoOp's process" in joined(page)
 
 
+def test_what_people_use_instead_has_a_section(figures: dict[str, Any]) -> None:
+    row = {
+        "seconds": 5.0, "computed": 0.0, "processor": 9.0, "peak_mb": 150.0, "installed_mb": 239.0, "bytes": 469,
+        "top1": 0.9375, "photos": 192, "runs": 3, "ratio": 1.0,
+    }  # fmt: skip
+    rows = {
+        "adapt": row,
+        "authors": {**row, "seconds": 700.0, "computed": 690.0, "ratio": 140.0, "top1": None},
+    }
+    figures["neighbours"] = {"rows": rows, "backbone": "small"}
+    page = document.write(figures)
+    assert "| `qprompt-edge adapt` | 5.00 s |  | 150 MB | 239 MB | 469 bytes | 93.8% |" in page
+    assert "| PyTorch CoOp, as its authors' code works | 11.7 min (computed) | 140x |" in page
+    assert "It is missing: there was no TensorFlow." in joined(page)
+    assert "| PyTorch CoOp on the same tower against `adapt` | **140x** |" in page
+    assert "MobileNetV2 fine-tuning against" not in page
+    rows["mobilenet"] = {**row, "seconds": 300.0, "ratio": 60.0, "top1": None}
+    page = document.write(figures)
+    assert "| MobileNetV2 fine-tuning against `adapt` | **60x** |" in page
+    assert "It is missing" not in page
+
+
+def test_the_default_method_has_sections(figures: dict[str, Any]) -> None:
+    theirs = figures["adaptation"]["ViT-B-16"]
+    ours = {
+        "precision": "int8", "method": "qtaskres", "bytes": 900, "seconds": 16.0, "encode": 14.0, "train": 1.0,
+        "processor": 30.0, "again": 1.2, "peak_mb": 300.0, "runs": 2,
+        "authors": theirs["authors"], "trimmed": theirs["trimmed"],
+    }  # fmt: skip
+    figures["default_method"] = {"ViT-B-16": ours, "small": ours}
+    figures["thousand_classes"] = {
+        "classes": 1000, "method": "qtaskres", "photos": 16000, "steps": 100, "bytes": 80000, "seconds": 60.0,
+        "tuning": 50.0, "processor": 100.0, "peak_mb": 399.0, "runs": 3,
+    }  # fmt: skip
+    page = document.write(figures)
+    assert "| ViT-B-16, int8 | 16.0 s | 1.20 s | 26.7 min | 100x | 80.0 s | 5.0x | 300 MB |" in page
+    assert "| whole adaptation, ViT-B/16, the default method | **100x** |" in page
+    assert "| `adapt` of 160 photos again with other options, `small` | **1.20 s** |" in page
+    assert "| ... and its peak memory | **399 MB** |" in page
+    assert "| ... of it tuning: text tower, residuals, cross-validation | 50.0 s |" in page
+
+
 def test_what_stands_beside_pytorch_coop_is_the_same_method() -> None:
     assert all(options[:2] == ("--method", "qcoop") for options in adaptation.SCHEDULES.values())

@@ -68,6 +68,23 @@ def test_the_gradient_is_that_of_the_loss(name: str) -> None:
         assert gradient[name][place] == pytest.approx((losses[1] - losses[0]) / 2e-2, rel=0.02, abs=2e-4)
 
 
+def test_blocks_of_photos_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = examples([3, 1, 4, 2])
+    objective = qtaskres.tuning(TEXT, photos, TEMPLATE).objective
+    weights = {
+        RESIDUALS: RNG.normal(0, 0.2, TEXT.shape).astype(np.float32),
+        OFFSETS: RNG.normal(0, 0.1, len(TEXT)).astype(np.float32),
+    }
+    batch = np.random.default_rng(4).permutation(len(photos.labels))
+    loss, gradient = objective(weights, batch, 0)
+    for logits in (1, 12, 17):  # one photo, three and four at a time
+        monkeypatch.setattr(qtaskres, "_LOGITS", logits)
+        in_blocks, parts = objective(weights, batch, 0)
+        assert in_blocks == pytest.approx(loss, rel=1e-6)
+        for name, array in gradient.items():
+            assert parts[name] == pytest.approx(array, abs=1e-5)
+
+
 @pytest.mark.parametrize("bits", [1, 2, 32])
 def test_tuning_starts_at_zero_shot(bits: int) -> None:
     photos = examples([4, 4, 4, 4])

@@ -15,6 +15,7 @@ from qprompt_exporters import parity
 from qprompt_exporters.deep_image_graph import deep_image_graph
 from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_storage, to_int8
 from qprompt_exporters.models import SourceModel, load_source
+from qprompt_exporters.nouns import write_nouns
 from qprompt_exporters.photos import calibration_pixels, parity_pixels
 from qprompt_exporters.static_int8 import to_static_int8
 from qprompt_exporters.storage import Weights, WeightsFile
@@ -129,7 +130,9 @@ def export_bundle(
         opened = Backbone.load(staging)
         measured = parity.measure(source, opened, compared)
         parity.check(measured, precision if calibration is None else f"static {precision}")
-        manifest = replace(manifest, parity=measured)
+        progress("encoding the nouns of 'none of these'")
+        files = dict(sorted((manifest.files | write_nouns(opened)).items()))
+        manifest = replace(manifest, parity=measured, files=files)
         (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         set_mode(staging, 0o755)
         if out.exists():

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qprompt_edge.adaptation.calibrated import calibrated
+from qprompt_edge.adaptation.calibrated import WordFeatures, calibrated, word_features
 from qprompt_edge.adaptation.options import SHARED, AdaptOptions
 from qprompt_edge.adaptation.result import AdaptResult, Holdout
 from qprompt_edge.adaptation.resume import WorkDir, task_id
@@ -29,16 +29,16 @@ from qprompt_edge.evaluation.prompted import prompted_features
 from qprompt_edge.evaluation.zero_shot import class_features
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
-from qprompt_edge.tuning.methods import default_training, tune
+from qprompt_edge.tuning.methods import default_training, tune, word_template
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import Progress
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
-from qprompt_runtime.class_head import softmax
-from qprompt_runtime.classifier import PromptClassifier
+from qprompt_runtime.class_head import ClassHead, softmax
 from qprompt_runtime.deep_backbone import require_deep
+from qprompt_runtime.folding import folded
+from qprompt_runtime.prompt_features import class_offsets, prompt_features
 from qprompt_runtime.prompt_file import CONTEXT, DEEP_METHODS, RESIDUAL, PromptFile
-from qprompt_runtime.text_features import text_features
 
 _CHECKPOINT_SECONDS = 2.0
 
@@ -149,17 +149,22 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
     check_limit(options.max_memory, "encoding the photos")
     encoded = time.monotonic()
 
-    prompt, steps, work = _tune(data, backbone, options, reporter, unkept)
-    if options.method == RESIDUAL:
+    residual, deep = options.method == RESIDUAL, options.method in DEEP_METHODS
+    fit_activations(backbone, options.max_memory, tuning=not residual, deep=deep)
+    words = None
+    if residual:
+        words = word_features(backbone, data.train.classes, word_template(options.context_init))
+    prompt, steps, work = _tune(data, backbone, words, options, reporter, unkept)
+    if words is not None:
         prompt, _ = calibrated(
-            prompt, data.train, data.bursts, backbone, options.training, options.accept, reporter
+            prompt, data.train, data.bursts, words, options.training, options.accept, reporter
         )
         labels = tuple(prompt.classes[place].label for place in data.train.labels)
         record = TuningRecord(keys_of(data.keys), labels, options.views, options.training)
         keep_record(prompt, record, unkept)
     backbone.close_text_tower()
     trained = time.monotonic()
-    holdout = _judge(data, prompt, backbone, reporter) if len(data.test.labels) else None
+    holdout = _judge(data, prompt, words, backbone, reporter) if len(data.test.labels) else None
     counts = np.bincount(data.train.labels, minlength=len(data.train.classes))
     end = time.monotonic()
     return AdaptResult(
@@ -184,10 +189,14 @@ def _adapt(options: AdaptOptions, reporter: Reporter) -> AdaptResult:
 
 
 def _tune(
-    data: TaskData, backbone: Backbone, options: AdaptOptions, reporter: Reporter, unkept: Unkept
+    data: TaskData,
+    backbone: Backbone,
+    words: WordFeatures | None,
+    options: AdaptOptions,
+    reporter: Reporter,
+    unkept: Unkept,
 ) -> tuple[PromptFile, int, WorkDir]:
     """Train, with checkpoints; the prompt as it will be written, the steps in all, and the work directory."""
-    fit_activations(backbone, options.max_memory, tuning=True, deep=options.method in DEEP_METHODS)
     facts = _facts(data, backbone, options)
     task = task_id(facts, data.train.features, data.train.labels)
     if options.work_dir is not None:  # another disk, perhaps, so another word
@@ -214,6 +223,7 @@ def _tune(
             options.training,
             context_init=options.context_init,
             per_class=options.contexts != SHARED,
+            text=None if words is None else words.classes,
             state=state,
             after_step=after_step,
         )
@@ -240,15 +250,20 @@ def _facts(data: TaskData, backbone: Backbone, options: AdaptOptions) -> dict[st
     }
 
 
-def _judge(data: TaskData, prompt: PromptFile, backbone: Backbone, reporter: Reporter) -> Holdout:
+def _judge(
+    data: TaskData, prompt: PromptFile, words: WordFeatures | None, backbone: Backbone, reporter: Reporter
+) -> Holdout:
     """Zero-shot, adapted and probe on the photos kept away."""
-    scale = backbone.manifest.logit_scale
-    zero_shot = class_features(backbone, data.train.classes)
-    context = text_features(backbone, prompt.classes, prompt.template) if prompt.method == RESIDUAL else None
-    classifier = PromptClassifier(prompt, backbone)
-    head = classifier.head  # the last that needs the text tower, which it closes
+    scale, context = backbone.manifest.logit_scale, None if words is None else words.classes
+    zero_shot = context
+    if zero_shot is None or prompt.template != word_template(CONTEXT_INIT):
+        zero_shot = class_features(backbone, data.train.classes)
+    shipped = folded(prompt)
+    features = prompt_features(shipped, backbone, prompt.classes, context)
+    head = ClassHead(features, class_offsets(shipped, prompt.classes), prompt.calibration.logit_scale)
+    backbone.close_text_tower()
     seen = prompted_features(
-        classifier.prompt,
+        shipped,
         backbone,
         data.test,
         lambda done, total: reporter.stage("judging the prompt", done, total),

@@ -1,8 +1,9 @@
-"""A tuned prompt with what its scores mean."""
+"""A tuned prompt with what its scores mean, and what both need of the text tower."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +13,51 @@ from qprompt_edge.data.features import Examples
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning.calibration import HeldOutScores, calibrate, held_out_scores
 from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.none_of_these import noun_features
-from qprompt_runtime.prompt_file import PromptFile
+from qprompt_runtime.prompt_file import ClassName, PromptFile
 from qprompt_runtime.text_features import text_features
+
+
+@dataclass(frozen=True)
+class WordFeatures:
+    """All that residuals need of the text tower.
+
+    Attributes:
+        classes: float32 [C,E], text features of the classes.
+        nouns: float32 [G,E], of what competes with them.
+    """
+
+    classes: Array
+    nouns: Array
+
+
+def word_features(
+    backbone: Backbone, classes: Sequence[ClassName], template: tuple[str, str]
+) -> WordFeatures:
+    """Ask the text tower once, and close it: while residuals are tuned, no model is in memory.
+
+    Args:
+        backbone: The frozen model.
+        classes: The C classes.
+        template: The text before and after a class's words.
+
+    Raises:
+        TextError: A prompt is too long for the text tower.
+    """
+    found = WordFeatures(
+        text_features(backbone, classes, template), noun_features(backbone, classes, cache_folder("classes"))
+    )
+    backbone.close_text_tower()
+    return found
 
 
 def calibrated(
     prompt: PromptFile,
     photos: Examples,
     bursts: NDArray[np.int64],
-    backbone: Backbone,
+    words: WordFeatures,
     training: TrainingConfig,
     accept: float | None,
     reporter: Reporter,
@@ -30,10 +65,10 @@ def calibrated(
     """The prompt with its logit scale, its accept scores, and how many photos each class was tuned on.
 
     Args:
-        prompt: A `qtaskres` prompt.
+        prompt: A `qtaskres` prompt, with the backbone's logit scale.
         photos: What it was tuned on, N photos.
         bursts: int64 [N]; photos that are nearly the same have the same number.
-        backbone: The frozen model.
+        words: Text features of its classes.
         training: How it was tuned.
         accept: The share of known photos that is to pass by default, or None.
         reporter: Told how far it is.
@@ -41,15 +76,13 @@ def calibrated(
     Returns:
         The prompt, and the cross-validated scores that say so.
     """
-    text = text_features(backbone, prompt.classes, prompt.template)
     held_out = held_out_scores(
-        text,
+        words.classes,
         photos,
         bursts,
         training,
         lambda done, total: reporter.stage("checking by cross-validation", done, total),
     )
-    nouns = noun_features(backbone, prompt.classes, cache_folder("classes"))
     counts = np.bincount(photos.labels, minlength=len(prompt.classes))
-    calibration = calibrate(held_out, nouns, backbone.manifest.logit_scale, accept)
+    calibration = calibrate(held_out, words.nouns, prompt.calibration.logit_scale, accept)
     return replace(prompt, calibration=calibration, photos=tuple(counts.tolist())), held_out

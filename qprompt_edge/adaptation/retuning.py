@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qprompt_edge.adaptation.calibrated import calibrated
+from qprompt_edge.adaptation.calibrated import calibrated, word_features
 from qprompt_edge.adaptation.new_photos import NewPhotos
 from qprompt_edge.adaptation.tunings import TuningRecord
 from qprompt_edge.adaptation.update_result import ANEW, JOINED, KEPT, ClassEstimate, OldClasses
@@ -80,9 +80,10 @@ def retune_from_photos(
     features = np.concatenate([*(entry.features[None] for entry in entries), new.features])
     names = tuple(Path(key.hex()) for key in (*record.keys, *new.keys))
     photos = Examples(classes, names, labels, features)
-    tuned, _ = tune(RESIDUAL, backbone, photos, record.training, context_init=prompt.template[0])
+    context, words = prompt.template[0], word_features(backbone, classes, prompt.template)
+    tuned, _ = tune(RESIDUAL, backbone, photos, record.training, context_init=context, text=words.classes)
     bursts, accept = near_duplicate_groups(hashes, labels), prompt.calibration.accept
-    tuned, held_out = calibrated(tuned, photos, bursts, backbone, record.training, accept, reporter)
+    tuned, held_out = calibrated(tuned, photos, bursts, words, record.training, accept, reporter)
     tuned = replace(tuned, metadata=prompt.metadata, extras=prompt.extras)
     old = len(prompt.classes)
     return Retuned(tuned, None, _estimates(classes, old, new, held_out), _measured(held_out, old), ANEW, True)

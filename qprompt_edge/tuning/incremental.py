@@ -129,7 +129,13 @@ class RowObjective:
     ) -> tuple[float, dict[str, Array]]:
         """The loss of all photos, which are the batch of every epoch; see `trainer.Objective`."""
         return cross_entropy(
-            self.text, weights, self.features, self.columns, self.scale, self.share, self.others
+            self.text,
+            weights,
+            lambda block: self.features[block],
+            self.columns,
+            self.scale,
+            self.share,
+            self.others,
         )
 
 

@@ -15,6 +15,7 @@ from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.regularizers import Anchors
 from qprompt_edge.tuning.trainer import Progress, TrainingState, run, start
+from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.errors import TextError
@@ -67,6 +68,7 @@ def make_tuning(
     per_class: bool = False,
     seed: int = 1,
     anchors: Anchors | None = None,
+    text: Array | None = None,
 ) -> Tuning:
     """Set a method up on a task.
 
@@ -79,6 +81,8 @@ def make_tuning(
         per_class: Give each class context vectors of its own; `qcoop` only.
         seed: Of everything that is drawn.
         anchors: What holds the context back; `qcoop` only.
+        text: float32 [C,E], features of the classes under the hand-written prompt, where they are known;
+            `qtaskres` only, which otherwise asks the text tower for them.
 
     Raises:
         TextError: The words hold no token, or a prompt is too long for the text tower.
@@ -88,10 +92,9 @@ def make_tuning(
     if anchors is not None and method != CONTEXT:
         raise ValueError(f"anchors hold contexts of {CONTEXT}, not prompts of {method}")
     if method == RESIDUAL:
-        if not any(map(str.isalnum, context_init)):
-            raise TextError(f"--context-init {context_init!r} holds no word; the default is {CONTEXT_INIT!r}")
-        template = (f"{context_init.strip()} ", ".")
-        return qtaskres.tuning(text_features(backbone, photos.classes, template), photos, template, seed=seed)
+        template = word_template(context_init)
+        text = text_features(backbone, photos.classes, template) if text is None else text
+        return qtaskres.tuning(text, photos, template, seed=seed)
     texts, labels = [name.text for name in photos.classes], photos.labels
     if method == CONTEXT:
         return qcoop.tuning(
@@ -109,6 +112,17 @@ def make_tuning(
     return qmaple.tuning(method, deep, texts, stems, labels, context_init=context_init, seed=seed)
 
 
+def word_template(context_init: str) -> tuple[str, str]:
+    """The text before and after a class's words, where the context stays words.
+
+    Raises:
+        TextError: The context holds no word.
+    """
+    if not any(map(str.isalnum, context_init)):
+        raise TextError(f"--context-init {context_init!r} holds no word; the default is {CONTEXT_INIT!r}")
+    return f"{context_init.strip()} ", "."
+
+
 def tune(
     method: str,
     backbone: Backbone,
@@ -120,6 +134,7 @@ def tune(
     relative_noise: float = 0.0,
     anchors: Anchors | None = None,
     averaged: bool = False,
+    text: Array | None = None,
     state: TrainingState | None = None,
     after_step: Callable[[Progress], None] = lambda _progress: None,
 ) -> tuple[PromptFile, TrainingState]:
@@ -135,6 +150,7 @@ def tune(
         relative_noise: `config.noise` in units of the initial weights' standard deviation, in its place.
         anchors: What holds the context back; `qcoop` only.
         averaged: Ship the average over the later steps (`averaging`), not the last one's weights.
+        text: float32 [C,E], features of the classes where they are known; see `make_tuning`.
         state: Where an earlier run of the same task stopped; None starts anew. An average needs None.
         after_step: Told after every step.
 
@@ -146,7 +162,14 @@ def tune(
     """
     seed, words = config.seed, context_init
     tuning = make_tuning(
-        method, backbone, photos, context_init=words, per_class=per_class, seed=seed, anchors=anchors
+        method,
+        backbone,
+        photos,
+        context_init=words,
+        per_class=per_class,
+        seed=seed,
+        anchors=anchors,
+        text=text,
     )
     first, scale = tuning.weights[tuning.leading], backbone.manifest.logit_scale
     if relative_noise:

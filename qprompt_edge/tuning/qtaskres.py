@@ -9,11 +9,14 @@ at zero, so tuning starts from zero-shot. Neither tower runs in a step: photos a
 
 What was measured (`docs/defaults.md`): s = 3 ln(C + 1) suits any number of classes; m_c = (n_c / 16)^(2/3)
 lets a class of n_c photos go as far from its text as so few photos justify.
+
+A step takes its photos in blocks, so that the logits of many photos over many classes are never in memory at
+once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +34,8 @@ _SCALE = 3.0
 USUAL_SHOTS = 16
 """Photos of a class that weigh 1."""
 _TRUST = 2 / 3
+_LOGITS = 2**20
+"""Logits of one block: two arrays of 4 MB."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,21 @@ class ResidualObjective:
         view = np.random.default_rng([self.seed, epoch, 1]).integers(
             self.features.shape[1], size=len(self.labels)
         )
-        images, labels = self.features[photos, view[photos]], self.labels[photos]
+        labels = self.labels[photos]
         counts = np.bincount(labels, minlength=len(self.text))
         share = (self.importance[labels] / counts[labels])[:, None].astype(np.float32)
+
+        def images(block: slice) -> Array:
+            chosen: Array = self.features[photos[block], view[photos[block]]]
+            return chosen
+
         return cross_entropy(self.text, weights, images, labels, self.scale, share)
 
 
 def cross_entropy(
     text: Array,
     weights: Mapping[str, Array],
-    images: Array,
+    images: Callable[[slice], Array],
     columns: NDArray[np.int64],
     scale: np.float32,
     share: Array,
@@ -80,7 +90,7 @@ def cross_entropy(
     Args:
         text: float32 [C,E], rows t_c of length 1.
         weights: Residuals [C,E] and offsets [C].
-        images: float32 [B,E].
+        images: Gives the features float32 [b,E] of a block of the B photos.
         columns: int64 [B], the true class; C for one of the others.
         scale: s.
         share: float32 [B,1], weight of each photo.
@@ -90,15 +100,24 @@ def cross_entropy(
     raw = text + weights[RESIDUALS]
     lengths = np.linalg.norm(raw, axis=1, keepdims=True)
     classes = raw / lengths
-    logits = scale * (images @ classes.T + weights[OFFSETS])
-    chances = softmax(logits if others is None else np.column_stack([logits, others]))
-    rows = np.arange(len(columns))
-    loss = -float((share[:, 0] * np.log(np.maximum(chances[rows, columns], 1e-30))).sum())
-    chances[rows, columns] -= 1
-    slope = scale * share * chances[:, : len(text)]
-    pull = slope.T @ images
+    loss, pull, offsets = 0.0, np.zeros_like(classes), np.zeros_like(weights[OFFSETS])
+    most = max(1, _LOGITS // len(text))
+    for first in range(0, len(columns), most):
+        block = slice(first, first + most)
+        seen, true, share_of = images(block), columns[block], share[block]
+        logits = seen @ classes.T
+        logits += weights[OFFSETS]
+        logits *= scale
+        chances = softmax(logits if others is None else np.column_stack([logits, others[block]]))
+        rows = np.arange(len(true))
+        loss -= float((share_of[:, 0] * np.log(np.maximum(chances[rows, true], 1e-30))).sum())
+        chances[rows, true] -= 1
+        slope = chances[:, : len(text)]
+        slope *= scale * share_of
+        pull += slope.T @ seen
+        offsets += slope.sum(axis=0)
     along = (pull * classes).sum(axis=1, keepdims=True)
-    return loss, {RESIDUALS: (pull - along * classes) / lengths, OFFSETS: slope.sum(axis=0)}
+    return loss, {RESIDUALS: (pull - along * classes) / lengths, OFFSETS: offsets}
 
 
 def loss_scale(classes: int) -> np.float32:

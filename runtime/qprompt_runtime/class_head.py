@@ -11,8 +11,9 @@ from qprompt_runtime.arrays import Array
 
 def softmax(logits: Array) -> Array:
     """Row-wise softmax of float32 [N,C]."""
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: Array = exponents / exponents.sum(axis=1, keepdims=True)
+    shares: Array = logits - logits.max(axis=1, keepdims=True)
+    np.exp(shares, out=shares)
+    shares /= shares.sum(axis=1, keepdims=True)
     return shares
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
-from qprompt_runtime.errors import PromptFileError
+from qprompt_runtime.errors import BundleError, PromptFileError
 from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration, ClassName
 from qprompt_runtime.text_features import text_features
 
@@ -49,18 +49,50 @@ def noun_features(backbone: Backbone, classes: Sequence[ClassName], cache: Path 
     Args:
         backbone: The frozen model.
         classes: The classes that the nouns compete with.
-        cache: Folder that keeps them from run to run; None keeps nothing.
+        cache: Folder that keeps them from run to run, where the bundle does not hold them; None keeps
+            nothing.
+
+    Raises:
+        BundleError: The bundle's file of them is damaged.
     """
-
-    def compute() -> Array:
-        names = [ClassName.from_label(noun) for noun in common_nouns()]
-        parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
-        return np.concatenate([text_features(backbone, part, _TEMPLATE) for part in parts])
-
     shape = (len(common_nouns()), backbone.manifest.embed_dim)
-    features = compute() if cache is None else kept_features(cache, _identity(backbone), shape, compute)
+    if noun_file() in backbone.manifest.files:
+        features = _read_nouns(backbone.folder / noun_file(), shape)
+    elif cache is None:
+        features = encode_nouns(backbone)
+    else:
+        features = kept_features(cache, _identity(backbone), shape, lambda: encode_nouns(backbone))
     others: Array = features[competing_nouns(classes)]
     return others
+
+
+def noun_file() -> str:
+    """The file of a bundle that holds the features of these very nouns; another list has another name."""
+    return f"nouns-{_list_hash()[:8]}.npy"
+
+
+def encode_nouns(backbone: Backbone) -> Array:
+    """Text features of all nouns, from the text tower: float32 [1000,E], rows of length 1."""
+    names = [ClassName.from_label(noun) for noun in common_nouns()]
+    parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
+    return np.concatenate([text_features(backbone, part, _TEMPLATE) for part in parts])
+
+
+def _read_nouns(path: Path, shape: tuple[int, int]) -> Array:
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BundleError(f"cannot read the bundle's file {path}: {error}") from error
+    if not isinstance(features, np.ndarray) or features.shape != shape or features.dtype != np.float32:
+        raise BundleError(
+            f"the bundle's file {path} does not hold float32 features of shape {shape}; add or export the "
+            "backbone again"
+        )
+    return features
+
+
+def _list_hash() -> str:
+    return hashlib.sha256(" ".join(common_nouns()).encode()).hexdigest()
 
 
 def competing_nouns(classes: Sequence[ClassName]) -> NDArray[np.bool_]:
@@ -72,7 +104,7 @@ def competing_nouns(classes: Sequence[ClassName]) -> NDArray[np.bool_]:
 def _identity(backbone: Backbone) -> str:
     """What the features of the nouns depend on, in so far as it can differ from run to run."""
     facts = {
-        "nouns": hashlib.sha256(" ".join(common_nouns()).encode()).hexdigest(),
+        "nouns": _list_hash(),
         "backbone": backbone.manifest.fingerprint,
         "files": {name: record.sha256 for name, record in backbone.manifest.files.items()},
         "provider": backbone.provider,

@@ -14,8 +14,17 @@ from qprompt_runtime.prompt_file import COUPLED, FOLDED, RESIDUAL, ClassName, Pr
 from qprompt_runtime.text_features import text_features
 
 
-def prompt_features(prompt: PromptFile, backbone: Backbone, names: Sequence[ClassName]) -> Array:
+def prompt_features(
+    prompt: PromptFile, backbone: Backbone, names: Sequence[ClassName], text: Array | None = None
+) -> Array:
     """Class features [C,E] of a prompt for some class names.
+
+    Args:
+        prompt: A folded prompt.
+        backbone: The backbone it was tuned for.
+        names: The C names.
+        text: float32 [C,E], their text features where they are known; read for a prompt of residuals, which
+            otherwise asks the text tower for them.
 
     Raises:
         PromptFileError: The prompt is not folded yet, or does not fit the backbone or the names.
@@ -23,7 +32,8 @@ def prompt_features(prompt: PromptFile, backbone: Backbone, names: Sequence[Clas
     """
     check_fit(prompt, backbone)
     if prompt.method == RESIDUAL:
-        return _residual_features(prompt, backbone, names)
+        known = text_features(backbone, names, prompt.template) if text is None else text
+        return _residual_features(prompt, known, names)
     context = prompt.groups[0].values()
     texts = [name.text for name in names]
     if prompt.method == FOLDED:
@@ -36,9 +46,9 @@ def prompt_features(prompt: PromptFile, backbone: Backbone, names: Sequence[Clas
     return backbone.encode_classes(context, tokens)
 
 
-def _residual_features(prompt: PromptFile, backbone: Backbone, names: Sequence[ClassName]) -> Array:
+def _residual_features(prompt: PromptFile, text: Array, names: Sequence[ClassName]) -> Array:
     """norm(t_c + r_c) where a residual was learned, t_c elsewhere."""
-    features = text_features(backbone, names, prompt.template)
+    features = text.copy()
     residuals = prompt.groups[0].values()
     for place, row in class_rows(prompt, names):
         features[place] += residuals[row]
