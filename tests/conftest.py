@@ -6,6 +6,7 @@ run in an environment that has none of them.
 
 import json
 import os
+import shutil
 import signal
 import socket
 from collections import Counter
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from bundles import write_bundle
 from command_line import Result
+from page import OTHER_NAME, chromium
 from scenes import write_photos
 
 from qprompt_edge import adapt
@@ -319,3 +321,33 @@ def quick_image_graph(small_bundle: Callable[..., Path], monkeypatch: pytest.Mon
 
     graph = onnx.load(small_bundle("small-causal") / "image.onnx")
     monkeypatch.setattr(bundle_writer, "image_graph", lambda _model, _size: graph)
+
+
+# ---------------------------------------------------------------------- the page of serve
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; tests that take it are skipped where there is none."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def page_server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One server for all tests of a module."""
+    from serving import served  # which imports this module
+
+    with served(tmp_path_factory.mktemp("served") / "tasks", "--allow-host", OTHER_NAME) as found:
+        yield found
+
+
+@pytest.fixture
+def server(page_server: Any) -> Any:
+    """A server without tasks, also where a test runs again."""
+    for left in page_server.data.glob("[!.]*"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+    return page_server

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from page import (
     DESKTOP,
-    OTHER_NAME,
     PHONE,
     REFUSED,
-    chromium,
     go,
     lay_task,
     open_task,
@@ -27,18 +25,6 @@ from serving import Served, served
 pytestmark = pytest.mark.flaky(reruns=1)  # a browser on a busy machine may come too late once
 
 LABELS = ("bolt", "leaf", "tomato")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("served") / "tasks", "--allow-host", OTHER_NAME) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

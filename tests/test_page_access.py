@@ -1,11 +1,10 @@
 """The page for everybody: by keyboard alone, with a screen reader, with a thumb on a small screen."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from page import DESKTOP, PHONE, chromium, lay_task, open_task, photos_of, says, watched
-from serving import Served, served
+from page import DESKTOP, PHONE, lay_task, open_task, photos_of, says, watched
+from serving import Served
 
 pytestmark = pytest.mark.flaky(reruns=1)  # a browser on a busy machine may come too late once
 
@@ -45,18 +44,6 @@ PROBLEMS = """() => {
 }"""
 """What tools like axe look for, as far as it can go wrong here; and WCAG's 44 pixels for a thumb."""
 FOCUSED = "() => { const it = document.activeElement; return (it.getAttribute('aria-label') || it.labels?.[0]?.textContent || it.textContent || '').trim(); }"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("served") / "tasks") as found:
-        yield found
 
 
 def tab_to(page: Any, name: str) -> None:

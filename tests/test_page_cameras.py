@@ -1,11 +1,10 @@
 """The cameras of the page, and what it says and does where something is missing."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page import DESKTOP, OTHER_NAME, PHONE, chromium, go, lay_task, open_task, photos_of, until, watched
+from page import DESKTOP, OTHER_NAME, PHONE, go, lay_task, open_task, photos_of, until, watched
 from serving import Served, served
 
 from qprompt_runtime.files import write_atomic
@@ -13,18 +12,6 @@ from qprompt_runtime.files import write_atomic
 pytestmark = pytest.mark.flaky(reruns=1)  # a browser on a busy machine may come too late once
 
 LABELS = ("bolt", "leaf", "tomato")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("served") / "tasks", "--allow-host", OTHER_NAME) as found:
-        yield found
 
 
 def test_the_live_camera_takes_bursts_while_something_is_held(browser: Any, server: Served) -> None:

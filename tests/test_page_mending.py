@@ -3,31 +3,18 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page import DESKTOP, PHONE, chromium, eventually, go, lay_task, open_task, photos_of, says, watched
-from serving import Served, served
+from page import DESKTOP, PHONE, eventually, go, lay_task, open_task, photos_of, says, watched
+from serving import Served
 
 from qprompt_edge.watching.review import ReviewFrame, new_id
 
 pytestmark = pytest.mark.flaky(reruns=1)  # a browser on a busy machine may come too late once
 
 LABELS = ("bolt", "leaf", "tomato")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("served") / "tasks") as found:
-        yield found
 
 
 def teach(page: Any, version: int) -> None:
