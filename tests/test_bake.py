@@ -2,6 +2,8 @@
 
 import builtins
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,6 +70,18 @@ def tower(path: Path) -> dict[str, bytes]:
     """The arrays of a file that do not belong to its head."""
     arrays = onnx.load(path).graph.initializer
     return {array.name: array.SerializeToString() for array in arrays if not array.name.startswith("head_")}
+
+
+def test_files_with_a_second_name_are_read(classifier: PromptClassifier, baked: Path, tmp_path: Path) -> None:
+    """Installers such as uv link files from their cache."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for file in TINY_FOLDER.iterdir():
+        shutil.copy(file, folder / file.name)
+        os.link(folder / file.name, tmp_path / file.name)
+    linked = PromptClassifier(classifier.prompt, Backbone.load(folder))
+    bake(linked, tmp_path / "belt.onnx")
+    assert (tmp_path / "belt.onnx").read_bytes() == baked.read_bytes()
 
 
 # ------------------------------------------------------------------------------------------- what it answers

@@ -6,7 +6,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.utils import Extractor
 
-from qprompt_exporters.baking.graphs import prefix_names
+from qprompt_exporters.baking.graphs import prefix_names, read_model
 from qprompt_exporters.baking.storage import TOWER
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.deep_backbone import require_deep
@@ -27,7 +27,7 @@ def append_tower(graph: onnx.GraphProto, classifier: PromptClassifier) -> None:
         _append_prompted(graph, classifier)
         return
     backbone = classifier.backbone
-    tower = onnx.load(backbone.folder / backbone.manifest.image_graph.file).graph
+    tower = read_model(backbone.folder / backbone.manifest.image_graph.file).graph
     _append(graph, tower, TOWER, {"pixels", "features"})
 
 
@@ -37,8 +37,8 @@ def _append_prompted(graph: onnx.GraphProto, classifier: PromptClassifier) -> No
     stem = backbone.deep.stem_graph
     source = "pixels" if stem is None else "tokens"
     if stem is not None:
-        _append(graph, onnx.load(backbone.folder / stem.file).graph, TOWER + "stem_", {"pixels", source})
-    whole = onnx.load(backbone.folder / backbone.deep.image_graph.file)
+        _append(graph, read_model(backbone.folder / stem.file).graph, TOWER + "stem_", {"pixels", source})
+    whole = read_model(backbone.folder / backbone.deep.image_graph.file)
     blocks = Extractor(whole).extract_model([source, "prompts"], ["features"]).graph
     prompts = classifier.prompt.groups[1].values()
     blocks.initializer.append(numpy_helper.from_array(prompts, "prompts"))
