@@ -251,7 +251,6 @@ def _aarch64(figures: Figures) -> str:
         f"`{found['backbone']}` on examples/photos, 512 MB",
         "adapted",
         "zero-shot",
-        "seconds",
         "peak memory",
     ]
     rows = [
@@ -259,7 +258,6 @@ def _aarch64(figures: Figures) -> str:
             f"{name}, onnxruntime {side['versions']['onnxruntime']}, Python {side['versions']['python']}",
             f"{100 * side['adapted']:.1f}%",
             f"{100 * side['zero_shot']:.1f}%",
-            f"{sum(side['seconds'].values()):.0f}",
             megabytes(max(side["peak_mb"].values())),
         ]
         for name, side in ((name, found[name]) for name in ("aarch64", "x86-64"))
@@ -268,7 +266,7 @@ def _aarch64(figures: Figures) -> str:
         "`python -m benchmarks.aarch64` runs the device side in an emulator, with the wheels that a device",
         f"would install and nothing compiled. Of {found['photos']} photos, {found['agree_same_prompt']} get the",
         "same label on both sides with the prompt that was tuned on aarch64, and",
-        f"{found['agree']} with each side's own prompt. Emulation is slow; its times say nothing about a board.",
+        f"{found['agree']} with each side's own prompt. The emulator's times say nothing about a board.",
     ]
     if found["failures"]:
         sentences.append(f"**Not fulfilled:** {'; '.join(found['failures'])}.")
