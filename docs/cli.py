@@ -24,8 +24,9 @@ Every command with its arguments and options, made from the program by `python d
 
 Results go to stdout, messages and progress to stderr. With `--json`, stdout holds JSON only. Exit
 codes: 0 done, 1 failed or bad input, 2 wrong usage, 3 refused by the policy for signed prompts
-(`install` and `fetch` have 4 to 6 too, `merge` has 6), 130 interrupted. `qprompt-edge --version` prints the version, and
-`qprompt-edge --install-completion` teaches your shell to complete commands, options and choices.
+(`install` and `fetch` have 4 to 6 too, `merge` has 6), 130 interrupted. `qprompt-edge --version`
+prints the version, and `qprompt-edge --install-completion` teaches your shell to complete commands,
+options and choices.
 
 | variable | meaning |
 | --- | --- |
