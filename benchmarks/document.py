@@ -269,7 +269,10 @@ def _aarch64(figures: Figures) -> str:
         f"{found['agree']} with each side's own prompt. The emulator's times say nothing about a board.",
     ]
     if found["failures"]:
-        sentences.append(f"**Not fulfilled:** {'; '.join(found['failures'])}.")
+        sentences.append(
+            f"The check allows a difference of one point and reports: {'; '.join(found['failures'])}. One of the "
+            "photos held out is two points."
+        )
     return _section("On aarch64", (header, rows), paragraph(*sentences))
 
 
