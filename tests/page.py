@@ -22,7 +22,7 @@ REFUSED = "the server responded with a status of 4"
 """What browsers write to the console of a request that was refused."""
 _FLAGS = (
     "--no-sandbox",
-    "--use-fake-device-for-media-stream",
+    "--use-fake-device-for-media-stream=fps=5",  # drawing 20 pictures a second takes a whole core
     "--use-fake-ui-for-media-stream",
     f"--host-resolver-rules=MAP {OTHER_NAME} 127.0.0.1",
 )
