@@ -2,9 +2,12 @@
 
 import re
 import runpy
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import Result
 from conftest import TINY_FOLDER
 from scenes import write_photo, write_photos
 
@@ -13,6 +16,8 @@ from qprompt_edge import PromptClassifier, adapt
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+NO_COMMANDS = ("needs a 64-bit system", "classifier 1")
+"""What else follows the program's name on the pages: a message, and a value in a baked file."""
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -46,6 +51,28 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_page_is_linked_from_the_readme() -> None:
     linked = {(ROOT / link.partition("#")[0]).resolve() for link in local_links(README)}
     assert {page for page in PAGES if page.parent != ROOT} <= linked
+
+
+def commands(page: Path) -> list[str]:
+    """What follows `qprompt-edge` in blocks of code and within lines, as far as it is one command."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    block = r"^```(\w*)\n(.*?)^```$|((?:^ {4,}\S[^\n]*\n)+)"
+    blocks = re.findall(block, text, flags=re.DOTALL | re.MULTILINE)
+    shell = [indented or fenced for language, fenced, indented in blocks if language in ("", "sh")]
+    lines = "".join(shell).splitlines()
+    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose(page))]
+    lines = [re.sub(r"<\w[^>]*>", "NAME", line) for line in lines]
+    found = [re.search(r"\bqprompt-edge ([a-z]+ [^|#&;<>`]*)", line) for line in lines]
+    return [it[1] for it in found if it and not it[1].startswith(NO_COMMANDS)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+def test_commands_and_options_in_the_pages_are_there(page: Path, run: Callable[..., Result]) -> None:
+    """With --help, options are read and nothing is done; `test_doc_commands` runs some pages for real."""
+    for command in commands(page):
+        name, *options = shlex.split(command.replace("'", "").replace("...", ""))
+        result = run(name, "--help", *options)
+        assert result.code == 0, (command, result.err)
 
 
 def snippets(page: Path) -> list[str]:
