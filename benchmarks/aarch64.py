@@ -12,7 +12,7 @@ Both sides tune the default backbone on examples/photos with one thread and `--m
 if the emulated side does not end; if one of its processes needs more than 512 MB (the kernel refuses more,
 and the peak of resident memory is measured, the emulator included); if its accuracy on the hold-out, tuned or
 zero-shot, differs by more than one point; or if its prompt file gives more than one photo in a hundred
-another label here than there. The last line has all figures in JSON. Emulation takes about 20 minutes; its
+another label here than there. The last line has all figures in JSON. Emulation takes about an hour; its
 times say nothing about a board.
 
 The hold-out has 48 photos, so one photo is two points, and a 1-bit quantizer amplifies rounding: on one
