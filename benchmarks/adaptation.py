@@ -93,16 +93,22 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def torch_summary(answers: list[dict[str, Any]], *, cached: bool) -> dict[str, Any]:
-    """A whole adaptation in PyTorch, computed from its steps."""
-    every = [seconds for answer in answers for seconds in answer["steps"]]
-    step, batch = median(every), median(answer["encode"] for answer in answers)
-    encode = PHOTOS / BATCH * batch if cached else 0.0
+    """A whole adaptation in PyTorch, computed from its steps.
+
+    Where steps were timed with fewer photos than a batch has, each missing one counts as one more to encode.
+    """
+    step = median(seconds for answer in answers for seconds in answer["steps"])
+    photo = median(answer["encode"] / answer["batch"] for answer in answers)
+    (timed,) = {answer["batch"] for answer in answers}
+    if not cached:
+        step += (BATCH - timed) * photo
+    encode = PHOTOS * photo if cached else 0.0
     return {
         "seconds": encode + STEPS * step,
         "step": step,
         "encode": encode,
         "steps": STEPS,
-        "timed_steps": len(every),
+        "timed_steps": sum(len(answer["steps"]) for answer in answers),
         "peak_mb": max(answer["peak_mb"] for answer in answers),
     }
 

@@ -14,7 +14,7 @@ the one that `adapt` chooses. Each is a process of its own, timed from its start
                  accuracy is not measured. `--tensorflow` names the Python of an environment with
                  `tensorflow-cpu` and Pillow; without it this row is left out
 
-They take turns; figures are medians over at most three rounds, and the two slow ones run once. Installed size
+They take turns; figures are means of two rounds; the three slow ones run once. Installed size
 is that of the packages that each needs (MobileNetV2: all packages of its environment, pip not counted). Bytes
 are what each device must get for a task, beside the program and the backbone.
 """
@@ -44,8 +44,8 @@ WORDS = {
     "authors": "PyTorch CoOp, as its authors' code works",
     "mobilenet": "MobileNetV2, as Frigate fine-tunes it",
 }
-ONCE = ("authors", "mobilenet")
-MOST_ROUNDS = 3
+ONCE = ("trimmed", "authors", "mobilenet")
+MOST_ROUNDS = 2
 _FEATURES = ("scikit-learn", "onnxruntime", "pillow")
 
 

@@ -48,7 +48,7 @@ PARTS: dict[str, Part] = {
     "memory": memory.measure,
     "scaling": scaling.measure,
     "adaptation": adaptation.measure,
-    "default_method": default_method.measure,
+    "default_method": lambda threads, bundles, _repeats: default_method.measure(threads, bundles),
     "thousand_classes": thousand_classes.measure,
     "neighbours": neighbours.measure,
 }

@@ -30,12 +30,14 @@ _OUR_STEPS = 10
 _SHOTS = 16
 
 
-def torch_child(model: str, names: tuple[str, ...], variant: str, steps: int, threads: int) -> dict[str, Any]:
+def torch_child(
+    model: str, names: tuple[str, ...], variant: str, steps: int, threads: int, batch: int = BATCH
+) -> dict[str, Any]:
     """Run PyTorch's side once; its answer, with the peak memory seen from outside."""
     child = run_module(
         "benchmarks.torch_coop",
         "--model", model, "--names", ",".join(names), "--variant", variant, "--steps", steps,
-        "--batch", BATCH, "--threads", threads,
+        "--batch", batch, "--threads", threads,
         threads=threads,
     )  # fmt: skip
     return {**child.answer, "peak_mb": child.peak_mb}

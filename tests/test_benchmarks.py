@@ -233,13 +233,16 @@ def test_the_share_is_against_the_faster_product() -> None:
 
 def test_a_whole_adaptation_in_pytorch_is_computed_from_its_steps() -> None:
     answers = [
-        {"steps": [2.0, 3.0, 4.0], "encode": 1.0, "peak_mb": 5.0},
-        {"steps": [3.0], "encode": 1.0, "peak_mb": 9.0},
+        {"steps": [2.0, 3.0, 4.0], "encode": 1.0, "batch": 32, "peak_mb": 5.0},
+        {"steps": [3.0], "encode": 1.0, "batch": 32, "peak_mb": 9.0},
     ]
     assert adaptation.torch_summary(answers, cached=False)["seconds"] == 250 * 3.0
     cached = adaptation.torch_summary(answers, cached=True)
     assert cached["seconds"] == 5 * 1.0 + 250 * 3.0
     assert (cached["timed_steps"], cached["peak_mb"]) == (4, 9.0)
+    eight = [{**answer, "batch": 8} for answer in answers]  # 24 photos more, an eighth of a second each
+    assert adaptation.torch_summary(eight, cached=False)["seconds"] == 250 * (3.0 + 24 / 8)
+    assert adaptation.torch_summary(eight, cached=True)["seconds"] == 160 / 8 + 250 * 3.0
 
 
 def test_figures_are_written_with_their_units() -> None:

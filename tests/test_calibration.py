@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_qtaskres import TEXT, examples, unit
 
-from qprompt_edge.tuning.calibration import HeldOutScores, calibrate, folds, held_out_scores
+from qprompt_edge.tuning.calibration import _SCALES, HeldOutScores, calibrate, folds, held_out_scores
 from qprompt_edge.tuning.methods import default_training
 from qprompt_runtime.class_head import softmax
 from qprompt_runtime.none_of_these import known_scores, least_score
@@ -45,6 +45,22 @@ def test_the_temperature_is_the_likeliest() -> None:
     found = calibrate(HeldOutScores(scores, labels, features), NOUNS, 100.0)
     assert found.logit_scale == pytest.approx(30, rel=0.1)
     assert found.accept is None
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 30.0, 1000.0])
+def test_halving_finds_what_trying_all_scales_does(sharpness: float) -> None:
+    """The last case is told apart without an error: the larger the scale, the better."""
+    rng = np.random.default_rng(1)
+    scores = rng.normal(0, 0.1, (500, 5)).astype(np.float32)
+    chances = softmax(np.float32(sharpness) * scores)
+    labels = (chances.cumsum(axis=1) > rng.random((500, 1))).argmax(axis=1)
+    losses = [
+        -np.log(np.maximum(softmax(np.float32(scale) * scores)[np.arange(500), labels], 1e-30)).mean()
+        for scale in _SCALES
+    ]
+    features = unit(rng.normal(size=(500, 32)))
+    found = calibrate(HeldOutScores(scores, labels, features), NOUNS, 100.0)
+    assert found.logit_scale == np.float16(_SCALES[np.argmin(losses)])
 
 
 def test_progress_ends_with_all_folds_done() -> None:

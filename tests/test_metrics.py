@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from qprompt_edge.evaluation import metrics
 from qprompt_edge.evaluation.metrics import class_probabilities, linear_probe, score
 
 
@@ -73,3 +74,19 @@ def test_linear_probe_survives_a_class_without_photos() -> None:
     features = np.eye(4, dtype=np.float32)
     weight, bias = linear_probe(features, np.array([0, 0, 2, 2]), 3)
     assert (features @ weight + bias).argmax(axis=1).tolist() == [0, 0, 2, 2]
+
+
+def test_the_probe_takes_many_photos_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    labels = np.repeat(np.arange(5), 12)
+    features = (np.eye(5, 16)[labels] + 0.3 * rng.normal(size=(60, 16))).astype(np.float32)
+    weight, bias = linear_probe(features, labels, 5)
+    monkeypatch.setattr(metrics, "_PROBE_BLOCKS", 10)  # as many steps as before
+    monkeypatch.setattr(metrics, "_PROBE_LOGITS", 37)  # seven photos
+    in_blocks, their_bias = linear_probe(features, labels, 5)
+    assert in_blocks == pytest.approx(weight, abs=1e-4)
+    assert their_bias == pytest.approx(bias, abs=1e-4)
+    monkeypatch.setattr(metrics, "_PROBE_BLOCKS", 4)
+    fewer, _ = linear_probe(features, labels, 5)
+    assert fewer == pytest.approx(weight, abs=0.05)
+    assert (fewer != weight).any()

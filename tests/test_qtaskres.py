@@ -7,6 +7,7 @@ import pytest
 
 from qprompt_edge.data.features import Examples
 from qprompt_edge.tuning import qtaskres
+from qprompt_edge.tuning.config import epoch_batches
 from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.qtaskres import OFFSETS, RESIDUALS
 from qprompt_edge.tuning.trainer import TrainingState, forward_weights, run, start
@@ -139,3 +140,42 @@ def test_a_group_as_the_file_holds_it_is_what_was_judged() -> None:
     assert (offsets.role, offsets.bits) == (OFFSETS, 16)
     assert np.array_equal(residuals.values(), weights[RESIDUALS])
     assert np.array_equal(offsets.values(), weights[OFFSETS])
+
+
+def test_few_photos_and_classes_are_one_batch() -> None:
+    config = default_training("qtaskres")
+    labels = np.repeat(np.arange(100), 400)  # 4 million logits
+    assert qtaskres.schedule(config, labels, 100) is config
+
+
+def test_many_photos_of_many_classes_come_in_batches_of_one_block() -> None:
+    config = default_training("qtaskres")
+    labels = np.repeat(np.arange(1000), 16)
+    found = qtaskres.schedule(config, labels, 1000)
+    assert (found.batch_size, found.epochs) == (1000, 7)
+    batches = epoch_batches(labels, found, 0)
+    assert [len(batch) for batch in batches] == [1000] * 16  # 112 steps
+    assert sorted(np.concatenate(batches)) == list(range(16000))
+
+
+def test_a_batch_has_one_photo_of_each_class_at_least() -> None:
+    config = default_training("qtaskres")
+    labels = np.repeat(np.arange(10000), 4)
+    found = qtaskres.schedule(config, labels, 10000)
+    assert (found.batch_size, found.epochs) == (10000, 25)
+
+
+def test_who_names_a_batch_gets_it() -> None:
+    config = default_training("qtaskres", batch_size=12345)
+    assert qtaskres.schedule(config, np.repeat(np.arange(1000), 16), 1000) is config
+
+
+def test_batches_learn_what_all_photos_at_once_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, others = examples([16] * 4), examples([50] * 4, seed=2)
+    at_once, _ = tuned(photos)
+    monkeypatch.setattr(qtaskres, "_LOGITS", 32)  # eight photos
+    config = qtaskres.schedule(default_training("qtaskres"), photos.labels, 4)
+    assert (config.batch_size, config.epochs) == (8, 13)
+    in_batches, state = tuned(photos, batch_size=config.batch_size, epochs=config.epochs)
+    assert state.step == 104
+    assert accuracy(in_batches, others) == pytest.approx(accuracy(at_once, others), abs=0.02)

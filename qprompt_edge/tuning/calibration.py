@@ -19,7 +19,7 @@ from qprompt_edge.tuning import qtaskres
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.trainer import forward_weights, run, start
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.class_head import ClassHead, softmax
+from qprompt_runtime.class_head import ClassHead
 from qprompt_runtime.none_of_these import known_scores
 from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration
 
@@ -96,10 +96,9 @@ def held_out_scores(
         progress(done, len(parts))
         some = photos.select(used)
         tuning = qtaskres.tuning(text, some, ("", ""), seed=config.seed)
-        state = start(tuning.weights, config, tuning.reparameterization)
-        state = run(
-            state, tuning.objective, some.labels, config, reparameterization=tuning.reparameterization
-        )
+        how = qtaskres.schedule(config, some.labels, len(text))
+        state = start(tuning.weights, how, tuning.reparameterization)
+        state = run(state, tuning.objective, some.labels, how, reparameterization=tuning.reparameterization)
         weights = forward_weights(state, tuning.reparameterization)
         raw = text + weights[qtaskres.RESIDUALS]
         classes = raw / np.linalg.norm(raw, axis=1, keepdims=True)
@@ -127,15 +126,33 @@ def calibrate(
     """
     if len(held_out.labels) < _FEWEST:
         return Calibration(logit_scale)
-    rows = np.arange(len(held_out.labels))
-    losses = [
-        -np.log(np.maximum(softmax(np.float32(scale) * held_out.scores)[rows, held_out.labels], 1e-30)).mean()
-        for scale in _SCALES
-    ]
     known = known_scores(held_out.scores, held_out.features, nouns)
     least = np.quantile(known, [1 - share for share in ACCEPT_SHARES]).astype(np.float16)
-    best = float(np.float16(_SCALES[int(np.argmin(losses))]))
+    best = float(np.float16(_best_scale(held_out.scores, held_out.labels)))
     return Calibration(best, tuple(map(float, least)), accept)
+
+
+def _best_scale(scores: Array, labels: NDArray[np.int64]) -> float:
+    """The scale s of least mean cross-entropy of softmax(s z).
+
+    It is convex in s, so halving the range of scales finds what trying all of them would.
+    """
+    below = scores - scores.max(axis=1, keepdims=True)
+    true = below[np.arange(len(labels)), labels]
+
+    def loss(place: int) -> float:
+        logits = np.float32(_SCALES[place]) * below
+        sums = np.exp(logits, out=logits).sum(axis=1)
+        return float((np.log(sums) - np.float32(_SCALES[place]) * true).mean(dtype=np.float64))
+
+    first, last = 0, len(_SCALES) - 1
+    while first < last:
+        middle = (first + last) // 2
+        if loss(middle) <= loss(middle + 1):
+            last = middle
+        else:
+            first = middle + 1
+    return float(_SCALES[first])
 
 
 def joined_accept_scores(

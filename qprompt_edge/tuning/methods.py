@@ -175,6 +175,8 @@ def tune(
     if relative_noise:
         config = replace(config, noise=relative_noise * float(first.std()))
     config = resolve_learning_rate(config, {tuning.leading: first}, scale)
+    if method == RESIDUAL:
+        config = qtaskres.schedule(config, photos.labels, len(first))
     state = state or start(tuning.weights, config, tuning.reparameterization)
     go = run_averaged if averaged else run
     state = go(state, tuning.objective, photos.labels, config, after_step, tuning.reparameterization)

@@ -11,18 +11,20 @@ What was measured (`docs/defaults.md`): s = 3 ln(C + 1) suits any number of clas
 lets a class of n_c photos go as far from its text as so few photos justify.
 
 A step takes its photos in blocks, so that the logits of many photos over many classes are never in memory at
-once.
+once. Where all photos would be more than four blocks, each step takes one block of them (`schedule`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.data.features import Examples
+from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.problem import Tuning
 from qprompt_edge.tuning.trainer import Reparameterization
 from qprompt_runtime.arrays import Array
@@ -35,7 +37,9 @@ USUAL_SHOTS = 16
 """Photos of a class that weigh 1."""
 _TRUST = 2 / 3
 _LOGITS = 2**20
-"""Logits of one block: two arrays of 4 MB."""
+"""Logits of one block: an array of 4 MB."""
+_BLOCKS = 4
+"""All photos are a step's batch up to so many blocks."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,9 @@ def cross_entropy(
         logits = seen @ classes.T
         logits += weights[OFFSETS]
         logits *= scale
-        chances = softmax(logits if others is None else np.column_stack([logits, others[block]]))
+        if others is not None:
+            logits = np.column_stack([logits, others[block]])
+        chances = softmax(logits, out=logits)
         rows = np.arange(len(true))
         loss -= float((share_of[:, 0] * np.log(np.maximum(chances[rows, true], 1e-30))).sum())
         chances[rows, true] -= 1
@@ -118,6 +124,29 @@ def cross_entropy(
         offsets += slope.sum(axis=0)
     along = (pull * classes).sum(axis=1, keepdims=True)
     return loss, {RESIDUALS: (pull - along * classes) / lengths, OFFSETS: offsets}
+
+
+def schedule(config: TrainingConfig, labels: NDArray[np.int64], classes: int) -> TrainingConfig:
+    """Batches for photos and classes that are too many for steps of all photos; about as many steps.
+
+    Args:
+        config: How residuals are tuned; it stays as it is if it has a batch size, or if the logits of all
+            photos are at most four blocks.
+        labels: int64 [N], classes of the photos.
+        classes: Number C of classes.
+
+    Returns:
+        The configuration. A batch is one block of photos; it has at least one of each class in the mean, and
+        every photo is in some batch.
+    """
+    counts = np.bincount(labels)
+    most = int(counts.max())
+    photos = most * np.count_nonzero(counts)  # of an epoch: every class comes as often as the largest
+    logits = photos * classes
+    if config.batch_size is not None or logits <= _BLOCKS * _LOGITS:
+        return config
+    parts = min(math.ceil(logits / _LOGITS), most, config.epochs)
+    return replace(config, batch_size=math.ceil(photos / parts), epochs=math.ceil(config.epochs / parts))
 
 
 def loss_scale(classes: int) -> np.float32:

@@ -9,9 +9,9 @@ import numpy as np
 from qprompt_runtime.arrays import Array
 
 
-def softmax(logits: Array) -> Array:
-    """Row-wise softmax of float32 [N,C]."""
-    shares: Array = logits - logits.max(axis=1, keepdims=True)
+def softmax(logits: Array, out: Array | None = None) -> Array:
+    """Row-wise softmax of float32 [N,C]; `out` takes it, and may be `logits`."""
+    shares: Array = np.subtract(logits, logits.max(axis=1, keepdims=True), out=out)
     np.exp(shares, out=shares)
     shares /= shares.sum(axis=1, keepdims=True)
     return shares
