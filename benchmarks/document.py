@@ -152,8 +152,8 @@ def _default_method(figures: Figures) -> str:
 
 def _thousand_classes(figures: Figures) -> str:
     text = paragraph(
-        "The photos are tiny pictures whose features were put into the cache before. A step takes its photos",
-        "in blocks, and neither tower is in memory while residuals are tuned.",
+        "The photos are tiny pictures whose features were put into the cache before. They come in batches, and",
+        "neither tower is in memory while residuals are tuned.",
     )
     return _section("1,000 classes", thousand_classes.table(figures["thousand_classes"]), text)
 

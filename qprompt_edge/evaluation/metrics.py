@@ -13,7 +13,7 @@ from qprompt_runtime.class_head import softmax
 Labels = NDArray[np.int64]
 
 CALIBRATION_BINS = 15
-_PROBE_STEPS, _FEWER_PROBE_STEPS = 300, 60
+_PROBE_STEPS, _FEWER_PROBE_STEPS = 300, 75
 _PROBE_LOGITS = 2**20  # of a block: 4 MB
 _PROBE_BLOCKS = 4  # up to so many, the probe takes all its steps
 
@@ -115,7 +115,7 @@ def linear_probe(features: Array, labels: Labels, classes: int, penalty: float =
 
     Features are centred and scaled by their mean standard deviation, then 1/2 |W|^2 * penalty / N is added to
     the mean cross-entropy (each class weighing the same), minimised by Nesterov's accelerated gradient
-    descent: 300 steps, or 60 where a step would take more than 4 million logits.
+    descent: 300 steps, or 75 where a step would take more than 4 million logits.
 
     Args:
         features: float32 [N,E].
