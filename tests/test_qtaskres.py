@@ -1,16 +1,18 @@
 """Class residuals: the loss against finite differences, and what tuning must and must not move."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from qprompt_edge.data.features import Examples
-from qprompt_edge.tuning import qtaskres
+from qprompt_edge.tuning import calibration, qtaskres
 from qprompt_edge.tuning.config import epoch_batches
-from qprompt_edge.tuning.methods import default_training
+from qprompt_edge.tuning.methods import default_training, tune
 from qprompt_edge.tuning.qtaskres import OFFSETS, RESIDUALS
 from qprompt_edge.tuning.trainer import TrainingState, forward_weights, run, start
+from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import ClassName
 
 RNG = np.random.default_rng(0)
@@ -179,3 +181,20 @@ def test_batches_learn_what_all_photos_at_once_do(monkeypatch: pytest.MonkeyPatc
     in_batches, state = tuned(photos, batch_size=config.batch_size, epochs=config.epochs)
     assert state.step == 104
     assert accuracy(in_batches, others) == pytest.approx(accuracy(at_once, others), abs=0.02)
+
+
+def test_tuning_and_cross_validation_take_batches(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = examples([20] * 4)
+    monkeypatch.setattr(qtaskres, "_LOGITS", 32)  # eight photos
+    config = default_training("qtaskres", epochs=20)
+    _, state = tune("qtaskres", tiny, photos, config, text=TEXT)
+    assert state.step == 20  # two epochs of ten batches
+    taken: list[int | None] = []
+
+    def noted(state: TrainingState, *args: Any, **options: Any) -> TrainingState:
+        taken.append(args[2].batch_size)
+        return run(state, *args, **options)
+
+    monkeypatch.setattr(calibration, "run", noted)
+    calibration.held_out_scores(TEXT, photos, np.arange(80), config)
+    assert taken == [8] * 5
