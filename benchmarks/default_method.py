@@ -8,8 +8,8 @@ calibration. It is timed from the start of its process with an empty cache, and 
 with other options (`--bits 2`), when their features are in the cache.
 
 Ours runs whole. PyTorch's totals are computed from few of its 250 steps, timed with 8 photos instead of 32:
-encoding takes as long as there are photos, so each of the other 24 adds an eighth of the time that encoding
-these 8 takes. A round of all models takes about three minutes on two cores, once the bundles are made.
+the time of encoding grows with the photos, so each of the other 24 adds an eighth of what these 8 take. One
+round is enough for a ratio, and takes some minutes once the bundles are made.
 """
 
 from __future__ import annotations
