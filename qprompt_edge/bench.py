@@ -25,7 +25,7 @@ from PIL import Image
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning import qcoop
-from qprompt_edge.tuning.config import epoch_batches, resolve_learning_rate
+from qprompt_edge.tuning.config import class_members, epoch_batches, resolve_learning_rate
 from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.arrays import Array
@@ -255,7 +255,7 @@ def _time_tuning(stopwatch: _Stopwatch, backbone: Backbone, names: Sequence[str]
         train(state, tuning.objective, labels, config, tuning.reparameterization) for _ in itertools.count()
     )
     stopwatch.time("step", lambda: next(steps))
-    return config.epochs * len(epoch_batches(labels, config, 0))
+    return config.epochs * len(epoch_batches(class_members(labels), config, 0))
 
 
 def _jpeg(height: int, width: int) -> bytes:

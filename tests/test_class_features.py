@@ -8,11 +8,16 @@ import pytest
 from conftest import TINY_FOLDER
 from prompts import TINY
 
+import qprompt_runtime.backbone as backbone_module
+from qprompt_edge.adaptation.adapt import adapt
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.errors import PromptFileError
-from qprompt_runtime.prompt_file import PromptFile
+from qprompt_runtime.prompt_file import ClassName, PromptFile
+from qprompt_runtime.text_features import kept_text_features, text_features
+
+NAMES = tuple(map(ClassName.from_label, ("dog", "red_panda")))
 
 
 @pytest.fixture
@@ -92,3 +97,36 @@ def test_predict_keeps_them_in_the_cache(
     first = run("predict", photos, "--prompt", out, "--json")
     request.getfixturevalue("no_text_tower")
     assert run("predict", photos, "--prompt", out, "--json").out == first.out
+
+
+def test_text_features_are_kept_for_their_words_and_template(
+    tiny: Backbone, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    template = ("a photo of a ", ".")
+    cases = [(NAMES, template), (NAMES, ("a drawing of a ", ".")), (NAMES[:1], template)]
+    first = [kept_text_features(tiny, *case, tmp_path / "kept") for case in cases]
+    for case, found in zip(cases, first, strict=True):
+        np.testing.assert_array_equal(found, text_features(tiny, *case))
+    request.getfixturevalue("no_text_tower")
+    for case, found in zip(cases, first, strict=True):
+        np.testing.assert_array_equal(kept_text_features(tiny, *case, tmp_path / "kept"), found)
+    with pytest.raises(AssertionError, match="was asked"):
+        kept_text_features(tiny, NAMES, template, None)
+
+
+def test_adapt_with_other_options_opens_no_model(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of photos, class names and nouns are known; so a prompt of the same classes needs none."""
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("a model or its tokenizer was opened")
+
+    monkeypatch.setenv("QPE_CACHE", str(tmp_path / "cache"))
+    adapt(photos, backbone=TINY_FOLDER, epochs=2)
+    for name in ("open_session", "Tokenizer"):
+        monkeypatch.setattr(backbone_module, name, refuse)
+    tuned = adapt(photos, backbone=TINY_FOLDER, epochs=3, bits=2, holdout=0.4, seed=7)
+    assert tuned.steps == 3
+    classifier = PromptClassifier(tuned.prompt, Backbone(TINY_FOLDER), cache=tmp_path / "cache" / "classes")
+    assert len(classifier.class_features) == len(tuned.prompt.classes)

@@ -15,7 +15,7 @@ import pytest
 from command_line import Result
 from scenes import write_photos
 
-from qprompt_edge.data.feature_cache import Entry, FeatureCache, feature_file
+from qprompt_edge.data.feature_cache import Entry, FeatureCache, content_key, feature_file
 from qprompt_runtime.errors import OutputError
 
 SHAPE = (2, 3)
@@ -240,3 +240,12 @@ def test_the_same_photos_in_another_folder_are_not_encoded_again(
         made.append(len(encoded))
     assert made == [12, 12]
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**18 - 1, 2**18, 2**18 + 1, 3 * 2**18])
+def test_a_content_has_the_key_of_all_of_its_bytes(size: int, tmp_path: Path) -> None:
+    data = np.random.default_rng(size).bytes(size)
+    (tmp_path / "photo").write_bytes(data)
+    with (tmp_path / "photo").open("rb") as file:
+        file.seek(size // 2)
+        assert content_key(file) == hashlib.sha256(data).digest()[:16]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from qprompt_edge.tuning.config import epoch_batches, learning_rate, resolve_learning_rate
+from qprompt_edge.tuning.config import class_members, epoch_batches, learning_rate, resolve_learning_rate
 from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.quantizer import Clustering, quantize
 from qprompt_edge.tuning.trainer import TrainingState, advance, forward_weights, run, start, train
@@ -90,13 +90,13 @@ def test_without_a_rate_there_is_no_schedule() -> None:
 
 
 def test_equal_classes_give_each_photo_once() -> None:
-    batches = epoch_batches(LABELS, default_training("qcoop", batch_size=5), 0)
+    batches = epoch_batches(class_members(LABELS), default_training("qcoop", batch_size=5), 0)
     assert sorted(np.concatenate(batches).tolist()) == list(range(24))
 
 
 def test_unequal_classes_come_equally_often() -> None:
     labels = np.repeat([0, 1, 2], [1, 7, 10])
-    drawn = np.concatenate(epoch_batches(labels, default_training("qcoop", batch_size=4), 0))
+    drawn = np.concatenate(epoch_batches(class_members(labels), default_training("qcoop", batch_size=4), 0))
     assert np.bincount(labels[drawn]).tolist() == [10, 10, 10]
     assert set(drawn.tolist()) == set(range(18)), "every photo is used"
     repeats = np.bincount(drawn)[labels == 1]
@@ -106,7 +106,8 @@ def test_unequal_classes_come_equally_often() -> None:
 @pytest.mark.parametrize("batch_size", [1, 5, 7, 24, 100])
 def test_batches_of_an_epoch_are_about_equally_large(batch_size: int) -> None:
     sizes = [
-        len(batch) for batch in epoch_batches(LABELS, default_training("qcoop", batch_size=batch_size), 0)
+        len(batch)
+        for batch in epoch_batches(class_members(LABELS), default_training("qcoop", batch_size=batch_size), 0)
     ]
     assert sum(sizes) == 24
     assert max(sizes) - min(sizes) <= 1
@@ -114,7 +115,9 @@ def test_batches_of_an_epoch_are_about_equally_large(batch_size: int) -> None:
 
 def test_order_depends_on_seed_and_epoch_only() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return np.concatenate(epoch_batches(LABELS, default_training("qcoop", seed=seed), epoch)).tolist()
+        return np.concatenate(
+            epoch_batches(class_members(LABELS), default_training("qcoop", seed=seed), epoch)
+        ).tolist()
 
     assert order(1, 0) == order(1, 0)
     assert order(1, 0) != order(1, 1)
@@ -134,7 +137,7 @@ def test_unquantized_steps_equal_a_loop_by_hand() -> None:
     velocity = {name: np.zeros_like(array) for name, array in current.items()}
     step = 0
     for epoch in range(4):
-        for batch in epoch_batches(LABELS, config, epoch):
+        for batch in epoch_batches(class_members(LABELS), config, epoch):
             _, gradient = quadratic(current, batch, epoch)
             rate = 1e-5 if step < 4 else 0.1 * 0.5 * (1 + math.cos(math.pi * (step - 4) / 12))
             for name in current:

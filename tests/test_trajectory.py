@@ -17,7 +17,7 @@ pytest.importorskip("onnx")
 import open_clip
 import torch
 
-from qprompt_edge.tuning.config import epoch_batches, learning_rate
+from qprompt_edge.tuning.config import class_members, epoch_batches, learning_rate
 from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.qcoop import ROLE, ContextObjective, initial_prompt
 from qprompt_edge.tuning.trainer import start, train
@@ -107,7 +107,11 @@ def trajectories(small_backbone: Any, small_model: Any) -> Any:
         progress = list(train(start({ROLE: prompt.context}, CONFIG), objective, labels, CONFIG))
         ours = [step.state.latent[ROLE] for step in progress]
 
-        batches = [batch for epoch in range(CONFIG.epochs) for batch in epoch_batches(labels, CONFIG, epoch)]
+        batches = [
+            batch
+            for epoch in range(CONFIG.epochs)
+            for batch in epoch_batches(class_members(labels), CONFIG, epoch)
+        ]
         rates = [learning_rate(step, len(batches) // CONFIG.epochs, CONFIG) for step in range(len(batches))]
         model = TorchCoOp(small_model(name).model, per_class=per_class)
         theirs, their_losses = torch_trajectory(model, batches, rates)

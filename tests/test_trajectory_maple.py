@@ -16,7 +16,7 @@ import open_clip
 import torch
 
 from qprompt_edge.tuning import qmaple
-from qprompt_edge.tuning.config import epoch_batches, learning_rate
+from qprompt_edge.tuning.config import class_members, epoch_batches, learning_rate
 from qprompt_edge.tuning.methods import default_training
 from qprompt_edge.tuning.qcoop import CONTEXT_INIT
 from qprompt_edge.tuning.trainer import start, train
@@ -88,7 +88,11 @@ def test_everything_learned_follows_torch(method: str, small_bundle: Any, small_
             start(prompt.learned, CONFIG, reparameterization), objective, labels, CONFIG, reparameterization
         )
     )
-    batches = [batch for epoch in range(CONFIG.epochs) for batch in epoch_batches(labels, CONFIG, epoch)]
+    batches = [
+        batch
+        for epoch in range(CONFIG.epochs)
+        for batch in epoch_batches(class_members(labels), CONFIG, epoch)
+    ]
     rates = [learning_rate(step, len(batches) // CONFIG.epochs, CONFIG) for step in range(len(batches))]
     theirs, losses = torch_trajectory(
         small_model(MODEL).model.requires_grad_(False), prompt.learned, batches, rates

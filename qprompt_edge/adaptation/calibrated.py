@@ -17,7 +17,7 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.none_of_these import noun_features
 from qprompt_runtime.prompt_file import ClassName, PromptFile
-from qprompt_runtime.text_features import text_features
+from qprompt_runtime.text_features import kept_text_features
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ def word_features(
     Raises:
         TextError: A prompt is too long for the text tower.
     """
+    cache = cache_folder("classes")
     found = WordFeatures(
-        text_features(backbone, classes, template), noun_features(backbone, classes, cache_folder("classes"))
+        kept_text_features(backbone, classes, template, cache), noun_features(backbone, classes, cache)
     )
     backbone.close_text_tower()
     return found

@@ -30,7 +30,7 @@ from qprompt_edge.tuning.qtaskres import USUAL_SHOTS
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.none_of_these import noun_features
 from qprompt_runtime.prompt_file import RESIDUAL, ClassName, PromptFile
-from qprompt_runtime.text_features import text_features
+from qprompt_runtime.text_features import kept_text_features
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ def retune_from_vectors(
     old, added = len(prompt.classes), np.bincount(new.labels, minlength=len(classes))
     before = np.zeros(len(classes), np.int64)
     before[:old] = prompt.photos or USUAL_SHOTS
-    known = known_classes(prompt, text_features(backbone, classes, prompt.template), before)
+    cache = cache_folder("classes")
+    text = kept_text_features(backbone, classes, prompt.template, cache)
+    known = known_classes(prompt, text, before)
     features = new.features[:, 0]
     counts = tuple((before + added).tolist()) if prompt.photos else ()
     rows = tune_rows(known, features, new.labels, training)
@@ -118,7 +120,7 @@ def retune_from_vectors(
     joined = bool(prompt.calibration.accept_scores) and len(held_out.labels) > 0
     calibration = prompt.calibration
     if joined:
-        nouns = noun_features(backbone, tuned.classes, cache_folder("classes"))
+        nouns = noun_features(backbone, tuned.classes, cache)
         calibration = joined_accept_scores(calibration, int(before.sum()), held_out, nouns)
     return Retuned(
         replace(tuned, calibration=calibration),

@@ -93,7 +93,7 @@ def prepare(
         trained = {label: index for index, label in enumerate(photos.classes)}
         to_trained = np.array([trained[label] for label in tests.classes], np.int64)
         labels = np.concatenate([labels, to_trained[tests.labels]])
-    readable = np.setdiff1d(np.arange(len(paths)), list(encoded.failures))
+    readable = np.array([i for i in range(len(paths)) if i not in encoded.failures], np.int64)
     train, held = readable[readable < count], readable[readable >= count]
     groups = near_duplicate_groups(encoded.hashes[train], labels[train])
     bursts = np.zeros(len(paths), np.int64)

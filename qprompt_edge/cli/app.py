@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from qprompt_edge.cli.output import show
 from qprompt_edge.cli.parameters import GroupedCommand
+from qprompt_edge.cli.plain_values import taking_plain_values
 
 _MODULES = {
     "adapt": "adapt",
@@ -44,6 +45,10 @@ _HELP_WIDTH = 100
 
 class _Commands(TyperGroup):
     """Imports a command's module in its turn: `predict` needs none of what `reproduce` needs."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Options of the program itself, which take plain values."""
+        return taking_plain_values(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name, or None; typer suggests another then."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from qprompt_edge.cli.plain_values import taking_plain_values
 from qprompt_runtime.errors import PhotosError
 
 INPUT, TRAINING, OUTPUT, SIGNATURES, MACHINE = GROUPS = (
@@ -24,6 +25,10 @@ _OTHER = "Other"
 
 class GroupedCommand(TyperCommand):
     """A command whose help shows its arguments and options in groups, in plain text."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Arguments and options, which take plain values."""
+        return taking_plain_values(super().get_params(ctx))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words of the usage line, with required arguments as plain names.

@@ -31,6 +31,7 @@ _MAGIC = b"QPEFEAT1"
 _START = struct.Struct(f"<{KEY_BYTES}sQ")  # a record: key, difference hash, features, checksum
 _CHECK_BYTES = 8
 _BLOCK = 2**20
+_HASHED_BYTES = 2**18  # a new block each time would cost more than its hash
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ class Entry:
 
 def content_key(file: BinaryIO) -> bytes:
     """The key of a file's content, `KEY_BYTES` of its SHA-256; it is read in blocks, from its beginning."""
-    digest = hashlib.sha256()
+    digest, block = hashlib.sha256(), memoryview(bytearray(_HASHED_BYTES))
     file.seek(0)
-    while block := file.read(_BLOCK):
-        digest.update(block)
+    while count := file.readinto(block):  # type: ignore[attr-defined]
+        digest.update(block[:count])
     return digest.digest()[:KEY_BYTES]
 
 

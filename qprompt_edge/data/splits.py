@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from qprompt_runtime.arrays import distinct
 from qprompt_runtime.errors import PhotosError
 
 MAX_DISTANCE = 6
@@ -64,7 +65,7 @@ def near_duplicate_groups(hashes: NDArray[np.uint64], labels: NDArray[np.int64])
         group.
     """
     groups = np.arange(len(hashes), dtype=np.int64)
-    for label in np.unique(labels):
+    for label in distinct(labels):
         members = np.flatnonzero(labels == label)
         groups[members] = members[chains(near_rows(hashes[members]), len(members))]
     return groups
@@ -97,7 +98,7 @@ def chains(near: Iterable[NDArray[np.bool_]], count: int) -> NDArray[np.int64]:
     """
     first = np.arange(count, dtype=np.int64)
     for index, row in enumerate(near):
-        met = np.unique(first[:index][row[:index]])
+        met = distinct(first[:index][row[:index]])
         if len(met) > 0:
             first[index] = met[0]
         if len(met) > 1:  # this photo links chains that were apart
@@ -126,7 +127,7 @@ def take_shots(
         raise PhotosError(f"shots must be at least 1, got {shots}")
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
-    for label in np.unique(labels):
+    for label in distinct(labels):
         order = rng.permutation(np.flatnonzero(labels == label)).tolist()
         chosen += islice((i for i in order if i not in without), shots)
     return np.array(sorted(chosen), np.int64)
@@ -161,7 +162,7 @@ def split_holdout(
         groups = np.arange(len(labels), dtype=np.int64)
     rng = np.random.default_rng(seed)
     held = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
+    for label in distinct(labels):
         members = np.flatnonzero(labels == label)
         names, sizes = np.unique(groups[members], return_counts=True)
         order = rng.permutation(len(names))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_runtime.arrays import Array
+from qprompt_runtime.arrays import Array, distinct
 from qprompt_runtime.class_head import softmax
 
 Labels = NDArray[np.int64]
@@ -95,7 +95,7 @@ def confidence_bins(confidence: Array, right: NDArray[np.bool_]) -> list[Confide
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     return [
         ConfidenceBin(int(those.sum()), float(confidence[those].mean()), float(right[those].mean()))
-        for those in (bins == b for b in np.unique(bins))
+        for those in (bins == b for b in distinct(bins))
     ]
 
 

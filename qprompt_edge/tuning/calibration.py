@@ -18,7 +18,7 @@ from qprompt_edge.data.features import Examples
 from qprompt_edge.tuning import qtaskres
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.trainer import forward_weights, run, start
-from qprompt_runtime.arrays import Array
+from qprompt_runtime.arrays import Array, distinct
 from qprompt_runtime.class_head import ClassHead
 from qprompt_runtime.none_of_these import known_scores
 from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration
@@ -57,9 +57,9 @@ def folds(
     """
     rng = np.random.default_rng([seed, 4])
     part = np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
+    for label in distinct(labels):
         members = np.flatnonzero(labels == label)
-        names = rng.permutation(np.unique(groups[members]))
+        names = rng.permutation(distinct(groups[members]))
         if len(names) < 2:
             part[members] = -1  # always tuned on
             continue

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_edge.tuning.quantizer import BIT_WIDTHS, UNQUANTIZED_BITS, Clustering
-from qprompt_runtime.arrays import Array
+from qprompt_runtime.arrays import Array, distinct
 
 _LEAST_VARIANCE = 1e-12
 
@@ -88,11 +88,18 @@ def resolve_learning_rate(
     return replace(config, lr=config.relative_rate * max(variance, _LEAST_VARIANCE) / logit_scale)
 
 
-def epoch_batches(labels: NDArray[np.int64], config: TrainingConfig, epoch: int) -> list[NDArray[np.int64]]:
+def class_members(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The photos of each class that has some, for `epoch_batches`: int64 positions in `labels` [N]."""
+    return [np.flatnonzero(labels == label) for label in distinct(labels)]
+
+
+def epoch_batches(
+    members: Sequence[NDArray[np.int64]], config: TrainingConfig, epoch: int
+) -> list[NDArray[np.int64]]:
     """Shuffled batches of photo indices for one epoch, every class as often as the largest one.
 
     Args:
-        labels: int64 [N], classes from 0.
+        members: The photos of each class, from `class_members`.
         config: Batch size and seed.
         epoch: From 0; each has an order of its own.
 
@@ -100,14 +107,16 @@ def epoch_batches(labels: NDArray[np.int64], config: TrainingConfig, epoch: int)
         Index arrays. With equal classes each photo comes exactly once.
     """
     rng = np.random.default_rng([config.seed, epoch])
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     most = max(map(len, members))
-    drawn = [
-        np.concatenate([rng.permutation(photos) for _ in range(math.ceil(most / len(photos)))])[:most]
-        for photos in members
-    ]
+    drawn = []
+    for photos in members:
+        left = most
+        while left > 0:
+            drawn.append(rng.permutation(photos)[:left])
+            left -= len(photos)
     order = rng.permutation(np.concatenate(drawn))
-    return np.array_split(order, max(1, round(len(order) / (config.batch_size or len(order)))))
+    batches = max(1, round(len(order) / (config.batch_size or len(order))))
+    return [order] if batches == 1 else np.array_split(order, batches)
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:

@@ -66,9 +66,10 @@ class ResidualObjective:
         self, weights: Mapping[str, Array], photos: NDArray[np.int64], epoch: int
     ) -> tuple[float, dict[str, Array]]:
         """The loss of a batch; see `trainer.Objective`."""
-        view = np.random.default_rng([self.seed, epoch, 1]).integers(
-            self.features.shape[1], size=len(self.labels)
-        )
+        views = self.features.shape[1]
+        view = np.zeros(len(self.labels), np.int64)
+        if views > 1:
+            view = np.random.default_rng([self.seed, epoch, 1]).integers(views, size=len(self.labels))
         labels = self.labels[photos]
         counts = np.bincount(labels, minlength=len(self.text))
         share = (self.importance[labels] / counts[labels])[:, None].astype(np.float32)

@@ -29,6 +29,7 @@ UNQUANTIZED_BITS = 32
 BIT_WIDTHS = (1, 2, 3, 4, 8)
 _SWEEPS = 200
 _RUNS = 512
+_FEW = 7  # comparisons of all values, which are faster than to search for each
 _LEAST_SIGMA = 1e-12
 _SMOOTHING = 0.5  # added to each cell's count, so that an empty cell has a finite divergence
 
@@ -129,6 +130,8 @@ def kmeans(values: Array, clusters: int) -> Array:
     Returns:
         float32 [k], ascending. With fewer than k different values some centroids are equal.
     """
+    if not values.any():  # as before the first step
+        return np.zeros(clusters, np.float32)
     ordered = np.sort(values.astype(np.float64))
     total = np.concatenate([[0.0], np.cumsum(ordered)])
     bounds = _best_bounds(ordered, total, clusters)
@@ -153,18 +156,24 @@ def _best_bounds(
     costs `cost[i, j]`, so the next `best[j]` is the least `best[i] + cost[i, j]`.
     """
     places = np.linspace(0, len(ordered), min(len(ordered), _RUNS) + 1).round().astype(np.int64)
-    squares = np.concatenate([[0.0], np.cumsum(ordered**2)])[places]
-    sizes = places - places[:, None]
-    sums = total[places] - total[places][:, None]
-    cost = np.where(sizes < 0, np.inf, squares - squares[:, None] - sums**2 / np.maximum(sizes, 1))
-    best, starts = cost[0], []
-    for _ in range(clusters - 1):
-        through = best[:, None] + cost
+    squares, totals = np.concatenate([[0.0], np.cumsum(ordered**2)])[places], total[places]
+
+    def cost(begins: slice, ends: slice) -> NDArray[np.float64]:
+        sizes = places[ends] - places[begins, None]
+        sums = totals[ends] - totals[begins, None]
+        spread = squares[ends] - squares[begins, None] - sums**2 / np.maximum(sizes, 1)
+        return np.where(sizes < 0, np.inf, spread)
+
+    everywhere, starts = slice(None), []
+    best = cost(slice(1), everywhere)[0]
+    for cell in range(2, clusters + 1):
+        ends = slice(-1, None) if cell == clusters else everywhere  # the last cell ends at the end
+        through = best[:, None] + cost(everywhere, ends)
         starts.append(through.argmin(axis=0))
         best = through.min(axis=0)
     bounds = [len(places) - 1]
     for start in reversed(starts):
-        bounds.append(int(start[bounds[-1]]))
+        bounds.append(int(start[min(bounds[-1], len(start) - 1)]))
     return places[[0, *reversed(bounds)]]
 
 
@@ -179,7 +188,12 @@ def nearest(values: Array, centroids: Array) -> NDArray[np.uint8]:
         uint8 [N]; on a tie the upper centroid.
     """
     middles = (centroids[1:] + centroids[:-1]) / 2
-    return np.searchsorted(middles, values, side="right").astype(np.uint8)
+    if len(middles) > _FEW:
+        return np.searchsorted(middles, values, side="right").astype(np.uint8)
+    below = np.zeros(len(values), np.uint8)
+    for middle in middles:
+        below += values >= middle
+    return below
 
 
 def cluster(

@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qprompt_edge.tuning.config import TrainingConfig, epoch_batches, learning_rate
+from qprompt_edge.tuning.config import TrainingConfig, class_members, epoch_batches, learning_rate
 from qprompt_edge.tuning.quantizer import (
     UNQUANTIZED_BITS,
     Codebook,
@@ -213,11 +213,12 @@ def train(
         config: How.
         reparameterization: How shipped weights follow from the learned ones.
     """
-    per_epoch = len(epoch_batches(labels, config, 0))
+    members = class_members(labels)
+    per_epoch = len(epoch_batches(members, config, 0))
     steps = per_epoch * config.epochs
     while state.step < steps:
         epoch, first = divmod(state.step, per_epoch)
-        for photos in epoch_batches(labels, config, epoch)[first:]:
+        for photos in epoch_batches(members, config, epoch)[first:]:
             weights = _disturbed(forward_weights(state, reparameterization), state.step, config)
             loss, gradients = objective(weights, photos, epoch)
             rate = learning_rate(state.step, per_epoch, config)

@@ -12,7 +12,6 @@ from threading import Lock
 from typing import TypeVar
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from qprompt_runtime.admission import used
@@ -35,9 +34,10 @@ from qprompt_runtime.prompt_features import (
     prompt_features,
     prompted_image_features,
 )
-from qprompt_runtime.prompt_file import CONTEXT, ClassName, PromptFile, prompt_in, read_content
+from qprompt_runtime.prompt_file import CONTEXT, RESIDUAL, ClassName, PromptFile, prompt_in, read_content
 from qprompt_runtime.read_ahead import read_ahead
 from qprompt_runtime.text import counted, first_few, printable
+from qprompt_runtime.text_features import kept_text_features, text_tower_facts
 from qprompt_runtime.tokenizer import check_names
 
 Photo = TypeVar("Photo", bound=Source)
@@ -121,8 +121,11 @@ class PromptClassifier:
     def _compute_features(self) -> Array:
         each_its_own = self.prompt.method == CONTEXT and len(self.prompt.groups[0].shape) == 3
         pairs = [(name.label, name.text) for name in self.names]
-        check_names(pairs, self.backbone.tokenizer.encode, shared=not each_its_own)
-        features = prompt_features(self.prompt, self.backbone, self.names)
+        check_names(pairs, lambda text: self.backbone.tokenizer.encode(text), shared=not each_its_own)
+        text = None
+        if self.prompt.method == RESIDUAL:
+            text = kept_text_features(self.backbone, self.names, self.prompt.template, self.cache)
+        features = prompt_features(self.prompt, self.backbone, self.names, text)
         if self.least_score is not None:
             _ = self.nouns  # while the text tower is open
         self.backbone.close_text_tower()
@@ -130,15 +133,11 @@ class PromptClassifier:
 
     def _features_identity(self) -> str:
         """What the features of the classes depend on, in so far as it can differ from run to run."""
-        manifest = self.backbone.manifest
         facts = {
             "prompt": hashlib.sha256(self.prompt.to_bytes()).hexdigest(),
             "classes": [[name.label, name.text] for name in self.names],
-            "backbone": manifest.fingerprint,
-            "files": {name: record.sha256 for name, record in manifest.files.items()},
-            "provider": self.backbone.provider,
-            "onnxruntime": onnxruntime.__version__,
             "names": "checked",  # cached features do not replace the checks of names
+            **text_tower_facts(self.backbone),
         }
         return json.dumps(facts, sort_keys=True)
 

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
@@ -25,7 +24,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.errors import BundleError, PromptFileError
 from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration, ClassName
-from qprompt_runtime.text_features import text_features
+from qprompt_runtime.text_features import text_features, text_tower_facts
 
 SHARPNESS, WEIGHT = np.float32(50.0), np.float32(0.75)
 """k and a."""
@@ -103,14 +102,7 @@ def competing_nouns(classes: Sequence[ClassName]) -> NDArray[np.bool_]:
 
 def _identity(backbone: Backbone) -> str:
     """What the features of the nouns depend on, in so far as it can differ from run to run."""
-    facts = {
-        "nouns": _list_hash(),
-        "backbone": backbone.manifest.fingerprint,
-        "files": {name: record.sha256 for name, record in backbone.manifest.files.items()},
-        "provider": backbone.provider,
-        "onnxruntime": onnxruntime.__version__,
-    }
-    return json.dumps(facts, sort_keys=True)
+    return json.dumps({"nouns": _list_hash(), **text_tower_facts(backbone)}, sort_keys=True)
 
 
 def known_scores(class_scores: Array, image_features: Array, nouns: Array) -> Array:

@@ -54,7 +54,7 @@ class Tokenizer:
         try:
             model = json.loads(path.read_text(encoding="utf-8"))["model"]
             self._ids: dict[str, int] = model["vocab"]
-            self._ranks = {tuple(pair.split(" ")): rank for rank, pair in enumerate(model["merges"])}
+            self._ranks = {pair: rank for rank, pair in enumerate(model["merges"])}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(
                 f"{path} is not a readable tokenizer ({error}); add the bundle again"
@@ -77,14 +77,14 @@ class Tokenizer:
             return [word]
         parts = [*word[:-1], word[-1] + _END_OF_WORD]
         while len(parts) > 1:
-            pairs = list(itertools.pairwise(parts))
+            pairs = [" ".join(pair) for pair in itertools.pairwise(parts)]
             best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if best not in self._ranks:
                 break
             joined: list[str] = []
             for part in parts:
                 # a part that was joined just now ends in a join, never in the first half alone
-                if joined and (joined[-1], part) == best:
+                if joined and f"{joined[-1]} {part}" == best:
                     joined[-1] += part
                 else:
                     joined.append(part)
@@ -94,13 +94,13 @@ class Tokenizer:
 
 def clean(text: str) -> str:
     """open_clip's `lower` cleaning: repair Unicode, unescape HTML twice, fold white space, lower case."""
-    import html  # as the two below: what is in the cache needs no text
-
     if not (text.isascii() and text.isprintable() and "&" not in text):
-        import ftfy  # plain names need no repair, and it takes a moment to load
+        import html  # plain names need no repair, and both take a moment to load
 
-        text = ftfy.fix_text(text)
-    return " ".join(html.unescape(html.unescape(text)).split()).lower()
+        import ftfy
+
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
 
 
 def class_tokens(
