@@ -52,7 +52,7 @@ class Comparison:
 
 
 COMPARISONS = (
-    Comparison("ViT-B-16", ("int8", "fp32")),
+    Comparison("ViT-B-16", ("int8", "int8-merge16", "fp32")),
     Comparison("ViT-B-32", ("int8", "fp32")),
     Comparison("MobileCLIP2-S0", ("fp32",), rounds=1),
 )

@@ -22,6 +22,7 @@ from benchmarks.processes import ROOT, run_module
 NEEDED = (
     ("ViT-B-16", "fp32"),
     ("ViT-B-16", "int8"),
+    ("ViT-B-16", "int8-merge16"),
     ("ViT-B-32", "fp32"),
     ("ViT-B-32", "int8"),
     ("MobileCLIP2-S0", "fp32"),
@@ -62,7 +63,7 @@ def bundle(folder: Path, model: str, precision: str) -> Path:
     Args:
         folder: Where bundles lie.
         model: open_clip's name, or one of `EMBEDDED`, which is taken as it is.
-        precision: `fp32`, `fp16` or `int8`.
+        precision: `fp32`, `fp16` or `int8`; with `-mergeR` behind it, of a tower that merges R tokens.
     """
     if model in EMBEDDED:
         return EMBEDDED[model]
@@ -89,8 +90,10 @@ def main() -> None:
     if options.only:
         from qprompt_exporters.bundle_writer import export_bundle
 
-        model, precision = options.only
-        export_bundle(model, options.bundles / f"{model}-{precision}", precision=precision)
+        model, kind = options.only
+        precision, _, merged = kind.partition("-merge")
+        out = options.bundles / f"{model}-{kind}"
+        export_bundle(model, out, precision=precision, merge_tokens=int(merged or 0))
         return
     for model, precision in NEEDED:
         print(bundle(options.bundles, model, precision))

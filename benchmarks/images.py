@@ -20,7 +20,7 @@ from benchmarks.processes import run_module
 from benchmarks.tables import duration, median, megabytes, ratio, text_table, times
 
 MODELS: dict[str, tuple[str, ...]] = {
-    "ViT-B-16": ("fp32", "int8"),
+    "ViT-B-16": ("fp32", "int8", "int8-merge16"),
     "ViT-B-32": ("fp32", "int8"),
     DEFAULT: ("as shipped",),
     "tiny": ("as shipped",),  # for comparison: what slower boards can take

@@ -288,14 +288,16 @@ def small_model(small_configs: Path, tmp_path_factory: pytest.TempPathFactory) -
 def small_bundle(
     small_model: Callable[[str], SmallModel], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """`small_bundle(name, precision="fp32", depth=0)`: a small model's bundle, exported once; read only."""
+    """`small_bundle(name, precision="fp32", depth=0, merged=0)`: a small model's bundle; read only."""
     from qprompt_exporters.bundle_writer import export_bundle
 
     @cache
-    def export(name: str, precision: str = "fp32", depth: int = 0) -> Path:
+    def export(name: str, precision: str = "fp32", depth: int = 0, merged: int = 0) -> Path:
         out = tmp_path_factory.mktemp("bundle") / f"{name}-{precision}"
         checkpoint = small_model(name).checkpoint
-        export_bundle(name, out, checkpoint=checkpoint, precision=precision, deep_prompts=depth)
+        export_bundle(
+            name, out, checkpoint=checkpoint, precision=precision, deep_prompts=depth, merge_tokens=merged
+        )
         return out
 
     return export
@@ -320,7 +322,7 @@ def quick_image_graph(small_bundle: Callable[..., Path], monkeypatch: pytest.Mon
     from qprompt_exporters import bundle_writer
 
     graph = onnx.load(small_bundle("small-causal") / "image.onnx")
-    monkeypatch.setattr(bundle_writer, "image_graph", lambda _model, _size: graph)
+    monkeypatch.setattr(bundle_writer, "image_graph", lambda *_arguments: graph)
 
 
 # ---------------------------------------------------------------------- the page of serve

@@ -217,7 +217,7 @@ def test_a_deep_gradient_beyond_its_bound_is_refused(
             "--deep-prompts 3 does not fit small-causal, whose shorter tower has 2 blocks",
         ),
         ("small-causal", {"deep_prompts": -1}, "--deep-prompts -1"),
-        ("small-convolutional", {"deep_prompts": 1}, "no tokens to put prompts beside"),
+        ("small-convolutional", {"deep_prompts": 1}, "cannot take deep prompts: it has no tokens of a ViT"),
         ("small-causal", {"deep_prompts": 1, "precision": "int8"}, "no gradient for deep prompts"),
     ],
 )

@@ -32,6 +32,8 @@ def documented_fingerprint(tensors: dict[str, Any], bundle: Path) -> str:
         "merges": tokenizer["merges"],
         "vocabulary": sorted(tokenizer["vocab"], key=tokenizer["vocab"].get),
     }
+    if "merged_tokens" in manifest["parity"]:
+        facts["merged_tokens"] = int(manifest["parity"]["merged_tokens"])
     digest.update(canonical(facts))
     return digest.digest()[:16].hex()
 
@@ -43,6 +45,21 @@ def test_fingerprint_is_as_documented(
     backbone = small_backbone(name)
     expected = documented_fingerprint(small_model(name).model.state_dict(), backbone.folder)
     assert backbone.fingerprint.hex() == expected
+
+
+def test_fingerprint_covers_how_many_tokens_are_merged(
+    small_model: Callable[..., Any], small_bundle: Callable[..., Path]
+) -> None:
+    tensors = small_model("small-deep").model.state_dict()
+    cases = [("fp32", 0), ("fp32", 2), ("fp32", 4), ("fp16", 4), ("int8", 4)]
+    prints = []
+    for precision, merged in cases:
+        folder = small_bundle("small-deep", precision, 0, merged)
+        prints.append(documented_fingerprint(tensors, folder))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        assert manifest["fingerprint"] == prints[-1]
+    assert len(set(prints[:3])) == 3
+    assert len(set(prints[2:])) == 1
 
 
 def test_storage_does_not_change_the_fingerprint_and_a_fine_tune_does(

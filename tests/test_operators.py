@@ -44,19 +44,21 @@ def assert_portable(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "precision", "depth", "count"),
+    ("name", "precision", "depth", "merged", "count"),
     [
-        ("small-causal", "fp32", 0, 3),
-        ("small-causal", "fp16", 0, 3),
-        ("small-causal", "int8", 0, 3),
-        ("small-convolutional", "fp32", 0, 3),
-        ("small-deep", "fp32", 4, 7),
+        ("small-causal", "fp32", 0, 0, 3),
+        ("small-causal", "fp16", 0, 0, 3),
+        ("small-causal", "int8", 0, 0, 3),
+        ("small-convolutional", "fp32", 0, 0, 3),
+        ("small-deep", "fp32", 4, 0, 7),
+        ("small-deep", "fp32", 0, 4, 3),
+        ("small-deep", "int8", 0, 4, 3),
     ],
 )
 def test_exported_graphs_have_standard_operators_only(
-    name: str, precision: str, depth: int, count: int, small_bundle: Any
+    name: str, precision: str, depth: int, merged: int, count: int, small_bundle: Any
 ) -> None:
-    graphs = list(small_bundle(name, precision, depth).glob("*.onnx"))
+    graphs = list(small_bundle(name, precision, depth, merged).glob("*.onnx"))
     assert len(graphs) == count
     for path in graphs:
         assert_portable(path)

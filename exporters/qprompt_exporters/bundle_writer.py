@@ -20,6 +20,7 @@ from qprompt_exporters.photos import calibration_pixels, parity_pixels
 from qprompt_exporters.static_int8 import to_static_int8
 from qprompt_exporters.storage import Weights, WeightsFile
 from qprompt_exporters.text_graph import text_gradient_graph, text_graph
+from qprompt_exporters.token_merging import check_merged
 from qprompt_exporters.tokenizer import PAD_TOKEN, tokenizer_json
 from qprompt_exporters.towers import TextTower, read_image_transformer, read_text_tower
 from qprompt_runtime.arrays import Array
@@ -72,6 +73,7 @@ def export_bundle(
     checkpoint: Path | None = None,
     precision: str = "fp32",
     deep_prompts: int = 0,
+    merge_tokens: int = 0,
     parity_images: Path | None = None,
     quantize_with: Path | None = None,
     licence: str | None = None,
@@ -86,6 +88,7 @@ def export_bundle(
         checkpoint: A local file of weights.
         precision: `fp32`, `fp16` or `int8`.
         deep_prompts: Blocks of each tower that take prompts of their own (MaPLe's depth J); 0: none.
+        merge_tokens: Experimental: tokens that each block of a ViT image tower but the last merges; 0: none.
         parity_images: A folder of real photos for the parity check.
         quantize_with: A folder of real photos that fix the scales of an int8 image tower with convolutions.
             Without `parity_images`, every third of them is for the parity check instead.
@@ -107,12 +110,17 @@ def export_bundle(
         raise BundleError(
             "an int8 image tower has no gradient for deep prompts; export it with --precision fp32 or fp16"
         )
+    if deep_prompts and merge_tokens:
+        raise BundleError("deep prompts need every token; leave --merge-tokens or --deep-prompts out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists and is not an empty folder; choose another --out")
     progress(f"loading {name}")
     source = load_source(name, pretrained, checkpoint)
     tower = read_text_tower(source.model)
     check_depth(deep_prompts, source, tower)
+    if merge_tokens:
+        check_merged(merge_tokens, source.model, name)
+        source = source.merging(merge_tokens)
     calibration, compared = None, None
     if quantize_with is not None:
         calibration, compared = calibration_pixels(quantize_with, source.transform)
@@ -129,7 +137,7 @@ def export_bundle(
         progress("comparing with torch")
         opened = Backbone.load(staging)
         measured = parity.measure(source, opened, compared)
-        parity.check(measured, precision if calibration is None else f"static {precision}")
+        parity.check(measured, _bounds(precision, calibration, merge_tokens))
         progress("encoding the nouns of 'none of these'")
         files = dict(sorted((manifest.files | write_nouns(opened)).items()))
         manifest = replace(manifest, parity=measured, files=files)
@@ -143,6 +151,13 @@ def export_bundle(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
+
+
+def _bounds(precision: str, calibration: Array | None, merged: int) -> str:
+    """Which of parity's bounds hold for a bundle."""
+    if precision != "int8" or (calibration is None and not merged):
+        return precision
+    return "merging int8" if merged else "static int8"
 
 
 def check_depth(depth: int, source: SourceModel, tower: TextTower) -> None:
@@ -181,7 +196,7 @@ def _write(
     gradient = _save(model, text_file, "text-gradient", stored.text)
     progress("writing the image graph")
     image_file = WeightsFile(folder / "image.weights")
-    exact = image_graph(source.model, source.transform.size)
+    exact = image_graph(source.model, source.transform.size, source.merged_tokens)
     if calibration is None:
         image_model = _CONVERT[stored.image](exact)
     else:

@@ -100,7 +100,7 @@ class _PromptedRows(ImageRows):
 
     def __init__(self, tower: ImageTransformer, tokens: Var, prompts: Var) -> None:
         self.count = dim(prompts, 1)
-        super().__init__(tower, tokens, self.count)
+        super().__init__(tower, dim(tokens, 0), tower.tokens, self.count)
 
     def first(self, tokens: Var, prompts: Var) -> Var:
         """Rows of the first block."""

@@ -16,6 +16,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from torch import nn
 
 from qprompt_exporters.storage import IR_VERSION, OPSET, Weights
+from qprompt_exporters.token_merging import merged_vit_graph
 from qprompt_exporters.towers import ImageStem, ImageTower, beyond_plain_vit, read_image_transformer
 from qprompt_exporters.vit_graph import vit_graph
 from qprompt_runtime.errors import BundleError
@@ -23,17 +24,23 @@ from qprompt_runtime.errors import BundleError
 _LEAST_INT8_SHARE = 0.5
 
 
-def image_graph(model: nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
+def image_graph(model: nn.Module, size: tuple[int, int], merged_tokens: int = 0) -> onnx.ModelProto:
     """Export the image tower: `pixels` [B,3,H,W] to unit `features` [B,E].
 
     The blocks of a plain ViT are written out, which runs faster than what torch traces; every other tower is
     traced.
+
+    Args:
+        model: An open_clip model in evaluation mode.
+        size: Height and width of a photo.
+        merged_tokens: Tokens that each block of a plain ViT merges; 0 for every other tower.
     """
-    if beyond_plain_vit(model):
+    if not merged_tokens and beyond_plain_vit(model):
         return _trace(ImageTower(_reparameterised(model)), size, "features")
     tower = read_image_transformer(model)
     weights = Weights(tower.weights)
-    return with_stem(stem_graph(model, size), weights.build(*vit_graph(tower, weights)))
+    written = merged_vit_graph(tower, weights, merged_tokens) if merged_tokens else vit_graph(tower, weights)
+    return with_stem(stem_graph(model, size), weights.build(*written))
 
 
 def stem_graph(model: nn.Module, size: tuple[int, int]) -> onnx.ModelProto:

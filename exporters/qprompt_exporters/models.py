@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class SourceModel:
         transform: How photos become pixels.
         licence: Of the weights, if it is known here.
         accuracy: What was measured on real data, by name.
+        merged_tokens: Tokens that each block of the image tower merges, see `merging`.
     """
 
     name: str
@@ -46,6 +47,11 @@ class SourceModel:
     transform: ImageTransform
     licence: str = "unknown"
     accuracy: dict[str, float] = field(default_factory=dict)
+    merged_tokens: int = 0
+
+    def merging(self, tokens: int) -> SourceModel:
+        """The model as one that merges tokens: of another name, another fingerprint, and not yet measured."""
+        return replace(self, name=f"{self.name}-merge{tokens}", accuracy={}, merged_tokens=tokens)
 
     @property
     def logit_scale(self) -> float:
@@ -72,6 +78,8 @@ class SourceModel:
             "pooling": POOLING,
             "vocabulary": list(self.tokenizer.encoder),
         }
+        if self.merged_tokens:
+            facts["merged_tokens"] = self.merged_tokens
         digest.update(_canonical_json(facts))
         return digest.digest()[:FINGERPRINT_BYTES].hex()
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from qprompt_exporters.merged import merged_features
 from qprompt_exporters.models import SourceModel
 from qprompt_exporters.prompted import prompted_features
 from qprompt_runtime.arrays import Array
@@ -21,6 +22,7 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.images import ImageTransform
+from qprompt_runtime.manifest import MERGED_TOKENS
 
 _NAMES = ("cat", "fire engine", "grand piano", "snow leopard", "t-shirt", "bicycle built for two")
 _TEMPLATE = ("", ".")
@@ -43,10 +45,12 @@ BOUNDS = {
     },
     "int8": {"image_cosine_mean": 0.999, "text_cosine_min": 0.999, "gradient_error": 0.05},
     "static int8": {"image_cosine_mean": 0.995, "text_cosine_min": 0.999, "gradient_error": 0.05},
+    "merging int8": {"image_cosine_mean": 0.995, "text_cosine_min": 0.999, "gradient_error": 0.05},
 }
 """By a bundle's precision: cosines at least, and relative gradient error at most, this.
 
-`static int8` is int8 with scales that photos fixed.
+`static int8` is int8 with scales that photos fixed. `merging int8` is int8 of a tower that merges tokens:
+rounding now and then changes which ones.
 """
 
 
@@ -86,12 +90,17 @@ def measure(source: SourceModel, backbone: Backbone, photos: Array | None) -> di
     Returns:
         `image_cosine_mean`, `image_cosine_min`, `image_count`, `image_real` (1 for real photos),
         `text_cosine_min`, `gradient_error` (relative, L2), and `deep_gradient_error`, of the prompts of both
-        towers, if the bundle has deep graphs.
+        towers, if the bundle has deep graphs. If it merges tokens, torch merges as many, and there are
+        `merged_tokens` and, beside torch without merging, `unmerged_cosine_mean` and `unmerged_cosine_min`.
     """
     pixels = noise(source.transform) if photos is None else photos
+    found = backbone.encode_images(pixels)
     with torch.no_grad():
-        expected = functional.normalize(source.model.encode_image(torch.from_numpy(pixels)), dim=-1)
-    cosines = (expected.numpy() * backbone.encode_images(pixels)).sum(axis=1)
+        inputs = torch.from_numpy(pixels)
+        plain = functional.normalize(source.model.encode_image(inputs), dim=-1)
+        merged = source.merged_tokens
+        expected = merged_features(source.model, inputs, merged) if merged else plain
+    cosines, unmerged = ((rows.numpy() * found).sum(axis=1) for rows in (expected, plain))
     text_cosine, gradient_error = _text_parity(source, backbone)
     deep = {}
     if isinstance(backbone, DeepBackbone):
@@ -104,6 +113,16 @@ def measure(source: SourceModel, backbone: Backbone, photos: Array | None) -> di
         "text_cosine_min": text_cosine,
         "gradient_error": gradient_error,
         **deep,
+        **(_merging(merged, unmerged) if merged else {}),
+    }
+
+
+def _merging(merged: int, unmerged: Array) -> dict[str, float]:
+    """What `measure` adds for a tower that merges tokens, from its cosines with one that does not."""
+    return {
+        MERGED_TOKENS: float(merged),
+        "unmerged_cosine_mean": float(unmerged.mean()),
+        "unmerged_cosine_min": float(unmerged.min()),
     }
 
 

@@ -159,11 +159,15 @@ class ImageTransformer:
         return int(self.weights["proj"].shape[1])
 
 
-def read_image_transformer(model: nn.Module) -> ImageTransformer:
+def read_image_transformer(
+    model: nn.Module, option: str = "--deep-prompts", asked: str = "take deep prompts"
+) -> ImageTransformer:
     """Take the image tower's transformer out of an open_clip model.
 
     Args:
         model: An open_clip model in evaluation mode.
+        option: The option that needs a plain ViT, for the error.
+        asked: What it asks of the tower, for the error.
 
     Raises:
         BundleError: The image tower is no ViT, or has a part that `vit_graph.py` cannot express exactly.
@@ -172,8 +176,8 @@ def read_image_transformer(model: nn.Module) -> ImageTransformer:
     problems = beyond_plain_vit(model)
     if problems:
         raise BundleError(
-            f"this image tower ({type(visual).__name__}) cannot take deep prompts: it has "
-            f"{'; '.join(problems)}; export it without --deep-prompts"
+            f"this image tower ({type(visual).__name__}) cannot {asked}: it has "
+            f"{'; '.join(problems)}; export it without {option}"
         )
     block = visual.transformer.resblocks[0]
     parts = ("ln_pre", "transformer", "ln_post", "proj")
@@ -200,7 +204,7 @@ def beyond_plain_vit(model: nn.Module) -> list[str]:
     """
     visual: Any = getattr(model, "visual", None)
     if not isinstance(visual, VisionTransformer):
-        return ["no tokens to put prompts beside"]
+        return ["no tokens of a ViT"]
     block = visual.transformer.resblocks[0]
     plain = isinstance(block, ResidualAttentionBlock)
     activation = block.mlp.gelu if plain else None

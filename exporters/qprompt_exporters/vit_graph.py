@@ -18,7 +18,7 @@ from spox import Tensor, Var, argument
 from qprompt_exporters import vjp
 from qprompt_exporters.storage import Weights
 from qprompt_exporters.towers import ImageTransformer
-from qprompt_exporters.vjp import dim, ints
+from qprompt_exporters.vjp import dim, floats, ints
 
 Values = dict[str, Var]
 
@@ -35,7 +35,7 @@ def vit_graph(tower: ImageTransformer, weights: Weights) -> tuple[Values, Values
         `features` float32 [B,E], rows of length 1.
     """
     tokens = argument(Tensor(np.float32, ("B", tower.tokens, tower.width)))
-    rows = ImageRows(tower, tokens)
+    rows = ImageRows(tower, dim(tokens, 0), tower.tokens)
     x, _ = before_blocks(weights, rows, rows.flat(tokens))
     for layer in range(tower.layers):
         x, _ = block(weights, rows, layer, x)
@@ -43,11 +43,26 @@ def vit_graph(tower: ImageTransformer, weights: Weights) -> tuple[Values, Values
 
 
 class ImageRows:
-    """B images of Q tokens each, as rows [B*Q, D]: class token and patches, then what prompts there are."""
+    """B images of Q tokens each, as rows [B*Q, D]: class token and patches, then what prompts there are.
 
-    def __init__(self, tower: ImageTransformer, tokens: Var, prompts: Var | None = None) -> None:
-        self.tower = tower
-        self.batch, self.own = dim(tokens, 0), dim(tokens, 1)
+    Args:
+        tower: The image tower; only its facts are used here.
+        batch: B, int64 [1].
+        tokens: Class token and patches of an image.
+        prompts: Prompts of an image, int64 [1].
+        sizes: float32 [B,tokens,1], of how many tokens each was merged (`token_merging.py`); None: of one.
+    """
+
+    def __init__(
+        self,
+        tower: ImageTransformer,
+        batch: Var,
+        tokens: int,
+        prompts: Var | None = None,
+        sizes: Var | None = None,
+    ) -> None:
+        self.tower, self.tokens, self.sizes = tower, tokens, sizes
+        self.batch, self.own = batch, ints(tokens)
         self.queries = self.own if prompts is None else op.add(self.own, prompts)
         self.width = ints(tower.width)
         self.head_width = tower.width // tower.heads
@@ -95,7 +110,22 @@ class ImageRows:
 
     def mean(self, rows: Var) -> Var:
         """One row [B,D] an image, of those that `pooled` gave."""
-        return op.reduce_mean(self.images(rows), ints(1), keepdims=0) if self.tower.average else rows
+        if not self.tower.average:
+            return rows
+        if self.sizes is None:
+            return op.reduce_mean(self.images(rows), ints(1), keepdims=0)
+        sizes = op.slice(self.sizes, self.first_pooled, self.end_pooled, ints(1))
+        total = op.reduce_sum(op.mul(self.images(rows), sizes), ints(1), keepdims=0)
+        return op.div(total, floats(self.tower.tokens - 1.0))
+
+    def key_weights(self) -> Var | None:
+        """What is added to the scores of keys, [B, 1, 1, 1, Q]: a token counts as often as it stands for.
+
+        None where every token stands for itself.
+        """
+        if self.sizes is None:
+            return None
+        return op.reshape(op.log(self.sizes), op.concat([self.batch, ints(1, 1, 1, -1)], axis=0))
 
 
 @dataclass(frozen=True)
@@ -123,17 +153,31 @@ def before_blocks(weights: Weights, rows: ImageRows, x: Var) -> tuple[Var, vjp.N
 
 def block(weights: Weights, rows: ImageRows, layer: int, x: Var) -> tuple[Var, BlockTape]:
     """One residual attention block over all rows; the last one returns the pooled rows only."""
-    tower, name = rows.tower, f"transformer.resblocks.{layer}"
+    x, norm, attention = attention_half(weights, rows, layer, x)
+    x, feed_forward = feed_forward_half(weights, rows, layer, x)
+    return x, BlockTape(norm, attention, feed_forward)
+
+
+def attention_half(
+    weights: Weights, rows: ImageRows, layer: int, x: Var
+) -> tuple[Var, vjp.NormTape, vjp.AttentionTape]:
+    """A block's attention over all rows, and what it keeps; the last block returns the pooled rows only."""
+    tower, name = rows.tower, _name(layer)
     hidden, norm = _norm(weights, f"{name}.ln_1", x, tower.epsilon)
     qkv = vjp.linear(hidden, weights[f"{name}.attn.in_proj_weight"], weights[f"{name}.attn.in_proj_bias"])
     q, k, v = rows.heads(qkv, 3)
     if layer == tower.layers - 1:
         q, x = rows.pooled_queries(q), rows.pooled(x)
-    out, attention = vjp.attend(q, k, v, None, rows.head_width)
+    out, attention = vjp.attend(q, k, v, rows.key_weights(), rows.head_width)
     projection = (weights[f"{name}.attn.out_proj.{part}"] for part in ("weight", "bias"))
-    x = op.add(x, vjp.linear(rows.merge([out]), *projection))
-    x, feed_forward = vjp.feed_forward(weights, name, tower.activation, tower.epsilon, x)
-    return x, BlockTape(norm, attention, feed_forward)
+    return op.add(x, vjp.linear(rows.merge([out]), *projection)), norm, attention
+
+
+def feed_forward_half(
+    weights: Weights, rows: ImageRows, layer: int, x: Var
+) -> tuple[Var, vjp.FeedForwardTape]:
+    """What stands behind a block's attention."""
+    return vjp.feed_forward(weights, _name(layer), rows.tower.activation, rows.tower.epsilon, x)
 
 
 def behind_blocks(weights: Weights, rows: ImageRows, x: Var) -> Features:
@@ -141,6 +185,10 @@ def behind_blocks(weights: Weights, rows: ImageRows, x: Var) -> Features:
     hidden, norm = _norm(weights, "ln_post", x, rows.tower.epsilon)
     unit, length = vjp.unit(op.matmul(rows.mean(hidden), weights["proj"]))
     return Features(unit, length, norm)
+
+
+def _name(layer: int) -> str:
+    return f"transformer.resblocks.{layer}"
 
 
 def _norm(weights: Weights, name: str, x: Var, epsilon: float) -> tuple[Var, vjp.NormTape]:

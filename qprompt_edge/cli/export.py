@@ -42,6 +42,14 @@ def command(
     deep_prompts: Annotated[
         int, number(OUTPUT, "Number of blocks of each tower that take prompts (MaPLe's depth).", 0)
     ] = 0,
+    merge_tokens: Annotated[
+        int,
+        number(
+            OUTPUT,
+            "Experimental: number of tokens that each block of a ViT's image tower merges, for less work.",
+            0,
+        ),
+    ] = 0,
     licence: Annotated[
         str | None, option(OUTPUT, "Licence of the weights, for the manifest.", metavar="NAME")
     ] = None,
@@ -58,6 +66,7 @@ def command(
         checkpoint=checkpoint,
         precision=precision,
         deep_prompts=deep_prompts,
+        merge_tokens=merge_tokens,
         parity_images=parity_images,
         quantize_with=quantize_with,
         licence=licence,
@@ -65,6 +74,11 @@ def command(
     )
     if manifest.random_weights:
         say("warning: neither --pretrained nor --checkpoint: the weights are random and recognise nothing")
+    if merge_tokens:
+        say(
+            "warning: --merge-tokens is experimental: what it costs in accuracy depends on the model; compare "
+            "`eval` with the model's unmerged bundle"
+        )
     size = sum(record.bytes for record in read_manifest(out).files.values())
     say(f"wrote {out}: {size / 1e6:.1f} MB, {precision}; add it with `qprompt-edge backbones add {out}`")
     table(

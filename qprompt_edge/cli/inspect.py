@@ -244,6 +244,7 @@ def _show_bundle(folder: Path, manifest: Manifest, *, aside: bool) -> None:
         aside=aside,
     )
     image, text, deep = manifest.image_transform, manifest.text, manifest.deep
+    merged = manifest.merged_tokens
     section(
         "What goes in and out",
         {
@@ -252,7 +253,8 @@ def _show_bundle(folder: Path, manifest: Manifest, *, aside: bool) -> None:
             "text": f"at most {text.context_length} tokens, {text.width} wide, {text.layers} layers",
             "features": f"{manifest.embed_dim} numbers, logit scale {manifest.logit_scale:.6g}",
             "deep prompts": "none" if deep is None else f"in the first {deep.depth} blocks of both towers",
-        },
+        }
+        | ({"merged tokens": f"{merged} a block, experimental"} if merged else {}),
         aside=aside,
     )
     stored = {name: f"{record.bytes / 1e6:.2f} MB" for name, record in sorted(manifest.files.items())}

@@ -18,6 +18,8 @@ from qprompt_runtime.images import ImageTransform
 FORMAT_VERSION = 4
 _WITHOUT_STEM = 3  # the version before: deep image graphs had their stem inside
 FINGERPRINT_BYTES = 16
+MERGED_TOKENS = "merged_tokens"
+"""The entry of `Manifest.parity` that says how many tokens a block of the image tower merges."""
 
 CLEANING, POOLING = "lower", "end_token"
 """How text is cleaned, and which row becomes its feature: what `TextLayout` may say."""
@@ -165,6 +167,11 @@ class Manifest:
     parity: dict[str, float]
     accuracy: dict[str, float]
     tool_version: str
+
+    @property
+    def merged_tokens(self) -> int:
+        """Tokens that each block of the image tower but the last merges; 0: none."""
+        return int(self.parity.get(MERGED_TOKENS, 0))
 
     @property
     def graphs(self) -> list[Graph]:
