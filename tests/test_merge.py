@@ -152,6 +152,13 @@ def test_a_class_that_only_some_know_is_kept() -> None:
     assert directions(result.prompt)["a"] @ directions(first)["a"] > 0.999
 
 
+def test_offsets_are_merged_beside_their_files_level() -> None:
+    """A file's level depends on all of its classes, so files of other classes have other levels."""
+    low, high = noisy(1, "ab", offset=-0.25), noisy(2, "bc", offset=0.5)
+    assert merge([low, noisy(3, "ab", offset=-0.25)]).prompt.groups[1].values().tolist() == [-0.25, -0.25]
+    assert merge([low, high]).prompt.groups[1].values().tolist() == [0.125, 0.125, 0.125]
+
+
 def test_a_class_without_a_row_anywhere_has_none_in_the_result() -> None:
     rows = {"a": TRUTH["a"]}
     result = merge([residual_prompt(rows, order="ab"), residual_prompt({"a": TRUTH["b"]}, order="ab")])

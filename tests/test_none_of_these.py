@@ -52,6 +52,11 @@ def test_the_scores_are_known_from_the_photos_that_were_tuned_on(prompt: PromptF
     assert prompt.calibration.accept is None
 
 
+def test_the_level_beside_other_names_is_set(prompt: PromptFile) -> None:
+    """Learned offsets have the mean 0 (`levels`)."""
+    assert abs(prompt.groups[1].values().mean()) > 0.005
+
+
 def test_what_was_tuned_keeps_its_residual_under_any_list_of_names(
     prompt: PromptFile, tiny: Backbone
 ) -> None:

@@ -13,6 +13,7 @@ from qprompt_edge.data.features import Examples
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning.calibration import HeldOutScores, calibrate, held_out_scores
 from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.levels import levelled
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.none_of_these import noun_features
@@ -63,7 +64,7 @@ def calibrated(
     accept: float | None,
     reporter: Reporter,
 ) -> tuple[PromptFile, HeldOutScores]:
-    """The prompt with its logit scale, its accept scores, and how many photos each class was tuned on.
+    """The prompt with its level, logit scale, accept scores, and how many photos each class was tuned on.
 
     Args:
         prompt: A `qtaskres` prompt, with the backbone's logit scale.
@@ -84,6 +85,7 @@ def calibrated(
         training,
         lambda done, total: reporter.stage("checking by cross-validation", done, total),
     )
+    prompt, held_out = levelled(prompt, held_out, words.classes)
     counts = np.bincount(photos.labels, minlength=len(prompt.classes))
     calibration = calibrate(held_out, words.nouns, prompt.calibration.logit_scale, accept)
     return replace(prompt, calibration=calibration, photos=tuple(counts.tolist())), held_out

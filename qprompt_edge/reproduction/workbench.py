@@ -18,6 +18,9 @@ from qprompt_edge.reproduction.jobs import Job, Outcome, Target
 from qprompt_edge.reproduction.recipes import PAPER_TRAINING, RECIPES, Recipe
 from qprompt_edge.reproduction.sets import EncodedSet
 from qprompt_edge.reproduction.tip_adapter import tip_adapter
+from qprompt_edge.tuning.calibration import held_out_scores
+from qprompt_edge.tuning.config import TrainingConfig
+from qprompt_edge.tuning.levels import levelled
 from qprompt_edge.tuning.methods import METHODS, tune
 from qprompt_edge.tuning.ptq import make_group
 from qprompt_edge.tuning.qtaskres import OFFSETS, RESIDUALS
@@ -26,7 +29,8 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.folding import folded
 from qprompt_runtime.prompt_features import class_offsets, prompt_features
-from qprompt_runtime.prompt_file import ClassName, PromptFile
+from qprompt_runtime.prompt_file import RESIDUAL, ClassName, PromptFile
+from qprompt_runtime.text_features import text_features
 
 
 class Judge(Protocol):
@@ -128,6 +132,8 @@ class Workbench:
             anchors=self._anchors(recipe.regularizer, photos.classes, job),
             averaged=recipe.averaged,
         )
+        if prompt.method == RESIDUAL:
+            prompt = self._levelled(prompt, photos, config)
         if recipe.bits_after is not None:
             groups = tuple(
                 group
@@ -138,6 +144,12 @@ class Workbench:
             prompt = replace(prompt, groups=groups)
         judge = PromptJudge(folded(prompt), self.backbone)
         return Learned(judge, prompt.payload_bytes, len(prompt.to_bytes()), state.step)
+
+    def _levelled(self, prompt: PromptFile, photos: Examples, config: TrainingConfig) -> PromptFile:
+        """A prompt of residuals with its level beside other names, which `adapt` sets, too."""
+        text = text_features(self.backbone, prompt.classes, prompt.template)
+        held_out = held_out_scores(text, photos, np.arange(len(photos.labels)), config)
+        return levelled(prompt, held_out, text)[0]
 
     def _anchors(
         self, regularizer: Regularizer | None, classes: Sequence[ClassName], job: Job

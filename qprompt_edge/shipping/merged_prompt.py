@@ -171,6 +171,11 @@ class _File:
         """How many photos all classes were tuned on, as in `photos_of`."""
         return sum(map(self.photos_of, self.places))
 
+    @property
+    def level(self) -> float:
+        """The mean offset of class residuals: how high the file's classes score beside other names."""
+        return float(self.values[1].mean(dtype=np.float64))
+
     def scale(self, row: int) -> float:
         """What a row's codebook is multiplied by."""
         scales = self.prompt.groups[0].scales
@@ -189,8 +194,12 @@ def _merged_class(files: Sequence[_File], label: str) -> MergedClass:
 
 
 def _residual_groups(files: Sequence[_File], classes: Sequence[ClassName]) -> tuple[PromptGroup, ...]:
-    """Residuals and offsets of the classes that a file has a row for."""
+    """Residuals and offsets of the classes that a file has a row for.
+
+    Offsets are merged beside their file's level: files of other classes have other levels.
+    """
     first, last = files[0].prompt.groups
+    level = _level(files)
     residuals, offsets, owners = [], [], []
     for place, name in enumerate(classes):
         knowing = [file for file in files if name.label in file.rows]
@@ -206,13 +215,18 @@ def _residual_groups(files: Sequence[_File], classes: Sequence[ClassName]) -> tu
                 merged = clipped_mean(rows, weights)
             length = float(np.linalg.norm(merged))
             residuals.append(merged * (merged_length(rows, weights) / length if length else 0.0))
-            offsets.append(
-                weighted_median(np.stack([file.values[1][row : row + 1] for file, row in at]), weights)
-            )
+            beside = np.stack([file.values[1][row : row + 1] - file.level for file, row in at])
+            offsets.append(weighted_median(beside, weights) + level)
             owners.append(place)
     group = make_group(first.role, np.stack(residuals).astype(np.float32), first.bits, by_row=True)
     plain = PromptGroup.plain(last.role, np.concatenate(offsets).astype(np.float16), owners)
     return replace(group, rows=tuple(owners)), plain
+
+
+def _level(files: Sequence[_File]) -> float:
+    """The level of class residuals that are merged: the median of the files'."""
+    weights = weights_of(np.array([file.photos for file in files]))
+    return float(weighted_median(np.array([[file.level] for file in files]), weights)[0])
 
 
 def _shared_groups(files: Sequence[_File], classes: Sequence[ClassName]) -> tuple[PromptGroup, ...]:

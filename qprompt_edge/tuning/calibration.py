@@ -25,7 +25,8 @@ from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration
 
 _FOLDS = 5
 _ENOUGH = 500
-_FEWEST = 20
+FEWEST = 20
+"""Photos that could be held out, below which nothing is calibrated."""
 _QUANTILES = 1000
 _SCALES = np.geomspace(1.0, 200.0, 107)  # 5% apart
 
@@ -124,7 +125,7 @@ def calibrate(
         accept: The share that is in force unless something else is asked for; None leaves "none of these"
             off.
     """
-    if len(held_out.labels) < _FEWEST:
+    if len(held_out.labels) < FEWEST:
         return Calibration(logit_scale)
     known = known_scores(held_out.scores, held_out.features, nouns)
     least = np.quantile(known, [1 - share for share in ACCEPT_SHARES]).astype(np.float16)

@@ -71,6 +71,12 @@ class KnownClasses:
     bits: int
 
     @property
+    def level(self) -> float:
+        """The offset that a new row starts from: the mean of those that were tuned (`levels`)."""
+        tuned = self.residuals.any(axis=1)
+        return float(self.offsets[tuned].mean()) if tuned.any() else 0.0
+
+    @property
     def head(self) -> ClassHead:
         """What scores photos."""
         raw = self.text + self.residuals
@@ -257,11 +263,11 @@ def held_out_row_scores(
 
 
 def _start(known: KnownClasses, classes: NDArray[np.int64], scale: np.float32) -> TrainingState:
-    """Rows as the prompt has them, and its codebook."""
-    latent = {
-        RESIDUALS: known.residuals[classes],
-        OFFSETS: known.offsets[classes] / offset_unit(scale),
-    }
+    """Rows as the prompt has them, new ones at its level, and its codebook."""
+    residuals = known.residuals[classes]
+    offsets = known.offsets[classes]
+    offsets[~residuals.any(axis=1)] = known.level
+    latent = {RESIDUALS: residuals, OFFSETS: offsets / offset_unit(scale)}
     books = {}
     if known.codebook is not None:
         counts = np.ones(len(known.codebook), np.int64)

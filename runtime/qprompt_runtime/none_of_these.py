@@ -118,16 +118,16 @@ def known_scores(class_scores: Array, image_features: Array, nouns: Array) -> Ar
 
 def known_beside(class_scores: Array, noun_scores: Array) -> Array:
     """`known_scores`, from the photos' cosines with the nouns: float32 [B,G]."""
-    scores: Array = _energy(class_scores) - WEIGHT * _energy(noun_scores)
+    scores: Array = energy(class_scores) - WEIGHT * energy(noun_scores)
     return scores
 
 
-def _energy(scores: Array) -> Array:
-    """1/k log sum exp(k z) of each row."""
+def energy(scores: Array, sharpness: np.float32 = SHARPNESS) -> Array:
+    """1/k log sum exp(k z) of each row: float32 [B], from scores z [B,C] and the sharpness k, above 0."""
     most = scores.max(axis=1)
-    sums = np.exp(SHARPNESS * (scores - most[:, None])).sum(axis=1)
-    energy: Array = most + np.log(sums) / SHARPNESS
-    return energy
+    sums = np.exp(sharpness * (scores - most[:, None])).sum(axis=1)
+    energies: Array = most + np.log(sums) / sharpness
+    return energies
 
 
 def least_score(calibration: Calibration, share: float) -> float:
