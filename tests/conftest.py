@@ -100,11 +100,22 @@ def hermetic_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def hermetic_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home for a server that answers all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        _move_home(patch, tmp_path_factory.mktemp("module"))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A home, a cache, a backbone folder and a policy of its own for each test."""
+def hermetic(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A home, a cache, a backbone folder and a policy for each test; tests with a server share its home."""
     root = tmp_path_factory.mktemp("hermetic")
-    _move_home(monkeypatch, root)
+    if "server" not in request.fixturenames:
+        _move_home(monkeypatch, root)
     monkeypatch.setattr(policy, "SYSTEM_POLICY", root / "policy.json")  # not this machine's
 
 
