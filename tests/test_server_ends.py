@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from scenes import write_photos
-from serving import END_SECONDS, serve_process
+from serving import END_SECONDS, serve_process, served
 from test_server_rest import picture
 
 
@@ -41,7 +41,7 @@ def test_sigterm_ends_it_in_time_while_an_archive_is_unpacked(tmp_path: Path) ->
             while not list((server.data / ".qprompt" / "incoming").glob("*/*")):
                 time.sleep(0.05)
             assert server.end() < END_SECONDS
-    with serve_process(tmp_path / "data") as server:
+    with served(tmp_path / "data") as server:
         assert server.get("/api/tasks/belt").json["classes"] == []
 
 
@@ -63,14 +63,14 @@ def test_a_kill_during_an_upload_leaves_no_half_photo(tmp_path: Path) -> None:
                 time.sleep(0.05)
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.wait()
-    with serve_process(tmp_path / "data") as server:
+    with served(tmp_path / "data") as server:
         assert server.get("/api/tasks/belt").json["classes"] == []
         assert list((server.data / ".qprompt" / "incoming").iterdir()) == []
         assert server.post("/api/tasks/belt/classes/cup/photos", data).status == 201
 
 
 def test_a_folder_is_served_once(tmp_path: Path, run) -> None:
-    with serve_process(tmp_path / "data"):
+    with served(tmp_path / "data"):
         result = run("serve", "--port", "0", "--data", tmp_path / "data")
         assert result.code == 1
         assert "is served already" in result.err
