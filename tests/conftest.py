@@ -1,17 +1,15 @@
-"""What tests share: an empty home, no network, the command line, a dummy bundle, and small models to export.
+"""What tests share: an empty home, no network, the command line, a dummy bundle, and the page of `serve`.
 
-Nothing here imports torch, open_clip or onnx unless a test asks for a model to export: the device's own tests
-run in an environment that has none of them.
+Nothing here imports torch, open_clip or onnx: the device's own tests run in an environment that has none of
+them. Models to export are in `small_models`.
 """
 
-import json
 import os
 import shutil
 import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from command_line import Result
 from page import OTHER_NAME, chromium
 from scenes import write_photos
 
+import qprompt_runtime
 from qprompt_edge import adapt
 from qprompt_edge.cli import main
 from qprompt_runtime import backbone, none_of_these, policy
@@ -30,6 +29,8 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.tokenizer import Tokenizer
+
+pytest_plugins = ["small_models"]
 
 _MOVED = {
     "HOME": "home",
@@ -40,6 +41,9 @@ _MOVED = {
     "QPE_BACKBONES": "backbones",
     "QPE_CACHE": "cache",
 }
+
+TINY_FOLDER = Path(__file__).parent.parent / "exporters" / "backbones" / "tiny"
+_SMALL_FOLDER = Path(qprompt_runtime.__file__).parent / "backbones" / "small"
 
 # ---------------------------------------------------------------------- every test
 
@@ -77,8 +81,15 @@ def _move_home(patch: pytest.MonkeyPatch, root: Path) -> None:
         patch.setenv(name, str(root / place))
 
 
+@pytest.fixture(scope="session")
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder that the workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(autouse=True, scope="session")
-def hermetic_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def hermetic_session(tmp_path_factory: pytest.TempPathFactory, of_all_workers: Path) -> Iterator[None]:
     """No network but this machine's own; also moves the home, for fixtures that outlive a test."""
     with pytest.MonkeyPatch.context() as patch:
         connect, look_up = socket.socket.connect, socket.getaddrinfo
@@ -96,22 +107,39 @@ def hermetic_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setattr(socket.socket, "connect", connect_locally)
         patch.setattr(socket, "getaddrinfo", look_up_locally)
         patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("MPLCONFIGDIR", str(of_all_workers / "matplotlib"))  # it lists all fonts once
         _move_home(patch, tmp_path_factory.mktemp("session"))
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def hermetic_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home for a server that answers all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        _move_home(patch, tmp_path_factory.mktemp("module"))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A home, a cache, a backbone folder and a policy of its own for each test."""
+def hermetic(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A home, a cache, a backbone folder and a policy for each test; tests with a server share its home."""
     root = tmp_path_factory.mktemp("hermetic")
-    _move_home(monkeypatch, root)
+    if "server" not in request.fixturenames:
+        _move_home(monkeypatch, root)
     monkeypatch.setattr(policy, "SYSTEM_POLICY", root / "policy.json")  # not this machine's
 
 
 @pytest.fixture(autouse=True, scope="session")
 def once() -> Iterator[None]:
-    """The features of a thousand nouns, and the tokenizer, are made once a run, not in every test."""
+    """What takes long and never changes is made once a run, not in every test.
+
+    These are the features of a thousand nouns, the tokenizer, and the sessions of shipped backbones.
+    Those for deep prompts keep too much memory.
+    """
     kept_features, nouns = none_of_these.kept_features, {}
+    open_session, sessions = backbone.open_session, {}
 
     def known_nouns(folder: Path, identity: str, shape: tuple[int, int], compute: Callable[[], np.ndarray]):
         def remember() -> np.ndarray:
@@ -126,13 +154,21 @@ def once() -> Iterator[None]:
     def known_tokenizer(path: Path) -> Tokenizer:
         return read(path, path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else Tokenizer(path)
 
+    def known_session(path: Path, *given: Any, **named: Any) -> Any:
+        if path.parent not in (TINY_FOLDER, _SMALL_FOLDER):
+            return open_session(path, *given, **named)
+        key = path, *given, *sorted(named.items())
+        return (
+            sessions[key]
+            if key in sessions
+            else sessions.setdefault(key, open_session(path, *given, **named))
+        )
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(none_of_these, "kept_features", known_nouns)
+        patch.setattr(backbone, "open_session", known_session)
         patch.setattr(backbone, "Tokenizer", known_tokenizer)
         yield
-
-
-TINY_FOLDER = Path(__file__).parent.parent / "exporters" / "backbones" / "tiny"
 
 
 @pytest.fixture(scope="session")
@@ -199,130 +235,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         return Result(stop.value.code, captured.out, captured.err)
 
     return call
-
-
-# -------------------------------------------------------------------- small models, for tests marked `export`
-
-_VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
-_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 3}
-_NON_CAUSAL = {**_TEXT, "no_causal_mask": True}
-
-SMALL_CONFIGS: dict[str, dict[str, Any]] = {
-    "small-causal": {"embed_dim": 32, "vision_cfg": _VISION, "text_cfg": _TEXT},
-    "small-quickgelu": {"embed_dim": 32, "quick_gelu": True, "vision_cfg": _VISION, "text_cfg": _TEXT},
-    "small-noncausal": {
-        "embed_dim": 32, "custom_text": True, "vision_cfg": _VISION, "text_cfg": _NON_CAUSAL,
-    },
-    "small-convolutional": {
-        "embed_dim": 32, "text_cfg": _TEXT,
-        "vision_cfg": {"image_size": 64, "layers": [1, 1, 2, 3], "width": 16, "patch_size": None},
-    },
-    "small-deep": {
-        "embed_dim": 32, "text_cfg": {**_TEXT, "layers": 4},
-        "vision_cfg": {**_VISION, "layers": 4, "pool_type": "avg"},
-    },
-    "small-embed-cls": {
-        "embed_dim": 32, "custom_text": True, "vision_cfg": _VISION, "text_cfg": {**_TEXT, "embed_cls": True},
-    },
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SmallModel:
-    """A model of random weights, in torch and as two files.
-
-    Attributes:
-        name: Its name in open_clip.
-        model: The torch model, float32, in evaluation mode.
-        checkpoint: Its state as a `.pt` file.
-        safetensors: The same as a `.safetensors` file.
-    """
-
-    name: str
-    model: Any
-    checkpoint: Path
-    safetensors: Path
-
-
-@pytest.fixture(scope="session")
-def small_configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small configurations, made known to open_clip; their folder."""
-    import open_clip
-    import torch
-
-    torch.set_num_threads(1)  # for models this small, more threads only wait for each other
-    folder = tmp_path_factory.mktemp("configs")
-    for name, config in SMALL_CONFIGS.items():
-        (folder / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
-    open_clip.add_model_config(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def small_model(small_configs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SmallModel]:
-    """A small model by its name; made once."""
-    import open_clip
-    import safetensors.torch
-    import torch
-
-    @cache
-    def make(name: str) -> SmallModel:
-        torch.manual_seed(len(name))
-        model = open_clip.create_model(name).eval()
-        with torch.no_grad():
-            for key, parameter in model.named_parameters():
-                if parameter.ndim == 1:  # norms are 1 and biases 0 at first: an error there would not show
-                    parameter += 0.2 * torch.randn_like(parameter)
-                if "embedding" in key:
-                    parameter *= 5  # so that words and places decide a feature
-        folder = tmp_path_factory.mktemp("checkpoint")
-        torch.save(model.state_dict(), folder / "weights.pt")
-        state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-        safetensors.torch.save_file(state, folder / "weights.safetensors")
-        return SmallModel(name, model, folder / "weights.pt", folder / "weights.safetensors")
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def small_bundle(
-    small_model: Callable[[str], SmallModel], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
-    """`small_bundle(name, precision="fp32", depth=0, merged=0)`: a small model's bundle; read only."""
-    from qprompt_exporters.bundle_writer import export_bundle
-
-    @cache
-    def export(name: str, precision: str = "fp32", depth: int = 0, merged: int = 0) -> Path:
-        out = tmp_path_factory.mktemp("bundle") / f"{name}-{precision}"
-        checkpoint = small_model(name).checkpoint
-        export_bundle(
-            name, out, checkpoint=checkpoint, precision=precision, deep_prompts=depth, merge_tokens=merged
-        )
-        return out
-
-    return export
-
-
-@pytest.fixture(scope="session")
-def small_backbone(small_bundle: Callable[..., Path]) -> Callable[..., Backbone]:
-    """`small_backbone(name, precision="fp32")`: that bundle, opened once."""
-
-    @cache
-    def load(name: str, precision: str = "fp32") -> Backbone:
-        return Backbone.load(small_bundle(name, precision), threads=1)
-
-    return load
-
-
-@pytest.fixture
-def quick_image_graph(small_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The image graph of `small-causal` without tracing it again, which takes seconds."""
-    import onnx
-
-    from qprompt_exporters import bundle_writer
-
-    graph = onnx.load(small_bundle("small-causal") / "image.onnx")
-    monkeypatch.setattr(bundle_writer, "image_graph", lambda *_arguments: graph)
 
 
 # ---------------------------------------------------------------------- the page of serve

@@ -1,5 +1,6 @@
-"""A server as users start it, on a free port of the loopback address, and a client for it."""
+"""A server on a free port of the loopback address, on a thread or as users start it, and a client for it."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -9,18 +10,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote, urlsplit
 
 from conftest import TINY_FOLDER
 
-START_SECONDS = 60
+from qprompt_edge.cli import main
+from qprompt_edge.server import serve
+from qprompt_edge.server.serve import Place, Server, Settings
+from qprompt_edge.server.worker import Worker
+
 END_SECONDS = 4.0
 """Twice what is promised: tests run side by side, on machines that have other work."""
 JOB_SECONDS = 120
+_JOIN_SECONDS = 60
 
 
 class Answer:
@@ -43,21 +51,21 @@ class Answer:
         return line
 
 
-class Served:
-    """A running server."""
+class Client:
+    """What asks a server that runs.
 
-    def __init__(self, process: subprocess.Popen[str], said: dict[str, Any], data: Path, log: Path) -> None:
-        self.process, self.data, self._log = process, data, log
-        self.url, self.token = said["url"], said["token"]
-        parts = urlsplit(self.url)
+    Args:
+        url: Where it is.
+        token: The one that was just made, if any.
+        data: The folder that it serves.
+    """
+
+    def __init__(self, url: str, token: str | None, data: Path) -> None:
+        self.url, self.token, self.data = url, token, data
+        parts = urlsplit(url)
         self.host, self.port = parts.hostname or "", parts.port or 0
         self._tls = parts.scheme == "https"
         self.headers: dict[str, str] = {}
-
-    @property
-    def log(self) -> str:
-        """What it has written to stderr."""
-        return self._log.read_text(encoding="utf-8")
 
     def connect(self, seconds: float = 60) -> http.client.HTTPConnection:
         """A new connection."""
@@ -102,6 +110,90 @@ class Served:
         lines = self.get(f"/api/jobs/{job}/events", seconds=JOB_SECONDS).body.decode().splitlines()
         return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
+
+def photo_in(task: str, photo: str) -> str:
+    """The path of a photo in the interface."""
+    return f"/api/tasks/{quote(task)}/photos/{quote(photo)}"
+
+
+class ModelsThread:
+    """What the engine takes for its child: the same work, on a thread of this process."""
+
+    pid = None
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        orders, given = os.pipe()
+        told, out = os.pipe()
+        self.stdin, self.stdout = os.fdopen(given, "wb"), os.fdopen(told, "rb")
+        self._thread = Thread(target=self._run, args=(settings, orders, out), daemon=True)
+        self._thread.start()
+
+    def _run(self, settings: dict[str, Any], orders: int, out: int) -> None:
+        with os.fdopen(orders, "rb") as lines:
+            Worker(settings, lines, out).run()
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), out)  # the last answer; threads that still end write nowhere
+
+    def poll(self) -> int | None:
+        return None if self._thread.is_alive() else 0
+
+    def wait(self, seconds: float | None = None) -> int:
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            raise subprocess.TimeoutExpired("the models' thread", seconds or 0)
+        return 0
+
+    def kill(self) -> None:
+        """Nothing kills a thread; whoever calls this waits next."""
+
+
+@contextmanager
+def served(data: Path, *options: str, backbone: Path | str = TINY_FOLDER) -> Iterator[Client]:
+    """Serve a folder with the command, on a thread of this process that takes no signals.
+
+    The models are on another; what the command prints is for `capsys`.
+    """
+    ready, servers = Event(), []
+
+    def serve_here(settings: Settings, started: Callable[[Place], None]) -> int:
+        servers.append(Server(settings, ModelsThread))
+
+        def answers(place: Place) -> None:
+            started(place)
+            ready.set()
+
+        asyncio.run(servers[0].run(answers))
+        return signal.SIGTERM
+
+    def run() -> None:
+        with suppress(SystemExit):
+            main(["serve", "--port", "0", "--data", str(data), "--backbone", str(backbone), *options])
+
+    thread = Thread(target=run, daemon=True)
+    with patch.object(serve, "serve", serve_here):
+        thread.start()
+        while not ready.wait(0.02):
+            assert thread.is_alive(), "the command has ended"
+    try:
+        yield Client(servers[0].place.url, servers[0].place.token, data)
+    finally:
+        servers[0].end()
+        thread.join(_JOIN_SECONDS)
+        assert not thread.is_alive()
+
+
+class ServeProcess(Client):
+    """A server that has a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], said: dict[str, Any], data: Path, log: Path) -> None:
+        super().__init__(said["url"], said["token"], data)
+        self.process, self._log = process, log
+
+    @property
+    def log(self) -> str:
+        """What it has written to stderr."""
+        return self._log.read_text(encoding="utf-8")
+
     def end(self) -> float:
         """Send SIGTERM; how long the server took to end. It has to end with 0."""
         begin = time.monotonic()
@@ -110,14 +202,9 @@ class Served:
         return time.monotonic() - begin
 
 
-def photo_in(task: str, photo: str) -> str:
-    """The path of a photo in the interface."""
-    return f"/api/tasks/{quote(task)}/photos/{quote(photo)}"
-
-
 @contextmanager
-def served(data: Path, *options: str, backbone: Path | str = TINY_FOLDER) -> Iterator[Served]:
-    """Serve a folder; the server is ended afterwards, whatever happened."""
+def serve_process(data: Path, *options: str, backbone: Path | str = TINY_FOLDER) -> Iterator[ServeProcess]:
+    """Serve a folder as users do; the process is ended afterwards, whatever happened."""
     command = [sys.executable, "-m", "qprompt_edge", "serve", "--port", "0", "--data", str(data)]
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "stderr"
@@ -133,7 +220,7 @@ def served(data: Path, *options: str, backbone: Path | str = TINY_FOLDER) -> Ite
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, log.read_text()
-            yield Served(process, json.loads(line), data, log)
+            yield ServeProcess(process, json.loads(line), data, log)
         finally:
             process.kill()
             process.wait()

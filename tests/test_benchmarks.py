@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SmallModel
+from small_models import SmallModel
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("open_clip")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from command_line import Result, assert_refused
+from conftest import TINY_FOLDER
 from dataset_layouts import write_set
 from scenes import write_photos
 from small_experiments import write_alike
@@ -234,9 +235,11 @@ LONG = (
     "--shots",
     "2",
     "--epochs",
-    "100",
+    "40",
     "--jobs",
     "2",
+    "--backbone",
+    str(TINY_FOLDER),
 )
 _PATIENCE = 60.0
 

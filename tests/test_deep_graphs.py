@@ -199,12 +199,15 @@ def test_without_deep_graphs_the_error_says_what_to_do(small_bundle: Any) -> Non
 
 
 def test_a_deep_gradient_beyond_its_bound_is_refused(
-    small_model: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: Callable[[str], Any],
+    traced: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(parity.BOUNDS, "fp32", {"deep_gradient_error": 0.0})
-    checkpoint = small_model("small-causal").checkpoint
-    with pytest.raises(BundleError, match="deep_gradient_error is"):
-        export_bundle("small-causal", tmp_path / "bundle", checkpoint=checkpoint, deep_prompts=1)
+    checkpoint = small_model("small-deep").checkpoint
+    with traced("small-deep"), pytest.raises(BundleError, match="deep_gradient_error is"):
+        export_bundle("small-deep", tmp_path / "bundle", checkpoint=checkpoint, deep_prompts=1)
     assert not (tmp_path / "bundle").exists()
 
 

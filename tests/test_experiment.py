@@ -263,12 +263,12 @@ def test_a_photo_that_was_damaged_since_the_first_jobs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_job_that_fails_is_an_error_and_what_is_done_is_kept(tmp_path: Path, processes: int) -> None:
     """A photo goes while jobs run that read photos; the run goes on when it is back."""
-    folder = write_alike(tmp_path / "photos")
+    folder = write_alike(tmp_path / "photos", count=4)
     methods = ["qmaple-1", "qmaple-2", "qmaple-4", "maple-folded"]
     assert needs_deep(methods)
     photo = folder / "sand" / "00.png"
     content = photo.read_bytes()
-    deep = experiment(folder, methods, [1], epochs=3)
+    deep = experiment(folder, methods, [1], epochs=1)
     with pytest.raises(ImageError, match=r"00\.png: .*[Nn]o such file"):
         deep.run(tmp_path / "out", processes=processes, reporter=when_done(1, photo.unlink))
     assert multiprocessing.active_children() == []

@@ -100,7 +100,7 @@ def test_smaller_precisions_are_smaller(small_bundle: Any) -> None:
 def test_nothing_tells_of_the_exporting_machine(precision: str, small_bundle: Any, small_model: Any) -> None:
     folder = small_bundle("small-causal", precision)
     here = [
-        str(Path(__file__).parents[1]), str(Path(torch.__file__).parent), str(Path.home()), str(folder.parent),
+        str(Path(__file__).parents[1]), str(Path(torch.__file__).parent), str(Path.home()), str(folder.parents[1]),
         str(small_model("small-causal").checkpoint.parent), "site-packages",
     ]  # fmt: skip
     for name in ("image.onnx", "text.onnx", "manifest.json"):

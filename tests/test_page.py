@@ -20,7 +20,7 @@ from page import (
     until,
     watched,
 )
-from serving import Served, served
+from serving import Client, ServeProcess, serve_process
 
 pytestmark = pytest.mark.flaky(reruns=1)  # a browser on a busy machine may come too late once
 
@@ -28,9 +28,9 @@ LABELS = ("bolt", "leaf", "tomato")
 
 
 @pytest.fixture(scope="module")
-def embedded(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """With the backbone that users have."""
-    with served(tmp_path_factory.mktemp("served") / "tasks", backbone="small") as found:
+def embedded(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+    """As users start it, with the backbone that they have."""
+    with serve_process(tmp_path_factory.mktemp("served") / "tasks", backbone="small") as found:
         yield found
 
 
@@ -53,7 +53,7 @@ def selected(page: Any, *places: int) -> None:
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_from_nothing_to_a_corrected_answer(
-    browser: Any, embedded: Served, size: dict[str, Any], request: pytest.FixtureRequest
+    browser: Any, embedded: ServeProcess, size: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     """Nothing, three classes, 12 photos each, adapt, an answer, correct it, learn that, another answer."""
     with watched(browser, embedded.url, **size) as page:
@@ -91,7 +91,7 @@ def test_from_nothing_to_a_corrected_answer(
 @pytest.mark.parametrize(
     ("task", "hostile"), [("Markup", "<img src=x onerror=alert(1)>"), ("Signs", "50% ?a=b&c #'\"\\ ü")]
 )
-def test_names_are_shown_as_text(browser: Any, server: Served, task: str, hostile: str) -> None:
+def test_names_are_shown_as_text(browser: Any, server: Client, task: str, hostile: str) -> None:
     folder = lay_task(server.data, task, ("bolt",), 2)
     (folder / "bolt").rename(folder / hostile)
     with watched(browser, server.url, REFUSED, **DESKTOP) as page:
@@ -108,7 +108,7 @@ def test_names_are_shown_as_text(browser: Any, server: Served, task: str, hostil
         page.locator(".notice.bad").wait_for()  # no name for a folder; the device's words say so
 
 
-def test_photos_are_moved_and_deleted_by_key_and_that_is_undone(browser: Any, server: Served) -> None:
+def test_photos_are_moved_and_deleted_by_key_and_that_is_undone(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Keys", LABELS, 6)
     with watched(browser, server.url, **DESKTOP) as page:
         open_task(page, "Keys")
@@ -134,7 +134,7 @@ def test_photos_are_moved_and_deleted_by_key_and_that_is_undone(browser: Any, se
         assert len(list((folder / "bolt").iterdir())) == 6
 
 
-def test_a_class_and_a_task_come_back(browser: Any, server: Served) -> None:
+def test_a_class_and_a_task_come_back(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Gone", LABELS, 2)
     with watched(browser, server.url, **DESKTOP) as page:
         open_task(page, "Gone")
@@ -160,7 +160,7 @@ def test_a_class_and_a_task_come_back(browser: Any, server: Served) -> None:
         assert (folder / "bolt").is_dir()
 
 
-def test_five_thousand_photos_are_a_few_tiles(browser: Any, server: Served) -> None:
+def test_five_thousand_photos_are_a_few_tiles(browser: Any, server: Client) -> None:
     photos = [Path(path).read_bytes() for path in photos_of("stone", 0, 10)]
     folder = server.data / "Many" / "stone"
     folder.mkdir(parents=True)
@@ -185,7 +185,7 @@ def test_five_thousand_photos_are_a_few_tiles(browser: Any, server: Served) -> N
         assert page.locator(".tile").count() < 150
 
 
-def test_what_is_left_out_is_said_with_its_reason(browser: Any, server: Served, tmp_path: Path) -> None:
+def test_what_is_left_out_is_said_with_its_reason(browser: Any, server: Client, tmp_path: Path) -> None:
     lay_task(server.data, "Bad files", ("bolt",), 1)
     (tmp_path / "broken.jpg").write_bytes(Path(photos_of("bolt", 2, 3)[0]).read_bytes()[:700])
     (tmp_path / "notes.txt").write_text("no photo")
@@ -204,7 +204,7 @@ def test_what_is_left_out_is_said_with_its_reason(browser: Any, server: Served, 
 
 
 def test_a_photo_that_is_broken_on_the_disk_is_shown_as_such_and_asked_for_once(
-    browser: Any, server: Served
+    browser: Any, server: Client
 ) -> None:
     folder = lay_task(server.data, "Broken", ("bolt",), 3)
     (folder / "bolt" / "broken.jpg").write_bytes(b"no photo")
@@ -221,7 +221,7 @@ def test_a_photo_that_is_broken_on_the_disk_is_shown_as_such_and_asked_for_once(
         assert sum("broken.jpg/thumb" in url for url in asked) == 1
 
 
-def test_a_zip_brings_its_classes(browser: Any, server: Served, tmp_path: Path) -> None:
+def test_a_zip_brings_its_classes(browser: Any, server: Client, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "belt.zip", "w") as archive:
         for label in LABELS:
             for path in photos_of(label, 0, 3):
@@ -233,7 +233,7 @@ def test_a_zip_brings_its_classes(browser: Any, server: Served, tmp_path: Path) 
         assert page.locator(".class .label").all_inner_texts() == list(LABELS)
 
 
-def test_a_folder_brings_its_classes(browser: Any, server: Served, tmp_path: Path) -> None:
+def test_a_folder_brings_its_classes(browser: Any, server: Client, tmp_path: Path) -> None:
     photos = lay_task(tmp_path, "photos", LABELS, 2)
     (photos / ".hidden").mkdir()
     (photos / ".hidden" / "x.jpg").write_bytes(b"nothing")
@@ -244,7 +244,7 @@ def test_a_folder_brings_its_classes(browser: Any, server: Served, tmp_path: Pat
         assert page.locator(".class .label").all_inner_texts() == list(LABELS)
 
 
-def test_dropped_photos_go_to_the_class_that_is_shown(browser: Any, server: Served) -> None:
+def test_dropped_photos_go_to_the_class_that_is_shown(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Drop", LABELS, 1)
     data = base64.b64encode(Path(photos_of("leaf", 3, 4)[0]).read_bytes()).decode()
     with watched(browser, server.url, **DESKTOP) as page:
@@ -261,7 +261,7 @@ def test_dropped_photos_go_to_the_class_that_is_shown(browser: Any, server: Serv
         assert len(list((folder / "leaf").iterdir())) == 2
 
 
-def test_teaching_is_stopped_and_goes_on(browser: Any, server: Served) -> None:
+def test_teaching_is_stopped_and_goes_on(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Stopped", LABELS[:2], 1)
     for label in LABELS[:2]:
         photo = Path(photos_of(label, 0, 1)[0]).read_bytes()

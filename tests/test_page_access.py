@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from page import DESKTOP, PHONE, lay_task, open_task, photos_of, says, watched
-from serving import Served
+from serving import Client
 
 pytestmark = pytest.mark.flaky(reruns=1)  # a browser on a busy machine may come too late once
 
@@ -69,7 +69,7 @@ def choose(page: Any, choosers: list[Any], paths: list[str]) -> None:
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_can_be_read_and_used_by_everybody(
-    browser: Any, server: Served, size: dict[str, Any], scheme: Any, request: pytest.FixtureRequest
+    browser: Any, server: Client, size: dict[str, Any], scheme: Any, request: pytest.FixtureRequest
 ) -> None:
     task = f"Views {request.node.callspec.id}"
     with watched(browser, server.url, color_scheme=scheme, reduced_motion="reduce", **size) as page:
@@ -108,7 +108,7 @@ def test_every_view_can_be_read_and_used_by_everybody(
         assert page.evaluate(PROBLEMS) == []
 
 
-def test_the_whole_way_by_keyboard_alone(browser: Any, server: Served) -> None:
+def test_the_whole_way_by_keyboard_alone(browser: Any, server: Client) -> None:
     with watched(browser, server.url, **DESKTOP) as page:
         choosers: list[Any] = []
         page.on("filechooser", lambda chooser: choosers.append(chooser))
@@ -156,7 +156,7 @@ def test_the_whole_way_by_keyboard_alone(browser: Any, server: Served) -> None:
         says(page, "Learned. Version 2 is in use.")
 
 
-def test_a_dialog_keeps_the_keyboard_and_gives_it_back(browser: Any, server: Served) -> None:
+def test_a_dialog_keeps_the_keyboard_and_gives_it_back(browser: Any, server: Client) -> None:
     lay_task(server.data, "Dialogs", LABELS, 1)
     with watched(browser, server.url, **DESKTOP) as page:
         open_task(page, "Dialogs")

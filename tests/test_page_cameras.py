@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from page import DESKTOP, OTHER_NAME, PHONE, go, lay_task, open_task, photos_of, until, watched
-from serving import Served, served
+from serving import Client, served
 
 from qprompt_runtime.files import write_atomic
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.flaky(reruns=1)  # a browser on a busy machine may come
 LABELS = ("bolt", "leaf", "tomato")
 
 
-def test_the_live_camera_takes_bursts_while_something_is_held(browser: Any, server: Served) -> None:
+def test_the_live_camera_takes_bursts_while_something_is_held(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Burst", LABELS, 1)
     with watched(browser, server.url, **DESKTOP) as page:
         open_task(page, "Burst")
@@ -34,7 +34,7 @@ def test_the_live_camera_takes_bursts_while_something_is_held(browser: Any, serv
         assert len(list((folder / "tomato").iterdir())) == 1
 
 
-def test_plain_http_from_elsewhere_says_why_there_is_no_live_camera(browser: Any, server: Served) -> None:
+def test_plain_http_from_elsewhere_says_why_there_is_no_live_camera(browser: Any, server: Client) -> None:
     lay_task(server.data, "Elsewhere", LABELS, 1)
     with watched(
         browser, f"http://{OTHER_NAME}:{server.port}/", "Cross-Origin-Opener-Policy", **PHONE
@@ -50,7 +50,7 @@ def test_plain_http_from_elsewhere_says_why_there_is_no_live_camera(browser: Any
         row.get_by_text("2 of 12 photos").wait_for()
 
 
-def test_live_frames_are_answered(browser: Any, server: Served) -> None:
+def test_live_frames_are_answered(browser: Any, server: Client) -> None:
     lay_task(server.data, "Live", LABELS, 4)
     with watched(browser, server.url, **PHONE) as page:
         open_task(page, "Live", "teach")
@@ -64,7 +64,7 @@ def test_live_frames_are_answered(browser: Any, server: Served) -> None:
         assert page.locator(".answer-label").inner_text() in (*LABELS, "None of these")
 
 
-def test_photos_wait_for_a_device_that_does_not_answer(browser: Any, server: Served) -> None:
+def test_photos_wait_for_a_device_that_does_not_answer(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Lost", ("bolt",), 1)
     context = browser.new_context(**DESKTOP)
     try:

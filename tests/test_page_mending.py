@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from page import DESKTOP, PHONE, eventually, go, lay_task, open_task, photos_of, says, watched
-from serving import Served
+from serving import Client
 
 from qprompt_edge.watching.review import ReviewFrame, new_id
 
@@ -40,7 +40,7 @@ def lay_queue(data: Path, task: str, frames: list[tuple[str, str]]) -> None:
         (queue / f"{frame.id}.json").write_text(json.dumps(frame.to_json()))
 
 
-def test_findings_are_mended_with_one_click(browser: Any, server: Served) -> None:
+def test_findings_are_mended_with_one_click(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Mend", LABELS, 10)
     shutil.copy(folder / "bolt" / "00.jpg", folder / "bolt" / "copy.jpg")
     (folder / "leaf" / "broken.jpg").write_bytes((folder / "leaf" / "00.jpg").read_bytes()[:500])
@@ -60,7 +60,7 @@ def test_findings_are_mended_with_one_click(browser: Any, server: Served) -> Non
         assert len(list((folder / "bolt").iterdir())) == 11
 
 
-def test_versions_are_kept_compared_restored_sent_and_fetched(browser: Any, server: Served) -> None:
+def test_versions_are_kept_compared_restored_sent_and_fetched(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Versions", LABELS, 8)
     with watched(browser, server.url, **DESKTOP) as page:
         open_task(page, "Versions", "teach")
@@ -93,7 +93,7 @@ def test_versions_are_kept_compared_restored_sent_and_fetched(browser: Any, serv
         report.value.get_by_role("heading", level=1).wait_for()
 
 
-def test_frames_are_labelled_by_key_learned_and_used(browser: Any, server: Served) -> None:
+def test_frames_are_labelled_by_key_learned_and_used(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Queue", LABELS, 8)
     frames = [*photos_of("bolt", 20, 22), *photos_of("tomato", 20, 22), *photos_of("stone", 20, 21)]
     lay_queue(server.data, "Queue", [(path, "bolt") for path in frames])
@@ -122,7 +122,7 @@ def test_frames_are_labelled_by_key_learned_and_used(browser: Any, server: Serve
         assert (server.data / "Queue.qpt").read_bytes() != before
 
 
-def test_frames_are_labelled_with_a_thumb(browser: Any, server: Served) -> None:
+def test_frames_are_labelled_with_a_thumb(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Thumb", LABELS, 2)
     lay_queue(server.data, "Thumb", [(path, "bolt") for path in photos_of("tomato", 20, 22)])
     with watched(browser, server.url, **PHONE) as page:
@@ -135,7 +135,7 @@ def test_frames_are_labelled_with_a_thumb(browser: Any, server: Served) -> None:
         assert len(list((folder / "tomato").iterdir())) == 3
 
 
-def test_two_browsers_see_what_the_other_does(browser: Any, server: Served) -> None:
+def test_two_browsers_see_what_the_other_does(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Both", LABELS, 6)
     with (
         watched(browser, server.url, **DESKTOP) as one,

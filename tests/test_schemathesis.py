@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving import served
+from serving import serve_process
 
 pytest.importorskip("schemathesis")
 
@@ -28,7 +28,7 @@ def test_made_requests_meet_no_defect(tmp_path: Path) -> None:
             shutil.copy(path, tmp_path / "data" / "belt" / label)
     scratch = tmp_path / "scratch"  # schemathesis leaves files of its own
     scratch.mkdir()
-    with served(tmp_path / "data") as server:
+    with serve_process(tmp_path / "data") as server:
         command = [
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}openapi.json",
             "--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-examples", "8", "--seed", "1",

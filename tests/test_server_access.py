@@ -4,10 +4,9 @@ import hashlib
 import http.client
 import shutil
 import ssl
-from pathlib import Path
 
 import pytest
-from serving import Served, served
+from serving import Client, serve_process, served
 
 from qprompt_edge.server.access import Access
 from qprompt_edge.server.refusal import Refusal
@@ -53,13 +52,14 @@ def test_the_link_becomes_a_cookie_that_scripts_cannot_read(tmp_path):
             assert pair.partition("=")[2] not in file.read_text()
 
 
-def test_the_token_is_shown_once_and_sessions_outlast_the_server(tmp_path):
+def test_the_token_is_shown_once_and_sessions_outlast_the_server(tmp_path, capsys):
     with served(tmp_path / "data", "--token") as server:
         token = server.token
+        assert token in capsys.readouterr().err
         session = cookie_of(server.get(f"/?token={token}").headers)[0].partition("=")[2]
     with served(tmp_path / "data", "--token") as server:
         assert server.token is None
-        assert token not in server.log
+        assert token not in "".join(capsys.readouterr())
         assert server.get("/api/tasks", headers={"Cookie": f"qprompt-{server.port}={session}"}).status == 200
         assert server.get("/api/tasks", headers={"Authorization": f"Bearer {token}"}).status == 200
     with served(tmp_path / "data", "--new-token") as server:
@@ -68,12 +68,12 @@ def test_the_token_is_shown_once_and_sessions_outlast_the_server(tmp_path):
         assert server.get("/api/tasks", headers={"Authorization": f"Bearer {token}"}).status == 401
 
 
-def test_a_token_from_a_file_is_printed_nowhere(tmp_path):
+def test_a_token_from_a_file_is_printed_nowhere(tmp_path, capsys):
     file, token = tmp_path / "token", "0123456789abcdef"
     file.write_text(token + "\n")
     with served(tmp_path / "data", "--token-file", str(file)) as server:
         assert server.token is None
-        assert token not in server.log
+        assert token not in "".join(capsys.readouterr())
         assert server.get("/api/tasks").status == 401
         assert server.get("/api/tasks", headers={"Authorization": f"Bearer {token}"}).status == 200
 
@@ -89,12 +89,10 @@ def test_wrong_tokens_are_limited(tmp_path):
 
 
 def test_another_address_demands_a_token(tmp_path):
-    with served(tmp_path / "data", "--host", "0.0.0.0", "--allow-host", "Kitchen.example") as server:
+    with serve_process(tmp_path / "data", "--host", "0.0.0.0", "--allow-host", "Kitchen.example") as server:
         assert server.token
         assert server.token in server.log  # for people, as a link
-        local = Served(
-            server.process, {"url": f"http://127.0.0.1:{server.port}/", "token": None}, server.data, Path()
-        )
+        local = Client(f"http://127.0.0.1:{server.port}/", None, server.data)
         assert local.get("/api/tasks").status == 401
         bearer = {"Authorization": f"Bearer {server.token}"}
         assert local.get("/api/tasks", headers={**bearer, "Host": "kitchen.example:8423"}).status == 200
@@ -102,18 +100,16 @@ def test_another_address_demands_a_token(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate, and is not here")
-def test_tls_keeps_its_certificate(tmp_path):
+def test_tls_keeps_its_certificate(tmp_path, capsys):
     with served(tmp_path / "data", "--tls", "--token") as server:
         assert server.url.startswith("https://")
         answer = server.get(f"/?token={server.token}")
         assert "Secure" in cookie_of(answer.headers)[1]
         assert answer.headers["cross-origin-opener-policy"] == "same-origin"
         first = ssl.get_server_certificate((server.host, server.port))
-        digest = server.log.partition("SHA-256: ")[2].splitlines()[0].replace(":", "").lower()
+        digest = capsys.readouterr().err.partition("SHA-256: ")[2].splitlines()[0].replace(":", "").lower()
         assert digest == hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
-        plain = Served(
-            server.process, {"url": f"http://127.0.0.1:{server.port}/", "token": None}, server.data, Path()
-        )
+        plain = Client(f"http://127.0.0.1:{server.port}/", None, server.data)
         with pytest.raises((http.client.HTTPException, OSError)):
             plain.get("/healthz")
         key = tmp_path / "data" / ".qprompt" / "tls" / "key.pem"

@@ -9,13 +9,13 @@ import zipfile
 from pathlib import Path
 
 from scenes import write_photos
-from serving import END_SECONDS, served
+from serving import END_SECONDS, serve_process, served
 from test_server_rest import picture
 
 
 def test_sigterm_ends_it_in_time_with_a_stream_open_and_a_job_running(tmp_path: Path) -> None:
     write_photos(tmp_path / "data" / "belt")
-    with served(tmp_path / "data") as server:
+    with serve_process(tmp_path / "data") as server:
         body = {"options": {"epochs": 100_000, "method": "qcoop"}}
         job = server.post("/api/tasks/belt/adapt", body).json["job"]
         connection = server.connect()
@@ -33,7 +33,7 @@ def test_sigterm_ends_it_in_time_while_an_archive_is_unpacked(tmp_path: Path) ->
     with zipfile.ZipFile(out, "w") as archive:
         for number in range(300):
             archive.writestr(f"cup/{number}.jpg", photo)
-    with served(tmp_path / "data") as server:
+    with serve_process(tmp_path / "data") as server:
         assert server.post("/api/tasks", {"name": "belt"}).status == 201
         with socket.create_connection((server.host, server.port)) as sock:
             head = f"POST /api/tasks/belt/classes/-/photos HTTP/1.1\r\nHost: localhost\r\nContent-Length: {out.tell()}\r\n\r\n"
@@ -46,7 +46,7 @@ def test_sigterm_ends_it_in_time_while_an_archive_is_unpacked(tmp_path: Path) ->
 
 
 def test_ctrl_c_ends_it_with_130(tmp_path: Path) -> None:
-    with served(tmp_path / "data") as server:
+    with serve_process(tmp_path / "data") as server:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 130
         assert "Traceback" not in server.log
@@ -54,7 +54,7 @@ def test_ctrl_c_ends_it_with_130(tmp_path: Path) -> None:
 
 def test_a_kill_during_an_upload_leaves_no_half_photo(tmp_path: Path) -> None:
     data = picture(1, "PNG", (1200, 900))
-    with served(tmp_path / "data") as server:
+    with serve_process(tmp_path / "data") as server:
         assert server.post("/api/tasks", {"name": "belt"}).status == 201
         with socket.create_connection((server.host, server.port)) as sock:
             head = f"POST /api/tasks/belt/classes/cup/photos HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
@@ -78,7 +78,7 @@ def test_a_folder_is_served_once(tmp_path: Path, run) -> None:
 
 def test_the_models_process_may_die(tmp_path: Path) -> None:
     write_photos(tmp_path / "data" / "belt")
-    with served(tmp_path / "data") as server:
+    with serve_process(tmp_path / "data") as server:
         job = server.post("/api/tasks/belt/adapt", {"options": {"epochs": 100_000, "method": "qcoop"}}).json[
             "job"
         ]

@@ -14,14 +14,14 @@ from contextlib import ExitStack
 import pytest
 from PIL import Image
 from scenes import write_photo, write_photos
-from serving import Served, served
+from serving import Client, served
 from test_server_rest import add, classes, picture
 
 SECRET = b"outside of the task"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "secret.jpg").write_bytes(SECRET)
     with served(folder / "data") as server:
@@ -31,10 +31,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(autouse=True)
-def whole(server: Served) -> Iterator[None]:
+def whole(server: Client, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
     """After every test: no defect was met, and nothing is left of what was refused."""
     yield
-    assert "Traceback" not in server.log
+    assert "Traceback" not in capsys.readouterr().err
     assert list((server.data / ".qprompt" / "incoming").iterdir()) == []
     assert (server.data.parent / "secret.jpg").read_bytes() == SECRET
     assert sorted(path.name for path in server.data.parent.iterdir()) == ["data", "secret.jpg"]

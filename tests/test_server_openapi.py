@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from serving import Served, served
+from serving import Client, served
 
 from qprompt_edge.server.calls import Raw
 from qprompt_edge.server.openapi import document
@@ -14,7 +14,7 @@ from qprompt_edge.server.table import PARTS, ROUTES
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with served(tmp_path_factory.mktemp("openapi") / "data") as server:
         yield server
 

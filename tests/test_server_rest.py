@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from scenes import CLASSES, write_photo, write_photos
-from serving import Served, photo_in, served
+from serving import Client, photo_in, served
 from watching import ACCEPT_ALL, made_prompt
 
 from qprompt_runtime.prompt_file import PromptFile, read_prompt_file
@@ -25,24 +25,24 @@ def picture(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (80, 60)) 
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with served(tmp_path_factory.mktemp("served") / "data") as server:
         yield server
 
 
 @pytest.fixture
-def task(server: Served, request: pytest.FixtureRequest) -> str:
+def task(server: Client, request: pytest.FixtureRequest) -> str:
     """A new task; its name."""
     name = request.node.name[:50].rstrip("_ ")
     assert server.post("/api/tasks", {"name": name}).status == 201
     return name
 
 
-def classes(server: Served, task: str) -> dict[str, int]:
+def classes(server: Client, task: str) -> dict[str, int]:
     return {it["label"]: it["photos"] for it in server.get(f"/api/tasks/{task}").json["classes"]}
 
 
-def add(server: Served, task: str, label: str, data: bytes) -> str:
+def add(server: Client, task: str, label: str, data: bytes) -> str:
     """Add a photo; its id."""
     answer = server.post(f"/api/tasks/{task}/classes/{label}/photos", data)
     assert answer.status == 201, answer.body
@@ -224,7 +224,7 @@ def test_answers_are_counted_for_prometheus(server, task, tiny):
     assert server.post(f"{api}/versions", prompt).status == 201
     assert server.post(f"{api}/versions/1/publish").status == 200
     answers = [server.post(f"{api}/predict{more}", picture(1)).json for more in ("", "?accept=0.8")]
-    assert not [it for it in answers if "error" in it], server.log
+    assert not [it for it in answers if "error" in it]
     assert [set(it) for it in answers] == [{"predictions", "none_of_these", "seconds"}] * 2
     assert [it["none_of_these"] for it in answers] == [None, True]
     told = server.get("/metrics")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from serving import Served, photo_in, served
+from serving import Client, photo_in, served
 from test_server_rest import classes, picture
 
 from qprompt_edge.watching.review import ReviewFrame, list_frames, new_id, write_frame
@@ -20,7 +20,7 @@ SHOTS = 12
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A server with a task of three classes that was adapted to once; version 1 is published."""
     folder = tmp_path_factory.mktemp("versions")
     (folder / "camera").mkdir()
@@ -119,7 +119,7 @@ def test_an_update_does_not_train_on_what_it_is_judged_by(server):
     copy(folder, "tomato", 0, SHOTS)
 
 
-def frame(server: Served, number: int, task: str = "belt") -> str:
+def frame(server: Client, number: int, task: str = "belt") -> str:
     """Put a frame into a task's queue, as `watch` does; its id."""
     name = new_id(1_700_000_000 + number, f"{number:08x}")
     described = ReviewFrame(

@@ -52,7 +52,7 @@ def application(state: State, names: Iterable[str]) -> ASGIApp:
         rows.setdefault(route.path, []).append(route)
     parts = {**PARTS, "file": text(200)}
     paths = [Path(_pattern(path), Endpoint(state, found, parts)) for path, found in rows.items()]
-    handlers: dict[Any, Any] = {404: _nothing}
+    handlers: dict[Any, Any] = {404: _nothing, 500: _defect}
     app = Starlette(routes=paths, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return Guard(app, state.access, names, state.cookie)
@@ -65,6 +65,11 @@ def _pattern(path: str) -> str:
 
 def _nothing(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse({"error": "there is nothing here; see /openapi.json"}, 404)
+
+
+def _defect(_request: Request, _error: Exception) -> JSONResponse:
+    """What is said of a defect of ours; the guard writes its trace to the log."""
+    return JSONResponse({"error": "an internal error; the server's log says more"}, 500)
 
 
 def _assets() -> dict[str, tuple[bytes, str, str]]:

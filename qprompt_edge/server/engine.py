@@ -30,6 +30,18 @@ _START = (
 """The child looks for modules where this process does: not, as with `-m`, in the current folder first."""
 
 Message = dict[str, Any]
+StartChild = Callable[[Message], "subprocess.Popen[bytes]"]
+"""From settings to a child that takes orders on its stdin and answers on its stdout."""
+
+
+def start_child(settings: Message) -> subprocess.Popen[bytes]:
+    """Start the child.
+
+    Args:
+        settings: Backbone, provider and threads, as `worker.start` takes them.
+    """
+    command = [sys.executable, "-c", _START, json.dumps(settings), *sys.path]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
 
 class Cancelled(Exception):
@@ -88,10 +100,13 @@ class Engine:
     Args:
         settings: Backbone, provider and threads, as the child's `worker.start` takes them.
         idle: Seconds without an order after which it ends.
+        start: Starts it.
     """
 
-    def __init__(self, settings: Message, idle: float = _IDLE_SECONDS) -> None:
-        self._settings, self._idle = settings, idle
+    def __init__(
+        self, settings: Message, idle: float = _IDLE_SECONDS, start: StartChild = start_child
+    ) -> None:
+        self._settings, self._idle, self._start = settings, idle, start
         self._lock = Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
@@ -178,10 +193,7 @@ class Engine:
     def _ready(self) -> subprocess.Popen[bytes]:
         """The child; the lock is held."""
         if self._child is None or self._child.poll() is not None:
-            command = [sys.executable, "-c", _START, json.dumps(self._settings), *sys.path]
-            self._child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-            )
+            self._child = self._start(self._settings)
             Thread(target=self._listen, args=(self._child,), daemon=True).start()
             self._watch(self._child)
         return self._child

@@ -65,13 +65,10 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
         trusted = scope["scheme"] == "https" or _is_loopback(Headers(scope=scope).get("host", ""))
 
         async def send_guarded(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 headers = _with_defaults(message.get("headers", ()))
                 message = {**message, "headers": [*headers, _OPENER] if trusted else headers}
             await asyncio.wait_for(send(message), SEND_SECONDS)
@@ -83,11 +80,8 @@ class Guard:
             await refused(refusal)(scope, receive, send_guarded)
         except (asyncio.TimeoutError, TimeoutError):  # a reader that does not read
             return
-        except Exception:
+        except Exception:  # a defect of ours, of which the application has told the client
             traceback.print_exc(file=sys.stderr)
-            if not started:
-                error = Refusal(500, "an internal error; the server's log says more")
-                await refused(error)(scope, receive, send_guarded)
 
     def _check(self, scope: Scope) -> None:
         """Refuse a request that may not come in.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-import ipaddress
 import os
 import resource
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,9 +20,10 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qprompt_edge.server.access import Access
+from qprompt_edge.server.addresses import is_loopback, listener, shown_address
 from qprompt_edge.server.application import application
 from qprompt_edge.server.certificate import certificate, fingerprint
-from qprompt_edge.server.engine import Engine
+from qprompt_edge.server.engine import Engine, StartChild, start_child
 from qprompt_edge.server.guard import own_names
 from qprompt_edge.server.jobs import Jobs
 from qprompt_edge.server.limits import CONNECTIONS, END_SECONDS, HEAD_SECONDS
@@ -33,13 +32,10 @@ from qprompt_edge.server.state import State
 from qprompt_edge.server.store import Store
 from qprompt_edge.server.thumbnail_cache import Thumbnails
 from qprompt_edge.watching.health import Health
-from qprompt_runtime.errors import OutputError
-from qprompt_runtime.text import printable
 
 _THREADS = 32
 _FILES = 4 * CONNECTIONS
 _LAST_SECONDS = END_SECONDS + 0.3
-_ANYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True)
@@ -110,42 +106,81 @@ def serve(settings: Settings, started: Callable[[Place], None]) -> int:
     Raises:
         OutputError: The folder, the address or the certificate cannot be used.
     """
-    store = Store(settings.data)
-    listener = _listener(settings.host, settings.port)
-    port = listener.getsockname()[1]
-    access = Access(store.hidden / "access.json", settings.token or not _is_loopback(settings.host))
-    token = _token(access, settings)
-    names = {*own_names(), *map(str.lower, settings.allow_host)}
-    shown = _shown(settings.host)
-    tls: dict[str, Any] = {}
-    mark = None
-    if settings.tls:
-        cert, key = certificate(store.hidden / "tls", {*names, shown})
-        tls, mark = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}, fingerprint(cert)
-    model = {"backbone": settings.backbone, "provider": settings.provider, "threads": settings.threads}
-    engine, health = Engine(model), Health()
-    state = State(
-        store=store,
-        thumbnails=Thumbnails(store.hidden / "thumbnails"),
-        jobs=Jobs(),
-        engine=engine,
-        health=health,
-        lives=Lives(engine, health),
-        cameras=_cameras() if settings.cameras is None else settings.cameras,
-        access=access,
-        cookie=f"qprompt-{port}",
-        secure=settings.tls,
-        backbone=settings.backbone,
-    )
-    address = f"[{shown}]" if ":" in shown else shown
-    place = Place(f"http{'s' if tls else ''}://{address}:{port}/", token, access.needed, mark)
-    config = uvicorn.Config(
-        application(state, names), http=_Protocol, ws="none", loop="asyncio", lifespan="off", interface="asgi3", access_log=False,
-        log_level="error", server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=max(1, int(END_SECONDS)), timeout_keep_alive=int(HEAD_SECONDS), **tls,
-    )  # fmt: skip
+    server = Server(settings)
     _allow_files()
-    return asyncio.run(_run(_Server(config), listener, state, lambda: started(place)))
+    return asyncio.run(_run(server, started))
+
+
+class Server:
+    """A server that has its folder and its address, and answers while it runs.
+
+    Args:
+        settings: How.
+        start: Starts the process that holds the models.
+
+    Raises:
+        OutputError: The folder, the address or the certificate cannot be used.
+    """
+
+    def __init__(self, settings: Settings, start: StartChild = start_child) -> None:
+        store = Store(settings.data)
+        self._listener = listener(settings.host, settings.port)
+        port = self._listener.getsockname()[1]
+        access = Access(store.hidden / "access.json", settings.token or not is_loopback(settings.host))
+        token = _token(access, settings)
+        names = {*own_names(), *map(str.lower, settings.allow_host)}
+        shown = shown_address(settings.host)
+        tls: dict[str, Any] = {}
+        mark = None
+        if settings.tls:
+            cert, key = certificate(store.hidden / "tls", {*names, shown})
+            tls, mark = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}, fingerprint(cert)
+        model = {"backbone": settings.backbone, "provider": settings.provider, "threads": settings.threads}
+        engine, health = Engine(model, start=start), Health()
+        self._state = State(
+            store=store,
+            thumbnails=Thumbnails(store.hidden / "thumbnails"),
+            jobs=Jobs(),
+            engine=engine,
+            health=health,
+            lives=Lives(engine, health),
+            cameras=_cameras() if settings.cameras is None else settings.cameras,
+            access=access,
+            cookie=f"qprompt-{port}",
+            secure=settings.tls,
+            backbone=settings.backbone,
+        )
+        address = f"[{shown}]" if ":" in shown else shown
+        self.place = Place(f"http{'s' if tls else ''}://{address}:{port}/", token, access.needed, mark)
+        config = uvicorn.Config(
+            application(self._state, names), http=_Protocol, ws="none", loop="asyncio", lifespan="off", interface="asgi3",
+            access_log=False, log_level="error", server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=max(1, int(END_SECONDS)), timeout_keep_alive=int(HEAD_SECONDS), **tls,
+        )  # fmt: skip
+        self._server = _Server(config)
+
+    async def run(self, started: Callable[[Place], None]) -> None:
+        """Answer until `end` is called.
+
+        Args:
+            started: Called once it answers.
+        """
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not (self._server.started or serving.done()):
+            await asyncio.sleep(0.01)
+        if self._server.started:
+            started(self.place)
+        closing = asyncio.create_task(_close_engine(self._state))
+        await serving
+        self._state.ending.set()
+        await closing
+        self._state.store.close()
+
+    def end(self) -> None:
+        """Have it end; any thread may."""
+        self._state.ending.set()
+        self._server.should_exit = True
 
 
 class _Server(uvicorn.Server):
@@ -176,7 +211,7 @@ class _Protocol(H11Protocol):
             self.loop.call_later(HEAD_SECONDS, self._look, before)
 
 
-async def _run(server: _Server, listener: socket.socket, state: State, started: Callable[[], None]) -> int:
+async def _run(server: Server, started: Callable[[Place], None]) -> int:
     """Serve until a signal comes; the number of the signal."""
     ended = 0
 
@@ -189,22 +224,12 @@ async def _run(server: _Server, listener: socket.socket, state: State, started: 
             last.daemon = True
             last.start()
         ended = ended or number
-        state.ending.set()
-        server.should_exit = True
+        server.end()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, number)
-    anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not (server.started or serving.done()):
-        await asyncio.sleep(0.01)
-    if server.started:
-        started()
-    closing = asyncio.create_task(_close_engine(state))
-    await serving
-    state.ending.set()
-    await closing
+    await server.run(started)
     return ended
 
 
@@ -213,24 +238,6 @@ async def _close_engine(state: State) -> None:
     while not state.ending.is_set():
         await asyncio.sleep(0.05)
     await asyncio.get_running_loop().run_in_executor(None, state.engine.close, END_SECONDS)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """The socket to listen on.
-
-    Raises:
-        OutputError: The address cannot be listened on.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        raise OutputError(
-            f"cannot listen on {printable(host)} port {port}: {getattr(error, 'strerror', None) or error}; choose another --port or --host"
-        ) from error
-    return listener
 
 
 def _token(access: Access, settings: Settings) -> str | None:
@@ -248,25 +255,6 @@ def _cameras() -> tuple[str, ...]:
     found = sorted(Path("/dev").glob("video[0-9]*"), key=lambda path: (len(path.name), path.name))
     picamera = ("picamera",) if importlib.util.find_spec("picamera2") is not None else ()
     return (*picamera, *map(str, found))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _shown(host: str) -> str:
-    """The address that others reach this machine by, as far as it can be told without asking anybody."""
-    if host not in _ANYWHERE:
-        return host
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(
-            ("192.0.2.1", 9)
-        )  # a reserved address; nothing is sent, the system only chooses a route
-        return str(probe.getsockname()[0])
-    return socket.gethostname()
 
 
 def _allow_files() -> None:

@@ -63,6 +63,10 @@ class Store:
         shutil.rmtree(self.incoming, ignore_errors=True)  # what a process that died was just receiving
         self.incoming.mkdir()
 
+    def close(self) -> None:
+        """Let another server have the folder."""
+        self._held.close()
+
     @contextlib.contextmanager
     def locked(self, task: str) -> Iterator[Path]:
         """Hold a task's lock; its folder.

@@ -12,7 +12,7 @@ import os
 import queue
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -37,29 +37,30 @@ class Worker:
 
     Args:
         settings: `backbone`, `provider` and `threads` of all orders.
+        orders: Lines that orders are read from.
         out: Descriptor that answers are written to.
     """
 
-    def __init__(self, settings: Message, out: int) -> None:
-        self._settings, self._out = settings, out
+    def __init__(self, settings: Message, orders: Iterable[bytes], out: int) -> None:
+        self._settings, self._orders, self._out = settings, orders, out
         self._lock = Lock()
         self._long: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._quick: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._quick: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
-        self._end = Event()
+        self.ended = Event()
         self._answers = Answers(settings)
 
     def run(self) -> None:
-        """Work; returns when stdin has ended and the order under way has stopped."""
+        """Work; returns when there are no more orders and the one under way has stopped."""
         Thread(target=self._listen, daemon=True).start()
         Thread(target=self._answer, daemon=True).start()
-        while (order := self._long.get()) is not None and not self._end.is_set():
+        while (order := self._long.get()) is not None and not self.ended.is_set():
             work = LONG[order["do"]]
             self._do(order, lambda it, reporter, work=work: work(self._settings | it, reporter))  # type: ignore[misc]
             _give_back()
 
     def _listen(self) -> None:
-        for line in sys.stdin.buffer:
+        for line in self._orders:
             message = json.loads(line)
             if "cancel" in message:
                 self._cancelled.add(int(message["cancel"]))
@@ -69,20 +70,22 @@ class Worker:
                 Thread(target=self._live, args=(message,), daemon=True).start()
             else:
                 self._quick.put(message)
-        self._end.set()
+        self.ended.set()
         self._long.put(None)
-        time.sleep(_END_SECONDS)  # the main thread ends the process before
-        os._exit(1)
+        self._quick.put(None)
 
     def _answer(self) -> None:
-        while True:
-            try:
-                order = self._quick.get(timeout=_FORGET_SECONDS)
-            except queue.Empty:
-                self._answers.forget()
-                _give_back()
-                order = self._quick.get()
+        while (order := self._next()) is not None:
             self._do(order, lambda it, _reporter: self._answers.do(it["do"], it))
+
+    def _next(self) -> Message | None:
+        """The next photo to answer for; the model is closed while none comes for long."""
+        try:
+            return self._quick.get(timeout=_FORGET_SECONDS)
+        except queue.Empty:
+            self._answers.forget()
+            _give_back()
+            return self._quick.get()
 
     def _live(self, order: Message) -> None:
         number = int(order["id"])
@@ -115,7 +118,7 @@ class Worker:
 
     def _check(self, number: int) -> None:
         """Stop an order that was cancelled, as Ctrl-C would."""
-        if number in self._cancelled or self._end.is_set():
+        if number in self._cancelled or self.ended.is_set():
             raise KeyboardInterrupt
 
     def _reporter(self, number: int) -> Reporter:
@@ -143,6 +146,13 @@ def _give_back() -> None:
     give_back()
 
 
+def _end_late(ended: Event) -> None:
+    """End the process if its main thread does not in time."""
+    ended.wait()
+    time.sleep(_END_SECONDS)
+    os._exit(1)
+
+
 def start(settings: str) -> None:
     """Take orders until stdin ends; what libraries print goes to stderr, not between the answers.
 
@@ -151,8 +161,10 @@ def start(settings: str) -> None:
     """
     out = os.dup(1)
     os.dup2(2, 1)
+    worker = Worker(json.loads(settings), sys.stdin.buffer, out)
+    Thread(target=_end_late, args=(worker.ended,), daemon=True).start()
     try:
-        Worker(json.loads(settings), out).run()
+        worker.run()
     except BrokenPipeError:  # the server is gone
         os._exit(1)
     os._exit(0)  # threads of libraries are not waited for
