@@ -141,7 +141,9 @@ def docs(session: nox.Session) -> None:
 def device(session: nox.Session) -> None:
     """The device side, newest dependencies, all extras; pages in Chromium, where that is; `bake`."""
     _test_without_torch(
-        session, ".[plots,camera,mqtt,serve,sign,bake]", "playwright>=1.45", "pytest-rerunfailures>=14"
+        session,
+        ".[plots,camera,mqtt,serve,sign,bake]",
+        *("playwright>=1.45", "pytest-rerunfailures>=14", "pyyaml>=6"),
     )
 
 

@@ -41,7 +41,7 @@ def test_people_get_a_table_and_an_estimate(run):
     assert "small, 2 classes, milliseconds over 1 run" in result.out
     assert "median" in result.out
     assert "decoding a JPEG of 12 megapixels" in result.out
-    assert "estimate: adapt takes about" in result.out
+    assert "estimate: adapt --method qcoop takes about" in result.out
     assert "for 32 photos of 12 megapixels (16 for each class, 60 steps)" in result.out
 
 

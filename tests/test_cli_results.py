@@ -1,6 +1,9 @@
 """Results go to stdout, messages to stderr; a file of another task is not replaced."""
 
+import contextlib
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,6 +51,21 @@ def test_predict_draws_a_table_on_a_terminal(run, photos, prompt, monkeypatch):
     title, headings, row = re.sub(r"\x1b\[\d*m", "", result.out).splitlines()
     assert (title.strip(), headings.split()) == ("1 photo", ["image", "class"])
     assert row.rstrip().endswith("%")
+
+
+def test_rows_go_into_the_file_while_bars_are_drawn_on_the_terminal(photos, prompt, tmp_path):
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "qprompt_edge", "predict", photos, "--prompt", prompt]
+    with (tmp_path / "answers.tsv").open("wb") as answers:
+        subprocess.run(command, stdout=answers, stderr=end, check=True)
+    os.close(end)
+    drawn = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while more := os.read(terminal, 65536):
+            drawn += more
+    os.close(terminal)
+    assert "classifying" in drawn.decode()
+    assert (tmp_path / "answers.tsv").read_text().count("\n") == 18
 
 
 def test_a_name_with_a_tab_stays_one_cell(run, tmp_path):

@@ -91,8 +91,8 @@ def _show(result: BenchResult, *, aside: bool) -> None:
         aside=aside,
     )
     show(
-        f"estimate: adapt takes about {result.adapt_seconds:.1f} s for {result.photos} photos of 12 "
-        f"megapixels ({PHOTOS_PER_CLASS} for each class, {result.steps} steps); this run took "
+        f"estimate: adapt --method qcoop takes about {result.adapt_seconds:.1f} s for {result.photos} photos "
+        f"of 12 megapixels ({PHOTOS_PER_CLASS} for each class, {result.steps} steps); this run took "
         f"{result.peak_rss_mb:.0f} MB at most",
         aside=aside,
     )

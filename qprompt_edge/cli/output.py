@@ -193,6 +193,7 @@ def _bars() -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),  # above the bars; into a file or pipe, results go past them
     )
 
 
