@@ -147,7 +147,12 @@ def small_bundle(
             if not out.exists():
                 checkpoint = small_model(name).checkpoint
                 export_bundle(
-                    name, out, checkpoint=checkpoint, precision=precision, deep_prompts=depth, merge_tokens=merged
+                    name,
+                    out,
+                    checkpoint=checkpoint,
+                    precision=precision,
+                    deep_prompts=depth,
+                    merge_tokens=merged,
                 )
         return out
 
