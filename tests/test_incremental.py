@@ -64,19 +64,14 @@ def test_pseudo_photos_hold_a_new_class_back(monkeypatch):
     assert taken[0] > taken[1] + 0.1
 
 
-def test_a_new_row_starts_at_the_level_of_the_others():
+def test_the_level_of_a_prompt_changes_nothing_but_the_level_of_the_new_row():
     known = known_of_three()
     lower = replace(known, offsets=known.offsets - np.float32([0.25, 0.25, 0.25, 0]))
     assert known.level == pytest.approx(known.offsets[:3].mean())
     assert lower.level == pytest.approx(known.level - 0.25)
     rows, moved = (tune_rows(each, *only(3), CONFIG) for each in (known, lower))
-    assert moved.offsets - rows.offsets == pytest.approx([-0.25], abs=0.03)
-    photos = examples([50] * 4, seed=2).plain
-    answers = [
-        each.with_rows(row).head.scores(photos).argmax(axis=1)
-        for each, row in ((known, rows), (lower, moved))
-    ]
-    assert (answers[0] == answers[1]).mean() > 0.97
+    assert (moved.indices != rows.indices).mean() < 0.01
+    assert moved.offsets - rows.offsets == pytest.approx([-0.25], abs=1e-3)
 
 
 def test_values_are_those_of_the_prompts_codebook():

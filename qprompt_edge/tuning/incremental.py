@@ -14,7 +14,8 @@ Connection Science 1995):
 
 Without them a new class would take the old ones' photos: nothing would hold its offset down, nor keep it from
 what one camera's photos have in common. The classes that stay are one column of the softmax, log sum exp of
-their logits, since only its value counts for the rows that are tuned.
+their logits, since only its value counts for the rows that are tuned. All offsets count beside the mean of
+those that were tuned before, the level of the prompt (`levels`), so that a new row starts at that level.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class KnownClasses:
 
     @property
     def level(self) -> float:
-        """The offset that a new row starts from: the mean of those that were tuned (`levels`)."""
+        """The mean of the offsets that were tuned: how high these classes score beside others (`levels`)."""
         tuned = self.residuals.any(axis=1)
         return float(self.offsets[tuned].mean()) if tuned.any() else 0.0
 
@@ -197,7 +198,7 @@ def tune_rows(
         labels: int64 [N], their classes.
         config: How residuals are tuned.
     """
-    head, classes = known.head, np.unique(labels)
+    head, classes, level = known.head, np.unique(labels), np.float32(known.level)
     new = np.bincount(labels, minlength=len(known.text))
     stood_for = np.where(new > 0, known.photos, PSEUDO_PHOTOS)
     made, made_labels = pseudo_photos(
@@ -216,7 +217,7 @@ def tune_rows(
         known.text[classes],
         features,
         columns[labels],
-        _log_sum_exp(scale * head.scores(features)[:, stay]),
+        _log_sum_exp(scale * (head.scores(features)[:, stay] - level)),
         scale,
         share[labels, None].astype(np.float32),
     )
@@ -230,7 +231,7 @@ def tune_rows(
     return TunedRows(
         classes,
         weights[RESIDUALS],
-        weights[OFFSETS],
+        weights[OFFSETS] + level,
         None if codes is None else codes.indices.reshape(weights[RESIDUALS].shape),
         None if codes is None else codes.scales,
         None if codes is None else codes.codebook,
@@ -263,10 +264,10 @@ def held_out_row_scores(
 
 
 def _start(known: KnownClasses, classes: NDArray[np.int64], scale: np.float32) -> TrainingState:
-    """Rows as the prompt has them, new ones at its level, and its codebook."""
+    """Rows as the prompt has them, their offsets beside its level, and its codebook."""
     residuals = known.residuals[classes]
-    offsets = known.offsets[classes]
-    offsets[~residuals.any(axis=1)] = known.level
+    offsets = known.offsets[classes] - np.float32(known.level)
+    offsets[~residuals.any(axis=1)] = 0
     latent = {RESIDUALS: residuals, OFFSETS: offsets / offset_unit(scale)}
     books = {}
     if known.codebook is not None:
