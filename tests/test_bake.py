@@ -281,7 +281,7 @@ def test_update_replaces_the_head_alone(
     path.write_bytes(baked.read_bytes())
     fewer = PromptClassifier(residual_prompt(tiny, LABELS[:3], seed=5), alone, cache=tmp_path, accept=0.9)
     done = update(fewer, path, path)
-    assert "_image_session" not in vars(alone)
+    assert alone._image_tower.session is None
     assert tower(path) == tower(baked)
     found = answers(path, {"pixels": pixels})
     features = tiny.encode_images(pixels)

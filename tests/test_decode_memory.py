@@ -211,7 +211,7 @@ def test_large_photos_take_turns(
         return image
 
     monkeypatch.setattr(features, "read_image", watched)
-    monkeypatch.setattr(features, "LARGE_BYTES", large)
+    monkeypatch.setattr(decode_cost, "LARGE_BYTES", large)
     assert encode_photos(tiny, paths).failures == {}
     assert max(highest) == most
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY_FOLDER
 from scenes import write_photo, write_photos
 
 from qprompt_edge.data.features import FeatureCache, encode_photos, feature_identity
@@ -70,8 +71,9 @@ def test_bad_files_are_listed_by_position(tiny: Backbone, paths: list[Path], tmp
 
 
 def test_an_interruption_keeps_what_was_encoded(
-    tiny: Backbone, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tiny = Backbone.load(TINY_FOLDER, threads=1)
     identity, encode, encoded = feature_identity(tiny, 0, 1), tiny.encode_images, []
 
     def interrupted(pixels: np.ndarray) -> np.ndarray:

@@ -53,6 +53,20 @@ def test_pixels_equal_open_clips(transform: ImageTransform) -> None:
         assert gap <= 1e-6, f"{width} x {height}: {gap}"
 
 
+@pytest.mark.parametrize("filter_name", ["bicubic", "bilinear"])
+def test_cutting_between_the_passes_changes_no_bit(filter_name: str) -> None:
+    transform = ImageTransform((24, 24), interpolation=filter_name, mean=(0, 0, 0), std=(1, 1, 1))
+    rng = np.random.default_rng(2)
+    for width, height in [*SIZES, (640, 480), (641, 359), (26, 24), (50, 25)]:
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        long = int(24 * max(width, height) / min(width, height))
+        size = (24, long) if width <= height else (long, 24)
+        whole = image.resize(size, Image.Resampling[filter_name.upper()])
+        left, top = (round((side - 24) / 2) for side in size)
+        expected = np.asarray(whole.crop((left, top, left + 24, top + 24)), np.float32) / np.float32(255)
+        assert np.array_equal(to_pixels(image, transform), expected.transpose(2, 0, 1)), (width, height)
+
+
 def test_pixels_by_hand() -> None:
     image = Image.new("RGB", (4, 2), (255, 0, 51))
     transform = ImageTransform((2, 2), mean=(0.5, 0.5, 0.2), std=(0.5, 0.25, 1.0))

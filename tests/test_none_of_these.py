@@ -20,6 +20,7 @@ from qprompt_edge import PromptClassifier, adapt
 from qprompt_edge.cli.parameters import LEAST_ACCEPT, MOST_ACCEPT
 from qprompt_edge.reporter import Reporter
 from qprompt_runtime import backbone as backbone_module
+from qprompt_runtime import image_tower
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import file_record
 from qprompt_runtime.errors import BundleError, PromptFileError
@@ -157,9 +158,11 @@ def test_residuals_are_tuned_without_a_model_in_memory(
     class Watched(Reporter):
         def stage(self, what: str, done: int, total: int) -> None:
             if what == "tuning the prompt":
-                assert not {"_image_session", "_text_session", "tokenizer"} & set(vars(closed[-1]))
+                assert not {"_text_session", "tokenizer"} & set(vars(closed[-1]))
+                assert closed[-1]._image_tower.session is None
 
-    monkeypatch.setattr(backbone_module, "open_session", open_session)
+    for module in (backbone_module, image_tower):
+        monkeypatch.setattr(module, "open_session", open_session)
     monkeypatch.setattr(Backbone, "close_text_tower", close_text_tower)
     photos = write_photos(tmp_path / "photos", count=5)
     adapt(photos, backbone=TINY_FOLDER, epochs=2, threads=1, max_memory=4000, reporter=Watched())

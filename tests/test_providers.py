@@ -49,6 +49,6 @@ def test_threads_of_the_image_tower_leave_the_cores_to_decoding() -> None:
     backbone = Backbone.load(TINY_FOLDER, threads=2)
     backbone.open_image_tower()
     backbone.open_for_classes()
-    for session, spins in ((backbone._image_session, "0"), (backbone._text_session, "1")):
+    for session, spins in ((backbone._image_tower.session, "0"), (backbone._text_session, "1")):
         options = session.get_session_options()
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == spins

@@ -76,7 +76,7 @@ def test_answers_leave_nothing_behind(backbone: Backbone, file: Path):
 def test_new_prompts_leave_nothing_behind_and_none_is_missed(backbone: Backbone, file: Path):
     told, notes = Remembered(), list[str]()
     watch = Watch(Prompts([file], backbone), Rules(), [told], "camera", notes.append)
-    session, before = backbone._image_session, None
+    session, before = backbone._image_tower.session, None
     for version in range(30):
         if version == 10:
             told.announced.clear(), told.answers.clear(), notes.clear()
@@ -88,7 +88,7 @@ def test_new_prompts_leave_nothing_behind_and_none_is_missed(backbone: Backbone,
     told.announced.clear(), told.answers.clear(), notes.clear()
     assert before is not None
     assert_nothing_left(before)
-    assert backbone._image_session is session
+    assert backbone._image_tower.session is session
     assert "_text_session" not in vars(backbone)
 
 

@@ -233,11 +233,11 @@ def exchange(backbone: Backbone, file: Path) -> Exchange:
 
 def test_a_new_version_is_taken_up_between_two_frames(exchange: Exchange, backbone: Backbone, file: Path):
     assert exchange.label() == "red wall"
-    session = backbone._image_session
+    session = backbone._image_tower.session
     for version in range(5):
         write_prompt(file, backbone, (f"red wall {version}", "blue"))
         assert exchange.label() == f"red wall {version}"
-    assert backbone._image_session is session
+    assert backbone._image_tower.session is session
     assert "_text_session" not in vars(backbone)
     assert "tokenizer" not in vars(backbone)
     assert exchange.notes == [f"{file} is taken up: 2 classes"] * 5

@@ -11,10 +11,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
@@ -29,13 +28,13 @@ from qprompt_edge.data.splits import difference_hash
 from qprompt_edge.memory import check_photo
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
-from qprompt_runtime.decode_cost import LARGE_BYTES
+from qprompt_runtime.decode_cost import Turns
 from qprompt_runtime.errors import ImageError, OutputError
 from qprompt_runtime.images import ImageTransform, augment, read_image, reading_bytes, to_pixels
 from qprompt_runtime.photo_formats import formats_of
 from qprompt_runtime.photo_sources import opened
 from qprompt_runtime.prompt_file import ClassName
-from qprompt_runtime.read_ahead import read_ahead
+from qprompt_runtime.read_ahead import encode_ahead
 
 _SAVE_SECONDS = 20.0
 _NO_PIXELS: Array = np.zeros((0, 3, 0, 0), np.float32)
@@ -128,7 +127,7 @@ def encode_photos(
     max_memory: float | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> EncodedPhotos:
-    """Encode photos one by one, while the next are decoded.
+    """Encode photos, several at the same time, or with one thread while others decode the next.
 
     Except for the features, memory does not grow with their number.
 
@@ -153,22 +152,22 @@ def encode_photos(
     failures: dict[int, str] = {}
     keys = np.zeros((len(paths), KEY_BYTES), np.uint8)
     saved = time.monotonic()
-    decoder = _Decoder(backbone.manifest.image_transform, views, seed, max_memory, Lock())
+    decoder = _Decoder(backbone.manifest.image_transform, views, seed, max_memory, Turns())
     read = functools.partial(_read, cache, quality, decoder)
-    with closing(read_ahead(read, paths)) as photos:
+    add = functools.partial(_encoded, cache, encode)
+    at_once = 1 if max_memory is not None else backbone.photos_at_once
+    with closing(encode_ahead(backbone, read, add, paths, at_once)) as photos:
         try:
             for index, photo in enumerate(photos):
                 if isinstance(photo, str):
                     failures[index] = photo
                 else:
-                    entry = photo.entry or cache.get(photo.key)  # a twin may have come in between
-                    if entry is None:
-                        entry = Entry(encode(photo.pixels), photo.hash)
-                        cache.put(photo.key, entry)
+                    if photo.new:
+                        cache.put(photo.key, photo.entry)
                     if quality is not None and photo.quality is not None:
                         quality.put(photo.key, photo.quality)
                     keys[index] = np.frombuffer(photo.key, np.uint8)
-                    features[index], hashes[index] = entry.features, entry.hash
+                    features[index], hashes[index] = photo.entry.features, photo.entry.hash
                 progress(index + 1, len(paths))
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     _save(cache, quality)
@@ -188,10 +187,9 @@ def _save(cache: FeatureCache, quality: QualityCache | None) -> None:
 
 @dataclass(frozen=True)
 class _Photo:
-    """A photo that was read.
+    """A photo that was read, to pixels float32 [1+views,3,H,W] and a difference hash.
 
-    It was found in the cache, or decoded to pixels float32 [1+views,3,H,W] and a difference hash. `quality`
-    is what was measured now.
+    If it was found in the cache, it has an entry instead. `quality` is what was measured now.
     """
 
     key: bytes
@@ -202,17 +200,27 @@ class _Photo:
 
 
 @dataclass(frozen=True)
+class _Encoded:
+    """A photo with its features; `new` if the cache does not have them."""
+
+    key: bytes
+    entry: Entry
+    new: bool
+    quality: Quality | None
+
+
+@dataclass(frozen=True)
 class _Decoder:
     """From a file to a photo's views.
 
-    Holds what `encode_photos` was given, and a lock by which large photos take turns.
+    Holds what `encode_photos` was given, and how large photos take turns.
     """
 
     transform: ImageTransform
     views: int
     seed: int
     max_memory: float | None
-    large: Lock
+    turns: Turns
 
     def __call__(
         self, file: BinaryIO, key: bytes, entry: Entry | None, quality: QualityCache | None
@@ -223,7 +231,7 @@ class _Decoder:
             ImageError: It cannot be read, or takes too much memory.
         """
         needed = reading_bytes(file, self.transform)
-        with self.large if needed > LARGE_BYTES else nullcontext():
+        with self.turns.of(needed):
             check_photo(self.max_memory, needed)
             # it leaves nothing behind when the next one's turn comes
             return self._decoded(file, key, entry, quality)
@@ -263,3 +271,12 @@ def _read(cache: FeatureCache, quality: QualityCache | None, decoder: _Decoder, 
         return "too large to decode in the memory there is; shrink it first"
     changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
     return "was written to while it was read" if changed else photo
+
+
+def _encoded(cache: FeatureCache, encode: Callable[[Array], Array], photo: _Photo | str) -> _Encoded | str:
+    """Features of a photo that was read; or why there are none, as it came."""
+    if isinstance(photo, str):
+        return photo
+    known = photo.entry or cache.get(photo.key)  # a twin may have come in between
+    entry = known or Entry(encode(photo.pixels), photo.hash)
+    return _Encoded(photo.key, entry, known is None, photo.quality)

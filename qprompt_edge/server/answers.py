@@ -80,6 +80,7 @@ class Answers:
             classifier, version = self._classifier(prompt, accept)
             begin = time.monotonic()
             pixels = load_pixels(photo, classifier.backbone.manifest.image_transform)
+            classifier.backbone.expect_single_photos()  # versions may have been compared on many
             features = classifier.encode_images(pixels[None])
             answer = classifier.predict_features(features, _SHOWN)[0]
             score = float(classifier.known_scores(features)[0]) if version.accept_scores else None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.class_head import ClassHead, softmax
+from qprompt_runtime.class_head import ClassHead, cosines, softmax
 from qprompt_runtime.none_of_these import known_beside
 
 MOST_PREDICTIONS = 5
@@ -76,7 +76,7 @@ class Heads:
 
     def judge(self, image_features: Array) -> list[list[Verdict]]:
         """Verdicts on pictures, from their unit features [B,E]: for each picture one for each prompt."""
-        scores = image_features @ self._features.T + self._offsets
+        scores = cosines(image_features, self._features) + self._offsets
         nowhere = np.full((len(scores), 1), -np.inf, np.float32)
         by_prompt = np.concatenate([scores, nowhere], axis=1)[:, self._columns]  # [B,P,C]
         known = self._known(image_features, by_prompt)
@@ -92,7 +92,7 @@ class Heads:
         """
         if self._nouns is None:
             return np.zeros(scores.shape[:2], np.float32)
-        nouns = image_features @ self._nouns.T
+        nouns = cosines(image_features, self._nouns)
         rows = [known_beside(rows, row + self._silent) for rows, row in zip(scores, nouns, strict=True)]
         return np.stack(rows)
 

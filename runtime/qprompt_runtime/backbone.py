@@ -12,6 +12,7 @@ Tuning runs its graphs hundreds of times, so it packs their weights (see `provid
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -22,14 +23,15 @@ from numpy.typing import NDArray
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.class_chunks import class_chunks, cross_entropy, cut
-from qprompt_runtime.manifest import Graph, Manifest
+from qprompt_runtime.cores import usable_cores
+from qprompt_runtime.image_tower import AT_ONCE, ImageTower
+from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.providers import choose_provider, open_session, return_freed_memory
 from qprompt_runtime.text import printable
 from qprompt_runtime.tokenizer import ClassTokens, Tokenizer, class_tokens
 
 Feed = dict[str, NDArray[np.generic]]
 
-_IMAGES_PER_RUN = 8
 _ACTIVATION_BYTES = 256 * 10**6
 """Default budget for the activations of one text run."""
 
@@ -57,6 +59,7 @@ class Backbone:
         self.threads = threads
         self.activation_bytes = _ACTIVATION_BYTES
         self.spare_memory = False
+        self._image_tower = ImageTower(folder, self.manifest, self.provider, threads)
 
     def __repr__(self) -> str:
         height, width = self.manifest.image_transform.size
@@ -97,12 +100,6 @@ class Backbone:
         return Tokenizer(self.folder / "tokenizer.json")
 
     @cached_property
-    def _image_session(self) -> onnxruntime.InferenceSession:
-        path = self.folder / self.manifest.image_graph.file
-        # other threads decode the next photos meanwhile, and need the cores
-        return open_session(path, self.provider, self.threads, prepack=True, spin=False)
-
-    @cached_property
     def _text_session(self) -> onnxruntime.InferenceSession:
         tuning = "_gradient_session" in self.__dict__  # then every step asks for features, chunk by chunk
         path = self.folder / self.manifest.text_graph.file
@@ -114,9 +111,25 @@ class Backbone:
         path = self.folder / self.manifest.text_gradient_graph.file
         return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
 
+    @property
+    def photos_at_once(self) -> int:
+        """How many photos are best encoded at the same time if there are many; 1 also with `spare_memory`."""
+        if self.spare_memory or not self.provider.startswith("CPU"):
+            return 1
+        return min(self.threads or usable_cores(), AT_ONCE)
+
+    def side_by_side(self, at_once: int) -> AbstractContextManager[None]:
+        """Within, an image tower that is not open yet opens for `encode_images` by so many threads."""
+        return self._image_tower.side_by_side(at_once)
+
+    def expect_single_photos(self) -> None:
+        """Say that photos come one by one: an image tower that was opened for many will be opened anew."""
+        self._image_tower.expect_single()
+
     def open_image_tower(self) -> None:
-        """Load the image tower now."""
-        _ = self._image_session
+        """Load the image tower now, for single photos."""
+        self._image_tower.expect_single()
+        self._image_tower.open()
 
     def open_for_tuning(self) -> None:
         """Load the graphs of a tuning step and touch all of their weights.
@@ -140,7 +153,7 @@ class Backbone:
 
     def close_image_tower(self) -> None:
         """Free the image tower's memory. It is loaded again when it is needed."""
-        self.__dict__.pop("_image_session", None)
+        self._image_tower.close()
         return_freed_memory()
 
     def close_text_tower(self) -> None:
@@ -150,7 +163,7 @@ class Backbone:
         return_freed_memory()
 
     def encode_images(self, pixels: Array) -> Array:
-        """Features of photos.
+        """Features of photos; several threads may ask for some at the same time.
 
         Args:
             pixels: float32 [B,3,H,W], as `ImageTransform` makes them.
@@ -158,8 +171,7 @@ class Backbone:
         Returns:
             float32 [B,E], rows of length 1. A photo's features do not depend on the others.
         """
-        graph, shape = self.manifest.image_graph, (self.manifest.embed_dim,)
-        return run_photos(self._image_session, graph, "features", pixels, shape)
+        return self._image_tower.encode(pixels)
 
     def tokenize(self, texts: Sequence[str], template: tuple[str, str], context_vectors: int) -> ClassTokens:
         """Token rows of classes; see `tokenizer.class_tokens`."""
@@ -268,29 +280,6 @@ class Backbone:
     def _chunks(self, tokens: ClassTokens, context_vectors: int) -> list[NDArray[np.int64]]:
         """Positions of the classes of each run, whose activations fit `activation_bytes`."""
         return class_chunks(tokens, self.manifest.text, context_vectors, self.activation_bytes)
-
-
-def run_photos(
-    session: onnxruntime.InferenceSession, graph: Graph, output: str, pixels: Array, shape: tuple[int, ...]
-) -> Array:
-    """Run a graph that reads nothing but `pixels`, a few photos at a time.
-
-    Args:
-        session: The graph, opened.
-        graph: Its facts.
-        output: The output that is wanted.
-        pixels: float32 [B,3,H,W].
-        shape: Of the output for one photo.
-
-    Returns:
-        float32 [B,*shape].
-    """
-    step = graph.max_batch or _IMAGES_PER_RUN
-    runs = [
-        session.run([output], {"pixels": pixels[start : start + step]})[0]
-        for start in range(0, len(pixels), step)
-    ]
-    return np.concatenate(runs) if runs else np.zeros((0, *shape), np.float32)
 
 
 def _part(context: Array, chunk: NDArray[np.int64]) -> Array:

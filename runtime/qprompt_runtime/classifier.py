@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -20,10 +19,10 @@ from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.class_head import ClassHead
 from qprompt_runtime.decode import Source
-from qprompt_runtime.decode_cost import LARGE_BYTES
 from qprompt_runtime.errors import BackboneMismatchError, ImageError, PromptFileError
 from qprompt_runtime.folding import folded
-from qprompt_runtime.images import load_pixels, reading_bytes
+from qprompt_runtime.images import load_pixels
+from qprompt_runtime.many_photos import features_of_many
 from qprompt_runtime.none_of_these import known_scores, least_score, noun_features
 from qprompt_runtime.policy import Policy
 from qprompt_runtime.prediction import Prediction
@@ -35,7 +34,6 @@ from qprompt_runtime.prompt_features import (
     prompted_image_features,
 )
 from qprompt_runtime.prompt_file import CONTEXT, RESIDUAL, ClassName, PromptFile, prompt_in, read_content
-from qprompt_runtime.read_ahead import read_ahead
 from qprompt_runtime.text import counted, first_few, printable
 from qprompt_runtime.text_features import kept_text_features, text_tower_facts
 from qprompt_runtime.tokenizer import check_names
@@ -190,6 +188,7 @@ class PromptClassifier:
             ImageError: The image cannot be read.
         """
         _ = self.class_features  # before the image tower opens: so only one tower is in memory at a time
+        self.backbone.expect_single_photos()
         pixels = load_pixels(image, self.backbone.manifest.image_transform, channels)
         return self.predict_features(self.encode_images(pixels[None]), top_k)[0]
 
@@ -200,7 +199,7 @@ class PromptClassifier:
         *,
         check: Callable[[int], None] | None = None,
     ) -> Generator[tuple[Photo, Prediction | ImageError], None, None]:
-        """Classify photos one after another, while other threads decode the next two.
+        """Classify many photos: several at the same time, or with one thread while others decode the next.
 
         A photo that cannot be read does not end the run: its error is yielded instead of a prediction.
 
@@ -225,26 +224,13 @@ class PromptClassifier:
                 "predict_many takes several photos, for instance a list of paths; predict takes one"
             )
         _ = self.class_features  # as in predict
-        transform = self.backbone.manifest.image_transform
-
-        turn = Lock()
-
-        def read(photo: Photo) -> tuple[Photo, Array | ImageError]:
-            try:
-                needed = reading_bytes(photo, transform)
-                with turn if needed > LARGE_BYTES else nullcontext():  # large photos one at a time
-                    if check is not None:
-                        check(needed)
-                    return photo, load_pixels(photo, transform)
-            except ImageError as error:
-                return photo, error
-
-        with closing(read_ahead(read, photos)) as answers:
-            for photo, pixels in answers:
-                if isinstance(pixels, ImageError):
-                    yield photo, pixels
+        features = features_of_many(self.backbone, self.encode_images, photos, check)
+        with closing(features) as answers:
+            for photo, found in answers:
+                if isinstance(found, ImageError):
+                    yield photo, found
                 else:
-                    yield photo, self.predict_features(self.encode_images(pixels[None]), top_k)[0]
+                    yield photo, self.predict_features(found, top_k)[0]
 
     def encode_images(self, pixels: Array) -> Array:
         """Features of photos as this prompt sees them: float32 [B,3,H,W] to unit rows [B,E]."""

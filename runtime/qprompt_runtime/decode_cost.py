@@ -7,6 +7,8 @@ pillow works.
 from __future__ import annotations
 
 import io
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock, Semaphore
 from typing import BinaryIO
 
 from PIL import Image
@@ -18,11 +20,26 @@ from qprompt_runtime.memory_left import memory_left
 LARGE_BYTES = 64_000_000
 """Photos that take more are decoded one at a time, and only if there is as much memory."""
 
+_MEDIUM_BYTES = 16_000_000  # of these, two at a time
+
 _ROOM = 0.85  # of the memory that is left, for one photo
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # 4 in all other modes
 _DECODER_BYTES = {"WEBP": 12, "AVIF": 6, "HEIF": 8, "JPEG2000": 16}  # for each pixel, beside the picture
 _RGB, _GREY = 4, 1
 _BITS_PER_SAMPLE, _COMPRESSION, _ROWS_PER_STRIP = 258, 259, 278  # TIFF 6.0, section 8
+
+
+class Turns:
+    """Threads that decode photos at the same time wait for each other where the photos are large."""
+
+    def __init__(self) -> None:
+        self._large, self._medium = Lock(), Semaphore(2)
+
+    def of(self, needed: int) -> AbstractContextManager[object]:
+        """Within, a photo may be decoded that takes so many bytes of memory."""
+        if needed > LARGE_BYTES:
+            return self._large
+        return self._medium if needed > _MEDIUM_BYTES else nullcontext()
 
 
 def load_bytes(image: Image.Image, stream: BinaryIO, turned: bool) -> int:

@@ -13,15 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.backbone import Backbone, Feed, run_photos
+from qprompt_runtime.backbone import Backbone, Feed
 from qprompt_runtime.class_chunks import FLOATS_PER_PLACE, FLOATS_PER_TOKEN, cut
 from qprompt_runtime.errors import BundleError
+from qprompt_runtime.image_tower import run_photos
 from qprompt_runtime.manifest import DeepPrompts, Graph, Manifest
 from qprompt_runtime.providers import open_session, return_freed_memory
 from qprompt_runtime.tokenizer import ClassTokens
@@ -49,14 +51,15 @@ class DeepBackbone(Backbone):
             raise _without_deep(folder)
         self.deep: DeepPrompts = self.manifest.deep
         self._stem_session: onnxruntime.InferenceSession | None = None
+        self._opening = Lock()
 
-    def _open(self, graph: Graph) -> onnxruntime.InferenceSession:
+    def _open(self, graph: Graph, spin: bool = True) -> onnxruntime.InferenceSession:
         path = self.folder / graph.file
-        return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
+        return open_session(path, self.provider, self.threads, prepack=not self.spare_memory, spin=spin)
 
     @cached_property
     def _deep_image_session(self) -> onnxruntime.InferenceSession:
-        return self._open(self.deep.image_graph)
+        return self._open(self.deep.image_graph, spin=False)  # as the image tower's
 
     @cached_property
     def _deep_text_session(self) -> onnxruntime.InferenceSession:
@@ -107,9 +110,9 @@ class DeepBackbone(Backbone):
         graph = self.deep.stem_graph
         if graph is None:
             return pixels
-        if self._stem_session is None:
-            self._stem_session = self._open(graph)
-        return run_photos(self._stem_session, graph, "tokens", pixels, self.stem_shape)
+        with self._opening:
+            self._stem_session = session = self._stem_session or self._open(graph, spin=False)
+        return run_photos(session, graph, "tokens", pixels, self.stem_shape)
 
     def encode_prompted_classes(self, prompts: Array, tokens: ClassTokens) -> Array:
         """Features of classes.
@@ -138,8 +141,10 @@ class DeepBackbone(Backbone):
             float32 [B,E], rows of length 1.
         """
         stems = self.encode_stem(pixels)
+        with self._opening:
+            session = self._deep_image_session
         parts = [
-            self._deep_image_session.run(["features"], self._image_feed(stems[part], prompts))[0]
+            session.run(["features"], self._image_feed(stems[part], prompts))[0]
             for part in self._image_parts(len(stems), prompts.shape[1])
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.manifest.embed_dim), np.float32)

@@ -125,7 +125,7 @@ def to_pixels(image: Image.Image, transform: ImageTransform) -> Array:
     odd = transform.resize_mode == "shortest" and transform.size[0] != transform.size[1]
     resampling = Image.Resampling.BICUBIC if odd else _FILTERS[transform.interpolation]
     if (width, height) != image.size:
-        image = image.resize((width, height), resampling)
+        image = _resized_and_cut(image, (width, height), transform.size[1], resampling)
     return _normalised(_centred(image, transform), transform)
 
 
@@ -183,14 +183,30 @@ def _shortened(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
+def _resized_and_cut(
+    image: Image.Image, size: tuple[int, int], most: int, resampling: Image.Resampling
+) -> Image.Image:
+    """Resize to width and height; columns that hang over are cut between pillow's two passes."""
+    if size[0] <= most:
+        return image.resize(size, resampling)
+    left = _offset(size[0], most)
+    image = image.resize((size[0], image.height), resampling).crop((left, 0, left + most, image.height))
+    return image.resize((most, size[1]), resampling)
+
+
+def _offset(side: int, target: int) -> int:
+    """Where the centre of a longer side begins; rounding as torchvision's centre crop."""
+    return round((side - target) / 2)
+
+
 def _centred(image: Image.Image, transform: ImageTransform) -> Image.Image:
-    """Cut or pad each side equally, to the input size; rounding as torchvision's centre crop."""
+    """Cut or pad each side equally, to the input size."""
     height, width = transform.size
     if image.size == (width, height):
         return image
     fill = transform.fill_color if transform.resize_mode == "longest" else 0
     left, top = (
-        (target - side) // 2 if target > side else -round((side - target) / 2)
+        (target - side) // 2 if target > side else -_offset(side, target)
         for target, side in zip((width, height), image.size, strict=True)
     )
     canvas = Image.new("RGB", (width, height), (fill, fill, fill))

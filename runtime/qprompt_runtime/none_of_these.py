@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.class_features import kept_features
+from qprompt_runtime.class_head import cosines
 from qprompt_runtime.errors import BundleError, PromptFileError
 from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration, ClassName
 from qprompt_runtime.text_features import text_features, text_tower_facts
@@ -113,7 +114,7 @@ def known_scores(class_scores: Array, image_features: Array, nouns: Array) -> Ar
         image_features: float32 [B,E], rows of length 1.
         nouns: float32 [G,E], from `noun_features`.
     """
-    return known_beside(class_scores, image_features @ nouns.T)
+    return known_beside(class_scores, cosines(image_features, nouns))
 
 
 def known_beside(class_scores: Array, noun_scores: Array) -> Array:

@@ -51,7 +51,7 @@ def return_freed_memory() -> None:
 
 
 def open_session(
-    path: Path, provider: str, threads: int, *, prepack: bool, spin: bool = True
+    path: Path, provider: str, threads: int, *, prepack: bool, spin: bool = True, callers: int = 1
 ) -> onnxruntime.InferenceSession:
     """Open a graph on one provider, so that nothing falls back in silence.
 
@@ -64,12 +64,13 @@ def open_session(
             memory-mapped, and a graph that uses each weight in two directions holds two copies.
         spin: Have threads without work look for some all the time: they start a little sooner, and take the
             core from whatever else would run on it.
+        callers: Threads that will run the graph at the same time; the session starts so many fewer.
 
     Raises:
         BundleError: onnxruntime cannot read the graph.
         ProviderError: The provider refused to start, or the system so many threads.
     """
-    count = _startable(threads)
+    count = max(1, _startable(threads) + 1 - callers)
     try:
         try:
             session = _session(path, provider, count, prepack, spin)
