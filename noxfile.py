@@ -27,7 +27,7 @@ nox.options.sessions = ["lint", "docs", "device", "device_oldest", "interface", 
 
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "scikit-learn")
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-COVERAGE_FLOOR = 90
+COVERAGE_FLOOR = 96
 """Percent of the device side's statements that its tests run in their own process."""
 OLDEST = (
     "numpy==1.26.*",
