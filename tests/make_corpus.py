@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_runtime.packing import TERNARY, levels
 from qprompt_runtime.prompt_envelope import FORMAT_VERSION
 from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile, PromptGroup
 
@@ -50,7 +51,7 @@ class Case:
         self,
         role: str,
         shape: tuple[int, ...],
-        bits: int,
+        bits: float,
         *,
         scaled: bool = False,
         rows: tuple[int, ...] = (),
@@ -58,12 +59,12 @@ class Case:
         """Add a group of random weights."""
         more = {"rows": rows} if rows else {}
         if bits >= 16:
-            weights = self.draw(shape, -0.25, 0.25).astype(f"<f{bits // 8}")
+            weights = self.draw(shape, -0.25, 0.25).astype(f"<f{int(bits) // 8}")
             self.groups.append(PromptGroup.plain(role, weights, **more))
             self.values.append(weights.astype(np.float32))
             return self
-        codebook = np.sort(self.draw((2**bits,), -0.25, 0.25)).astype(np.float16)
-        indices = self.draw(shape, 0, 2**bits).astype(np.uint8)
+        codebook = np.sort(self.draw((levels(bits),), -0.25, 0.25)).astype(np.float16)
+        indices = self.draw(shape, 0, levels(bits)).astype(np.uint8)
         values = codebook[indices].astype(np.float32)
         if scaled:
             more["scales"] = self.draw(shape[:1], 0.1, 2).astype(np.float16)
@@ -139,7 +140,7 @@ def cases() -> list[Case]:
     return made + (residual_cases() if FORMAT_VERSION > 1 else [])
 
 
-def residuals(name: str, bits: int, *, scaled: bool = False, rows: tuple[int, ...] = ()) -> Case:
+def residuals(name: str, bits: float, *, scaled: bool = False, rows: tuple[int, ...] = ()) -> Case:
     """A prompt of class residuals."""
     count = len(rows) or len(CLASSES)
     case = Case(name, "qtaskres", ("a photo of a", "."))
@@ -151,6 +152,8 @@ def residual_cases() -> list[Case]:
     """What came with version 2."""
     made = [residuals(f"qtaskres-{bits}", bits) for bits in BITS]
     made += [residuals(f"qtaskres-scales-{bits}", bits, scaled=True) for bits in (1, 2, 8)]
+    made.append(residuals("qtaskres-scales-three", TERNARY, scaled=True))
+    made.append(Case("qcoop-three", "qcoop").add("text-context", (2, 8), TERNARY))
     made.append(residuals("qtaskres-rows", 1, rows=(0, 2)))
     made.append(residuals("qtaskres-rows-scales", 1, scaled=True, rows=(1,)))
     made.append(residuals("qtaskres-scores", 1).holding(calibration=Calibration(50.0, SCORES)))

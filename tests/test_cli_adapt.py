@@ -60,7 +60,7 @@ def test_the_same_run_gives_the_same_bytes(run, photos, tmp_path):
     assert (tmp_path / "a.qpt").read_bytes() == (tmp_path / "b.qpt").read_bytes()
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8, 32])
+@pytest.mark.parametrize("bits", [1, 1.6, 2, 3, 4, 8, 32])
 @pytest.mark.parametrize(
     ("method", "contexts", "dimensions"),
     [("qtaskres", "shared", 2), ("qcoop", "shared", 2), ("qcoop", "per-class", 3)],
@@ -71,7 +71,9 @@ def test_every_width_and_context(run, photos, tmp_path, bits, method, contexts, 
     result = run("adapt", "--images", photos, "--out", out, *arguments, *TINY, "--json")
     assert result.code == 0, result.err
     assert result.json["holdout"] is None
-    assert len(read_prompt_file(out).groups[0].shape) == dimensions
+    group = read_prompt_file(out).groups[0]
+    assert (group.bits, len(group.shape)) == (bits, dimensions)
+    assert result.json["bits"] == bits
     assert run("predict", photos, "--prompt", out, *TINY, "--json").code == 0
 
 

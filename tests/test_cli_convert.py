@@ -45,7 +45,7 @@ def coop(tmp_path, width) -> Path:
 # ---------------------------------------------------------------------- checkpoints
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4, 8, 32])
+@pytest.mark.parametrize("bits", [1, 1.6, 2, 4, 8, 32])
 def test_coop_is_quantized_as_the_quantizer_does(run, coop, width, manifest, tmp_path, bits):
     out = tmp_path / "made.qpt"
     result = run(

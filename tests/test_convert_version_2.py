@@ -116,7 +116,10 @@ def test_residuals_at_other_bits(tmp_path, kind):
     assert eight.groups[0].scales == (1.0, 3.0)
     plain = changed(tmp_path, prompt, kind, bits=32)
     assert [(group.bits, group.scales) for group in plain.groups] == [(32, ()), (16, ())]
-    for made in (eight, plain):
+    three = changed(tmp_path, prompt, kind, bits=1.6)
+    assert [(group.bits, group.rows) for group in three.groups] == [(1.6, (0, 2)), (16, (0, 2))]
+    assert changed(tmp_path, three, kind) == three
+    for made in (three, eight, plain):
         np.testing.assert_array_equal(made.groups[0].values(), prompt.groups[0].values())
         assert made.groups[1] == prompt.groups[1]
         assert made.calibration == Calibration(100.0)  # the scores were measured with the weights of before

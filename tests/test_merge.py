@@ -37,7 +37,7 @@ TEMPLATE = ("a photo of a ", ".")
 def residual_prompt(
     rows: dict[str, np.ndarray],
     *,
-    bits: int = 1,
+    bits: float = 1,
     photos: int | Sequence[int] = 4,
     offset: float = 0.0,
     order: Sequence[str] | None = None,
@@ -127,8 +127,8 @@ def test_the_majority_decides_and_the_mean_where_votes_are_even() -> None:
 # ---------------------------------------------------------------------- class residuals
 
 
-@pytest.mark.parametrize("bits", [1, 2, 8, 32])
-def test_many_files_are_nearer_to_the_truth_than_the_best_of_them(bits: int) -> None:
+@pytest.mark.parametrize("bits", [1, 1.6, 2, 8, 32])
+def test_many_files_are_nearer_to_the_truth_than_the_best_of_them(bits: float) -> None:
     files = [noisy(seed, bits=bits) for seed in range(10)]
     result = merge(files)
     assert result.prompt.groups[0].bits == bits

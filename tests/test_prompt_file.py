@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from prompts import CHECKSUM_KEYS, FIELDS, FULL, FULL_FIELDS, GROUP, PROMPTS, TINY, seal
 
 from qprompt_runtime.errors import OutputError, PromptFileError
+from qprompt_runtime.packing import TERNARY, levels
 from qprompt_runtime.prompt_file import (
     Calibration,
     ClassName,
@@ -73,8 +74,9 @@ def test_the_examples_in_the_documentation() -> None:
         data = bytes.fromhex(" ".join(pair[1] for pair in pairs if pair))
         assert data == prompt.to_bytes()
         assert f"{start}, {len(data)} bytes" in page
-    for prompt in (budget_prompt(), residual_budget_prompt()):
-        assert f"| file | {len(prompt.to_bytes())} |" in page
+    assert f"| file | {len(budget_prompt().to_bytes())} |" in page
+    three, two = (len(residual_budget_prompt(bits).to_bytes()) for bits in (TERNARY, 1))
+    assert f"| file | {three} | {two} |" in page
 
 
 def budget_prompt() -> PromptFile:
@@ -85,13 +87,13 @@ def budget_prompt() -> PromptFile:
     return dataclasses.replace(TINY, groups=(group,), classes=classes, backbone_name="ViT-B-16")
 
 
-def residual_budget_prompt() -> PromptFile:
+def residual_budget_prompt(bits: float) -> PromptFile:
     """What `adapt` makes of ten classes on the embedded backbone."""
-    rng = np.random.default_rng(1)
-    indices, scales = rng.integers(0, 2, (10, 256)).astype(np.uint8), rng.random(10).astype(np.float16)
-    codebook = np.array([-0.5, 0.5], np.float16)
+    rng, count = np.random.default_rng(1), levels(bits)
+    indices, scales = rng.integers(0, count, (10, 256)).astype(np.uint8), rng.random(10).astype(np.float16)
+    codebook = np.linspace(-0.5, 0.5, count).astype(np.float16)
     groups = (
-        PromptGroup.quantized("class-residuals", codebook, indices, 1, scales),
+        PromptGroup.quantized("class-residuals", codebook, indices, bits, scales),
         PromptGroup.plain("class-offsets", rng.normal(size=10).astype(np.float16)),
     )
     return dataclasses.replace(
@@ -109,15 +111,18 @@ def test_budget() -> None:
     prompt = budget_prompt()
     assert prompt.payload_bytes == 260
     assert len(prompt.to_bytes()) <= 450
-    residuals = residual_budget_prompt()
+    residuals = residual_budget_prompt(1)
     assert residuals.payload_bytes == 320 + 4 + 20 + 20
     assert len(residuals.to_bytes()) <= 550
+    default = residual_budget_prompt(TERNARY)
+    assert default.payload_bytes == 512 + 6 + 20 + 20
+    assert len(default.to_bytes()) <= 750
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
-def test_quantized_values(bits: int) -> None:
-    codebook = np.random.default_rng(bits).normal(size=2**bits).astype(np.float16)
-    indices = np.random.default_rng(bits).integers(0, 2**bits, (2, 3, 5)).astype(np.uint8)
+@pytest.mark.parametrize("bits", [*range(1, 9), TERNARY])
+def test_quantized_values(bits: float) -> None:
+    codebook = np.random.default_rng(int(bits)).normal(size=levels(bits)).astype(np.float16)
+    indices = np.random.default_rng(int(bits)).integers(0, levels(bits), (2, 3, 5)).astype(np.uint8)
     group = PromptGroup.quantized("projections", codebook, indices, bits)
     groups = (PromptGroup.plain("text-context", np.ones((2, 1, 4), np.float32)), group)
     read = PromptFile.from_bytes(dataclasses.replace(TINY, method="qmaple-coupled", groups=groups).to_bytes())
@@ -217,8 +222,8 @@ def test_round_trip(classes, template, name, fingerprint, scale, accept, metadat
 
 
 @settings(max_examples=100, deadline=None)
-@given(data=st.data(), bits=st.sampled_from([1, 2, 3, 8, 16, 32]), width=st.integers(1, 9))
-def test_round_trip_of_residuals(data: st.DataObject, bits: int, width: int) -> None:
+@given(data=st.data(), bits=st.sampled_from([1, TERNARY, 2, 3, 8, 16, 32]), width=st.integers(1, 9))
+def test_round_trip_of_residuals(data: st.DataObject, bits: float, width: int) -> None:
     names = data.draw(class_names)
     rows = tuple(sorted(data.draw(st.sets(st.integers(0, len(names) - 1), min_size=1))))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
@@ -228,8 +233,8 @@ def test_round_trip_of_residuals(data: st.DataObject, bits: int, width: int) -> 
     )
     if bits <= 8:
         codebook, indices = (
-            values.ravel()[rng.integers(0, values.size, 2**bits)],
-            rng.integers(0, 2**bits, values.shape),
+            values.ravel()[rng.integers(0, values.size, levels(bits))],
+            rng.integers(0, levels(bits), values.shape),
         )
         scales = data.draw(st.none() | st.just(rng.random(len(rows)).astype(np.float16)))
         group = PromptGroup.quantized("class-residuals", codebook, indices, bits, scales, rows)

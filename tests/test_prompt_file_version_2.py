@@ -5,11 +5,13 @@ Each fault of residuals, scores, photos and keys has one clear error. Version 1 
 
 import dataclasses
 
+import numpy as np
 import pytest
-from prompts import FIELDS, FULL, FULL_FIELDS, FULL_HEX, INF16, NAN16, TINY, TINY_1, forge, seal
+from prompts import FIELDS, FULL, FULL_FIELDS, FULL_HEX, INDICES, INF16, NAN16, TINY, TINY_1, forge, seal
 
 from qprompt_runtime.errors import PromptFileError
-from qprompt_runtime.prompt_file import PromptFile
+from qprompt_runtime.packing import TERNARY
+from qprompt_runtime.prompt_file import PromptFile, PromptGroup
 
 HALVES = bytes.fromhex("003c0042")
 
@@ -160,6 +162,9 @@ def test_a_prompt_of_version_1_refuses_what_its_file_cannot_hold() -> None:
         PromptFileError, match="does not hold the method qtaskres, accept scores, photos a class, optional"
     ):
         dataclasses.replace(FULL, format_version=1)
+    three = PromptGroup.quantized("text-context", np.zeros(3, np.float16), INDICES, TERNARY)
+    with pytest.raises(PromptFileError, match="does not hold codebooks of three"):
+        dataclasses.replace(TINY_1, groups=(three,))
     with pytest.raises(PromptFileError, match=r"does not hold photos a class; .* \(format_version=2\)"):
         dataclasses.replace(TINY_1, photos=(1, 2))
     for version in (0, 3, True):

@@ -52,7 +52,7 @@ def test_the_function_and_the_command_have_the_same_options_and_defaults():
     assert set(function) - {"reporter"} == set(command) - own
     for name in set(function) - {"photos", "reporter"}:
         given = command[name].default
-        assert function[name].default == (int(given) if name == "bits" else given), name
+        assert function[name].default == given, name
     assert get_args(command_module.Method) == METHODS
     assert get_args(command_module.Contexts) == CONTEXTS
 

@@ -88,8 +88,8 @@ def test_blocks_of_photos_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
             assert parts[name] == pytest.approx(array, abs=1e-5)
 
 
-@pytest.mark.parametrize("bits", [1, 2, 32])
-def test_tuning_starts_at_zero_shot(bits: int) -> None:
+@pytest.mark.parametrize("bits", [1, 1.6, 2, 32])
+def test_tuning_starts_at_zero_shot(bits: float) -> None:
     photos = examples([4, 4, 4, 4])
     tuning = qtaskres.tuning(TEXT, photos, TEMPLATE)
     state = start(tuning.weights, default_training("qtaskres", bits=bits), tuning.reparameterization)
@@ -98,8 +98,8 @@ def test_tuning_starts_at_zero_shot(bits: int) -> None:
     assert not weights[OFFSETS].any()
 
 
-@pytest.mark.parametrize("bits", [1, 2, 32])
-def test_residuals_learn_what_text_does_not_say(bits: int) -> None:
+@pytest.mark.parametrize("bits", [1, 1.6, 2, 32])
+def test_residuals_learn_what_text_does_not_say(bits: float) -> None:
     photos, others = examples([16] * 4), examples([50] * 4, seed=2)
     weights, _ = tuned(photos, bits=bits)
     nothing = {RESIDUALS: np.zeros_like(TEXT), OFFSETS: np.zeros(4, np.float32)}
@@ -107,11 +107,12 @@ def test_residuals_learn_what_text_does_not_say(bits: int) -> None:
     assert accuracy(weights, others) > 0.9
 
 
-def test_at_one_bit_a_row_has_two_values_and_a_scale_of_its_own() -> None:
-    weights, state = tuned(examples([16, 16, 16, 2]))
+@pytest.mark.parametrize(("settings", "values"), [({"bits": 1}, 2), ({}, 3)])
+def test_a_row_has_few_values_and_a_scale_of_its_own(settings: dict[str, Any], values: int) -> None:
+    weights, state = tuned(examples([16, 16, 16, 2]), **settings)
     sizes = []
     for row in weights[RESIDUALS]:
-        assert len(np.unique(row)) == 2
+        assert len(np.unique(row)) == values
         sizes.append(np.abs(row).mean())
     assert len(set(sizes)) == 4
     assert set(state.codebooks) == {RESIDUALS}
@@ -130,15 +131,16 @@ def test_a_class_without_a_photo_is_pushed_by_the_others_alone() -> None:
     assert accuracy(weights, photos) == 1.0
 
 
-def test_a_group_as_the_file_holds_it_is_what_was_judged() -> None:
+@pytest.mark.parametrize("bits", [1.6, 2])
+def test_a_group_as_the_file_holds_it_is_what_was_judged(bits: float) -> None:
     photos = examples([8] * 4)
-    config = default_training("qtaskres", bits=2)
+    config = default_training("qtaskres", bits=bits)
     tuning = qtaskres.tuning(TEXT, photos, TEMPLATE)
     state = start(tuning.weights, config, tuning.reparameterization)
     state = run(state, tuning.objective, photos.labels, config, reparameterization=tuning.reparameterization)
     weights = forward_weights(state, tuning.reparameterization)
     residuals, offsets = tuning.groups(state, config.bits)
-    assert (residuals.role, residuals.bits, len(residuals.scales)) == (RESIDUALS, 2, 4)
+    assert (residuals.role, residuals.bits, len(residuals.scales)) == (RESIDUALS, bits, 4)
     assert (offsets.role, offsets.bits) == (OFFSETS, 16)
     assert np.array_equal(residuals.values(), weights[RESIDUALS])
     assert np.array_equal(offsets.values(), weights[OFFSETS])

@@ -18,6 +18,7 @@ from qprompt_edge.tuning.quantizer import (
     quantize,
     recluster,
 )
+from qprompt_runtime.packing import levels
 from qprompt_runtime.prompt_group import PromptGroup, decode_group, encode_group
 
 
@@ -50,20 +51,20 @@ def assert_as_good_as_sklearn(values: np.ndarray, clusters: int) -> None:
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["gaussian", "uniform", "skewed", "two humps"])
-def test_objective_is_within_one_percent_of_sklearn(kind: str, bits: int) -> None:
-    assert_as_good_as_sklearn(draw(kind), 2**bits)
+def test_objective_is_within_one_percent_of_sklearn(kind: str, bits: float) -> None:
+    assert_as_good_as_sklearn(draw(kind), levels(bits))
 
 
 @pytest.mark.parametrize("bits", [1, 2])
 @pytest.mark.parametrize("count", [4, 5, 8, 16])
-def test_few_weights(count: int, bits: int) -> None:
-    assert_as_good_as_sklearn(draw("gaussian", count), 2**bits)
+def test_few_weights(count: int, bits: float) -> None:
+    assert_as_good_as_sklearn(draw("gaussian", count), levels(bits))
 
 
 @pytest.mark.parametrize("bits", [1, 2])
-def test_weights_that_repeat(bits: int) -> None:
+def test_weights_that_repeat(bits: float) -> None:
     values = np.repeat(np.array([-1.5, -0.5, 0.25, 0.5, 2.0], np.float32), [40, 7, 30, 3, 20])
-    assert_as_good_as_sklearn(values, 2**bits)
+    assert_as_good_as_sklearn(values, levels(bits))
 
 
 def test_one_value_far_more_frequent_than_the_others() -> None:
@@ -72,10 +73,10 @@ def test_one_value_far_more_frequent_than_the_others() -> None:
 
 
 @pytest.mark.parametrize("bits", BIT_WIDTHS)
-def test_more_clusters_than_values(bits: int) -> None:
+def test_more_clusters_than_values(bits: float) -> None:
     values = np.array([-1.0, 0.5, 0.5, 3.0], np.float32)
-    centroids = kmeans(values, 2**bits)
-    assert centroids.shape == (2**bits,)
+    centroids = kmeans(values, levels(bits))
+    assert centroids.shape == (levels(bits),)
     assert np.isfinite(centroids).all()
     if bits > 1:
         assert objective(values, centroids) == pytest.approx(0, abs=1e-9)
@@ -84,8 +85,8 @@ def test_more_clusters_than_values(bits: int) -> None:
 @given(
     arrays.arrays(np.float32, st.integers(1, 60), elements=st.floats(-100, 100, width=32)), st.integers(1, 4)
 )
-def test_centroids_are_ascending_and_within_the_values(values: np.ndarray, bits: int) -> None:
-    centroids = kmeans(values, 2**bits)
+def test_centroids_are_ascending_and_within_the_values(values: np.ndarray, bits: float) -> None:
+    centroids = kmeans(values, levels(bits))
     assert (np.diff(centroids) >= 0).all()
     assert centroids.min() >= values.min() - 1e-4
     assert centroids.max() <= values.max() + 1e-4
@@ -108,8 +109,8 @@ def test_normalised_weights_have_mean_zero_and_standard_deviation_one() -> None:
 
 
 @given(arrays.arrays(np.float32, st.integers(1, 40), elements=st.floats(-4, 4, width=32)), st.integers(1, 8))
-def test_nearest_equals_brute_force(values: np.ndarray, bits: int) -> None:
-    centroids = np.sort(np.random.default_rng(bits).normal(size=2**bits)).astype(np.float32)
+def test_nearest_equals_brute_force(values: np.ndarray, bits: float) -> None:
+    centroids = np.sort(np.random.default_rng(int(bits)).normal(size=levels(bits))).astype(np.float32)
     distances = np.abs(values[:, None].astype(np.float64) - centroids[None])
     chosen = distances[np.arange(len(values)), nearest(values, centroids)]
     assert np.allclose(chosen, distances.min(axis=1), atol=1e-6)
@@ -192,16 +193,16 @@ def test_a_divergence_at_the_threshold_reclusters_nothing() -> None:
 
 
 @pytest.mark.parametrize("bits", BIT_WIDTHS)
-def test_reclustering_keeps_the_number_of_bits(bits: int) -> None:
+def test_reclustering_keeps_the_number_of_bits(bits: float) -> None:
     book = cluster(GAUSSIAN, bits, 0)
-    assert len(recluster(SKEWED, book, 10, Clustering(divergence=-1.0)).centroids) == 2**bits
+    assert len(recluster(SKEWED, book, 10, Clustering(divergence=-1.0)).centroids) == levels(bits)
 
 
 # ---------------------------------------------------------------------- what a file keeps
 
 
 @pytest.mark.parametrize("bits", BIT_WIDTHS)
-def test_training_sees_what_the_file_gives(bits: int) -> None:
+def test_training_sees_what_the_file_gives(bits: float) -> None:
     weights = np.random.default_rng(8).normal(0.01, 0.03, (4, 512)).astype(np.float32)
     quantized = quantize(weights, cluster(weights, bits, 0))
     group = PromptGroup.quantized(
@@ -214,7 +215,7 @@ def test_training_sees_what_the_file_gives(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 4])
-def test_codebook_is_the_centroids_with_mean_and_sigma_folded_in(bits: int) -> None:
+def test_codebook_is_the_centroids_with_mean_and_sigma_folded_in(bits: float) -> None:
     weights = np.random.default_rng(9).normal(0.5, 0.03, 2000).astype(np.float32)
     book = cluster(weights, bits, 0)
     expected = weights.std(dtype=np.float64) * book.centroids + weights.mean(dtype=np.float64)
@@ -224,7 +225,7 @@ def test_codebook_is_the_centroids_with_mean_and_sigma_folded_in(bits: int) -> N
 
 @pytest.mark.parametrize("bits", BIT_WIDTHS)
 @pytest.mark.parametrize("value", [0.0, 0.25, -3.0])
-def test_constant_weights_stay_what_they_are(value: float, bits: int) -> None:
+def test_constant_weights_stay_what_they_are(value: float, bits: float) -> None:
     weights = np.full((4, 8), value, np.float32)
     book = cluster(weights, bits, 0)
     assert np.array_equal(quantize(weights, book).values, weights)

@@ -97,6 +97,37 @@ def test_a_negative_noise_is_refused() -> None:
         default_training("qcoop", noise=-1)
 
 
+# ---------------------------------------------------------------------- a quantizer that fades in
+
+
+@pytest.mark.parametrize("bits", [1.6, 2])
+def test_quantized_weights_take_over_step_by_step(bits: float) -> None:
+    config = default_training("qcoop", bits=bits, epochs=5, batch_size=None, lr=0.01, fade_in=0.4)
+    pull, (name,) = Pull(WEIGHTS), WEIGHTS
+    state, latent = start(WEIGHTS, config), WEIGHTS[name]
+    for share in (0, 0.5, 1, 1, 1):
+        values = forward_weights(state)[name]
+        state = next(train(state, pull, LABELS, config)).state
+        assert pull.seen[-1][name] == pytest.approx(share * values + (1 - share) * latent, abs=1e-7)
+        latent = state.latent[name]
+    assert len(np.unique(forward_weights(state)[name])) == 2 + (bits > 1) + (bits > 1.6)
+
+
+def test_two_values_do_not_fade_in() -> None:
+    config = default_training("qcoop", bits=1, epochs=3, batch_size=None, lr=0.01)
+    states = [
+        run(start(WEIGHTS, each), Pull(WEIGHTS), LABELS, each)
+        for each in (config, replace(config, fade_in=1))
+    ]
+    for name in WEIGHTS:
+        assert np.array_equal(states[0].latent[name], states[1].latent[name])
+
+
+def test_a_share_of_more_than_all_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^fade_in is 2, expected a share from 0 to 1$"):
+        default_training("qcoop", fade_in=2)
+
+
 # ---------------------------------------------------------------------- codebooks of bare weights
 
 

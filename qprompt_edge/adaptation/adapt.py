@@ -51,7 +51,7 @@ def adapt(
     class_names: str | Path | None = None,
     backbone: str | Path = DEFAULT_BACKBONE,
     method: str | None = None,
-    bits: int = 1,
+    bits: float | None = None,
     contexts: str = SHARED,
     context_init: str = CONTEXT_INIT,
     shots: int | None = None,
@@ -80,7 +80,8 @@ def adapt(
         method: `qtaskres` (residuals of the class features), `qcoop` (context vectors), `qmaple` (deep
             prompts of both towers, with the image prompts already projected) or `qmaple-coupled` (the same
             with the projections, as in the paper). None: `qtaskres`, or `qcoop` with `contexts="per-class"`.
-        bits: Bits per weight: 1, 2, 3, 4 or 8; 32 means no quantizer.
+        bits: Bits per weight: 1, 1.6 (three values), 2, 3, 4 or 8; 32 means no quantizer. None: 1.6 for
+            `qtaskres`, 1 for the other methods.
         contexts: `shared`, or `per-class` for separate context vectors for each class (`qcoop` only).
         context_init: Words that the context vectors start from; with `qtaskres` they stay as they are.
         shots: Photos of each class to train on; None takes all that are not held out.

@@ -32,6 +32,7 @@ from qprompt_edge.cli.parameters import (
     ThreadsOption,
     TrustOption,
     argument,
+    bits_of,
     number,
     option,
 )
@@ -77,7 +78,14 @@ def command(
         Method | None,
         option(TRAINING, "What is tuned; by default qtaskres, or qcoop with --contexts per-class."),
     ] = None,
-    bits: Annotated[Bits, option(TRAINING, "Bits per weight; 32 means no quantizer.")] = "1",
+    bits: Annotated[
+        Bits | None,
+        option(
+            TRAINING,
+            "Bits per weight; 1.6 means three values, 32 no quantizer. By default 1.6 for qtaskres, 1 for the "
+            "others.",
+        ),
+    ] = None,
     contexts: Annotated[
         Contexts, option(TRAINING, "One context for all classes, or one for each.")
     ] = "shared",
@@ -167,7 +175,7 @@ def command(
                 class_names=class_names,
                 backbone=backbone,
                 method=method,
-                bits=int(bits),
+                bits=bits_of(bits),
                 contexts=contexts,
                 context_init=context_init,
                 shots=shots,

@@ -17,6 +17,7 @@ from qprompt_edge.cli.parameters import (
     TaskOption,
     TrustOption,
     argument,
+    bits_of,
     option,
 )
 from qprompt_edge.cli.replacing import check_replaceable
@@ -83,7 +84,7 @@ def command(
     additions = Additions(
         backbone=backbone,
         classes=read_classes(classes, class_names),
-        bits=None if bits is None else int(bits),
+        bits=bits_of(bits),
         policy=Policy.of(policy, trust, task),
     )
     kind = kind_of(source)

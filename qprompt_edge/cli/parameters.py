@@ -98,11 +98,17 @@ def names_in(classes: str) -> list[str]:
     return names
 
 
-Bits = Literal["1", "2", "3", "4", "8", "32"]
+Bits = Literal["1", "1.6", "2", "3", "4", "8", "32"]
 """Bits a weight: `quantizer.BIT_WIDTHS`, and 32 for no quantizer.
 
 Spelled out, because `predict` starts without loading the quantizer.
 """
+
+
+def bits_of(text: Bits | None) -> float | None:
+    """The number: whole, but for 1.6; None where nothing was said."""
+    return None if text is None else float(text) if "." in text else int(text)
+
 
 ImagesOption = Annotated[
     Path, option(INPUT, "Folder with one sub-folder of photos per class.", metavar="FOLDER")

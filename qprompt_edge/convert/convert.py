@@ -56,14 +56,14 @@ class Additions:
             own.
         classes: Label to prompt text (None: the label, `_` as spaces) in the order of the classes; needed for
             a checkpoint or a head, instead of a prompt's own.
-        bits: Bits a weight, 1 to 8 or 32; None keeps a prompt's own, and takes 1 for CoOp, 4 for
+        bits: Bits a weight, 1 to 8, 1.6 or 32; None keeps a prompt's own, and takes 1 for CoOp, 4 for
             MaPLe, 8 for a linear head.
         policy: Which signed prompts may be read, beside what the device's policy says.
     """
 
     backbone: str | Path | None = None
     classes: Mapping[str, str | None] | None = None
-    bits: int | None = None
+    bits: float | None = None
     policy: Policy | None = None
 
 
@@ -250,7 +250,7 @@ def _named(prompt: PromptFile, additions: Additions) -> tuple[ClassName, ...]:
     return names
 
 
-def _at(group: PromptGroup, bits: int) -> PromptGroup:
+def _at(group: PromptGroup, bits: float) -> PromptGroup:
     """A group at other bits."""
     width = bits_for(group.role, group.bits, bits)
     if width == group.bits:

@@ -42,7 +42,7 @@ def is_head(state: State) -> bool:
     return any({weight} <= state.names <= {weight, bias} for weight, bias in _NAMES)
 
 
-def import_head(state: State, classes: Sequence[ClassName], backbone: Backbone, bits: int) -> PromptFile:
+def import_head(state: State, classes: Sequence[ClassName], backbone: Backbone, bits: float) -> PromptFile:
     """The prompt that answers as a linear head does, up to its quantization.
 
     Args:
@@ -51,7 +51,7 @@ def import_head(state: State, classes: Sequence[ClassName], backbone: Backbone, 
             image features.
         classes: In the order of the rows.
         backbone: What the features come from.
-        bits: Bits a weight, 1 to 8 or 32.
+        bits: Bits a weight, 1 to 8, 1.6 or 32.
 
     Raises:
         CheckpointError: Shapes do not fit each other, the classes or the backbone, or no prompt can be equal

@@ -20,7 +20,7 @@ OFFSETS = ROLES[4]
 """Always 16 bits, whatever bits are asked for."""
 
 
-def bits_for(role: str, own: int, asked: int | None) -> int:
+def bits_for(role: str, own: float, asked: float | None) -> float:
     """Bits of a group: those asked for.
 
     Offsets keep their own; they have other than 16 only in a damaged file.
@@ -29,14 +29,14 @@ def bits_for(role: str, own: int, asked: int | None) -> int:
 
 
 def regrouped(
-    role: str, weights: Array, bits: int, scales: Sequence[float] = (), rows: Sequence[int] = ()
+    role: str, weights: Array, bits: float, scales: Sequence[float] = (), rows: Sequence[int] = ()
 ) -> PromptGroup:
     """Make a group of weights that may have had a scale for each row.
 
     Args:
         role: What the weights are.
         weights: float32, finite, each times its row's scale.
-        bits: 1 to 8, and the rows keep their scales; 16 or 32, and they are left out.
+        bits: 1 to 8 or 1.6, and the rows keep their scales; 16 or 32, and they are left out.
         scales: float16 numbers, one for each entry of the first dimension; empty for none.
         rows: The class that each row belongs to, ascending; empty for all classes.
 

@@ -19,6 +19,7 @@ from qprompt_edge.convert.regroup import bits_for, changed, regrouped
 from qprompt_edge.convert.torch_checkpoint import State, finite
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import CheckpointError, PromptFileError
+from qprompt_runtime.packing import TERNARY
 from qprompt_runtime.prompt_envelope import parts, require, typed
 from qprompt_runtime.prompt_file import Calibration, ClassName, PromptFile, PromptGroup
 from qprompt_runtime.prompt_keys import EXTRA_KEYS
@@ -26,7 +27,7 @@ from qprompt_runtime.text import printable
 
 METADATA = "qprompt"
 _FLOATS = ("F16", "F32", "F64")
-_BITS = (*range(1, 9), 16, 32)
+_BITS = (*range(1, 9), TERNARY, 16, 32)
 _KEYS = {
     "version",
     "method",
@@ -71,7 +72,7 @@ def to_safetensors(prompt: PromptFile) -> bytes:
     return bytes(save(tensors, {METADATA: json.dumps(header)}))
 
 
-def read_safetensors(path: Path, bits: int | None = None) -> PromptFile | State:
+def read_safetensors(path: Path, bits: float | None = None) -> PromptFile | State:
     """What a safetensors file holds: a prompt if `to_safetensors` wrote it, else tensors by name.
 
     Args:
@@ -105,7 +106,7 @@ def _load(path: Path, name: str) -> Array:
         raise CheckpointError(f"{shown} cannot be read: {printable(str(error))[:120]}") from error
 
 
-def _prompt(header: str, state: State, bits: int | None) -> PromptFile:
+def _prompt(header: str, state: State, bits: float | None) -> PromptFile:
     try:
         said = typed(dict, json.loads(header), "the header")
     except (ValueError, RecursionError) as error:
@@ -139,11 +140,11 @@ def _prompt(header: str, state: State, bits: int | None) -> PromptFile:
     return prompt if own == [group.bits for group in prompt.groups] else changed(prompt)
 
 
-def _groups(said: dict[str, Any], state: State, bits: int | None) -> tuple[PromptGroup, ...]:
+def _groups(said: dict[str, Any], state: State, bits: float | None) -> tuple[PromptGroup, ...]:
     """The groups that the header names, of the tensors."""
     entries = [parts(entry, 2, "a tensor's bits") for entry in typed(list, said["bits"], "the header's bits")]
     roles = [typed(str, role, "a tensor's name") for role, _ in entries]
-    widths = [typed(int, width, "a tensor's bits") for _, width in entries]
+    widths = [width if width == TERNARY else typed(int, width, "a tensor's bits") for _, width in entries]
     good = sorted(roles) == sorted(state.names)
     require(good, "the list of tensors", sorted(state.names)[:8], f"{roles[:8]}, as the header says")
     require(all(width in _BITS for width in widths), "the bits", widths[:8], f"numbers of {list(_BITS)}")

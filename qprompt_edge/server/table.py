@@ -55,7 +55,7 @@ _FINDINGS = answer(changed=TRUTH, photos=WHOLE, classes={"type": "object"})
 _OPTIONS = record(
     {
         "method": {"type": "string", "enum": ["qtaskres", "qcoop", "qmaple", "qmaple-coupled"]},
-        "bits": {"type": "integer", "enum": [1, 2, 3, 4, 8, 32]},
+        "bits": {"type": "number", "enum": [1, 1.6, 2, 3, 4, 8, 32]},
         "holdout": number(0, 0.9),
         "shots": number(1, 100_000, "integer"),
         "views": number(0, 100, "integer"),

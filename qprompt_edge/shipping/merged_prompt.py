@@ -182,7 +182,7 @@ class _File:
         return scales[row] if scales else 1.0
 
     def book(self, group: int) -> Array:
-        """The codebook of a group, ascending: float32 [2^b]."""
+        """The codebook of a group, ascending: float32 [k]."""
         return np.sort(np.array(self.prompt.groups[group].codebook, np.float32))
 
 

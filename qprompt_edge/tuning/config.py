@@ -28,7 +28,7 @@ class TrainingConfig:
             nothing, classes do.
         relative_rate: What `resolve_learning_rate` goes by, in units of sigma^2 / s.
         warmup_epochs: Epochs at `warmup_lr` (at most `lr`) before the cosine starts at `lr`; CoOp has one.
-        bits: Bits a weight, 1 to 8; 32 tunes without a quantizer.
+        bits: Bits a weight, one of `quantizer.BIT_WIDTHS`; 32 tunes without a quantizer.
         lr: Peak learning rate; None lets `resolve_learning_rate` choose it for the weights and the backbone
             at hand.
         momentum: Of SGD; at 1 bit more than about 0.6 keeps the prompt from settling (`docs/defaults.md`).
@@ -38,13 +38,16 @@ class TrainingConfig:
         clustering: When a codebook is reclustered.
         noise: Standard deviation of Gaussian noise that the forward pass adds to the weights, drawn anew at
             each step; QPrompt's section 3 starts from it. Nothing of it is shipped.
+        fade_in: Share of the steps in which the quantizer fades in: the forward pass sees a mean of quantized
+            and latent weights, of which the quantized ones weigh from 0 to 1. 0 quantizes in full from the
+            start. Groups of two values are always quantized in full.
     """
 
     epochs: int
     batch_size: int | None
     relative_rate: float
     warmup_epochs: int
-    bits: int = 1
+    bits: float = 1
     lr: float | None = None
     momentum: float = 0.5
     weight_decay: float = 5e-4
@@ -52,6 +55,7 @@ class TrainingConfig:
     seed: int = 1
     clustering: Clustering = field(default_factory=Clustering)
     noise: float = 0.0
+    fade_in: float = 0.0
 
     def __post_init__(self) -> None:
         if self.bits not in (*BIT_WIDTHS, UNQUANTIZED_BITS):
@@ -65,6 +69,8 @@ class TrainingConfig:
             raise ValueError(f"lr is {self.lr}, expected a learning rate of at least 0")
         if self.noise < 0:
             raise ValueError(f"noise is {self.noise}, expected a standard deviation of at least 0")
+        if not 0 <= self.fade_in <= 1:
+            raise ValueError(f"fade_in is {self.fade_in}, expected a share from 0 to 1")
 
 
 def resolve_learning_rate(

@@ -60,7 +60,7 @@ class KnownClasses:
         residuals: float32 [C,E]; zero for a class without a row.
         offsets: float32 [C].
         photos: int64 [C], how many each was tuned on; 0 for a new class.
-        codebook: float32 [2^b], ascending, which rows take their values from; None where there is none yet.
+        codebook: float32 [k], ascending, which rows take their values from; None where there is none yet.
         bits: Bits a weight; 16 and 32 for no quantizer.
     """
 
@@ -69,7 +69,7 @@ class KnownClasses:
     offsets: Array
     photos: NDArray[np.int64]
     codebook: Array | None
-    bits: int
+    bits: float
 
     @property
     def level(self) -> float:
@@ -100,7 +100,7 @@ class TunedRows:
         offsets: float32 [K].
         indices: uint8 [K,E] into `codebook`, or None where nothing is quantized.
         scales: float16 [K], or None.
-        codebook: float16 [2^b], or None; the prompt's own, unless that had no two values.
+        codebook: float16 [k], or None; the prompt's own, unless that had no two values.
     """
 
     classes: NDArray[np.int64]

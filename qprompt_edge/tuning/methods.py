@@ -19,6 +19,7 @@ from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.errors import TextError
+from qprompt_runtime.packing import TERNARY
 from qprompt_runtime.prompt_file import CONTEXT, COUPLED, FOLDED, RESIDUAL, Calibration, PromptFile
 from qprompt_runtime.text_features import text_features
 
@@ -31,7 +32,15 @@ _DEEP = TrainingConfig(
 )  # few passes and small batches, as in MaPLe
 
 _RESIDUAL = TrainingConfig(
-    epochs=100, batch_size=None, relative_rate=0.0, warmup_epochs=0, lr=0.003, momentum=0.9, weight_decay=0.05
+    epochs=100,
+    batch_size=None,
+    relative_rate=0.0,
+    warmup_epochs=0,
+    bits=TERNARY,
+    lr=0.003,
+    momentum=0.9,
+    weight_decay=0.05,
+    fade_in=0.7,
 )  # features have length 1 on any backbone, so a rate is right for all
 
 DEFAULT_TRAINING: Mapping[str, TrainingConfig] = {
@@ -184,7 +193,7 @@ def tune(
 
 
 def _shipped(
-    tuning: Tuning, state: TrainingState, photos: Examples, backbone: Backbone, bits: int
+    tuning: Tuning, state: TrainingState, photos: Examples, backbone: Backbone, bits: float
 ) -> PromptFile:
     """What was learned, as a prompt file."""
     return PromptFile(

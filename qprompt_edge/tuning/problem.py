@@ -34,7 +34,7 @@ class Tuning:
     template: tuple[str, str]
     stored: Callable[[Array], Array] = lambda array: array
 
-    def groups(self, state: TrainingState, bits: int) -> tuple[PromptGroup, ...]:
+    def groups(self, state: TrainingState, bits: float) -> tuple[PromptGroup, ...]:
         """What a prompt file holds of the final state, at the bits a weight of the training."""
         codes, found = codes_of(state, self.reparameterization), []
         for role, array in self.reparameterization.forward(state.latent).items():

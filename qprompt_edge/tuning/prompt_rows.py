@@ -24,7 +24,7 @@ class _Rows:
         codes: [K,E]; uint8 indices into the codebook, or float32 weights where nothing is quantized.
         scales: float16 [K], or None.
         offsets: float16 [K].
-        codebook: float16 [2^b], or none.
+        codebook: float16 [k], or none.
         bits: Bits a weight.
     """
 
@@ -33,7 +33,7 @@ class _Rows:
     scales: NDArray[np.float16] | None
     offsets: NDArray[np.float16]
     codebook: NDArray[np.float16]
-    bits: int
+    bits: float
 
     @classmethod
     def of(cls, prompt: PromptFile) -> _Rows:

@@ -1,7 +1,7 @@
 """Quantize an array of weights after training, as a group of a prompt file.
 
-Weights that already have at most 2^b values of half precision are kept to the bit, because clustering would
-move them. Weights from a prompt file are of this kind.
+Weights that already have no more values than fit, of half precision, are kept to the bit, because clustering
+would move them. Weights from a prompt file are of this kind.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import numpy as np
 from qprompt_edge.tuning.quantizer import UNQUANTIZED_BITS, cluster, quantize
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import PromptFileError
+from qprompt_runtime.packing import levels
 from qprompt_runtime.prompt_group import PromptGroup
 
 _LARGEST_HALF = 65504.0
 
 
-def make_group(role: str, weights: Array, bits: int, *, by_row: bool = False) -> PromptGroup:
+def make_group(role: str, weights: Array, bits: float, *, by_row: bool = False) -> PromptGroup:
     """A group of a prompt file.
 
     Args:
         role: What the weights are.
         weights: float32, finite, of any shape.
-        bits: 1 to 8; 16 and 32 store the weights as floats.
+        bits: 1 to 8 or 1.6; 16 and 32 store the weights as floats.
         by_row: With a scale for each row.
 
     Raises:
@@ -43,8 +44,9 @@ def make_group(role: str, weights: Array, bits: int, *, by_row: bool = False) ->
         return PromptGroup.quantized(role, codes.codebook, by_weight, bits, codes.scales)
     values, indices = np.unique(weights, return_inverse=True)
     exact = values.astype(np.float16)
-    if len(values) <= 2**bits and np.array_equal(exact, values):
-        codebook = np.pad(exact, (0, 2**bits - len(values)), mode="edge")
+    spare = levels(bits) - len(values)
+    if spare >= 0 and np.array_equal(exact, values):
+        codebook = np.pad(exact, (0, spare), mode="edge")
         return PromptGroup.quantized(role, codebook, indices.reshape(weights.shape).astype(np.uint8), bits)
     codes = quantize(weights, cluster(weights, bits, step=0))
     return PromptGroup.quantized(role, codes.codebook, codes.indices.reshape(weights.shape), bits)

@@ -1,9 +1,9 @@
-"""The quantizer of QPrompt: prompt weights take one of 2^b values while they are learned.
+"""The quantizer of QPrompt: prompt weights take one of 2^b values (at 1.6 bits, of 3) while they are learned.
 
 For the array W of a group's weights (QPrompt, ECCV 2024, section 3):
 
     W_hat = (W - mu) / sigma          normalise; the shape of the distribution hardly changes in training
-    c     = k-means of W_hat          scalar, 2^b centroids; safe because there are almost no outliers
+    c     = k-means of W_hat          scalar, 2^b or 3 centroids; safe because there are almost no outliers
     W_q   = sigma * Q(W_hat) + mu     Q takes the nearest centroid; this is what the forward pass sees
 
 The gradient passes straight through: dL/dW = dL/dW_q, so the latent W keeps moving by steps smaller than the
@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
+from qprompt_runtime.packing import TERNARY, levels
 
 UNQUANTIZED_BITS = 32
-BIT_WIDTHS = (1, 2, 3, 4, 8)
+BIT_WIDTHS = (1, TERNARY, 2, 3, 4, 8)
 _SWEEPS = 200
 _RUNS = 512
 _FEW = 7  # comparisons of all values, which are faster than to search for each
@@ -55,8 +56,8 @@ class Codebook:
     """A codebook for normalised weights, with what CAC compares against.
 
     Attributes:
-        centroids: float32 [2^b], ascending, of normalised weights.
-        counts: int64 [2^b]; how many weights each cell held when it was made.
+        centroids: float32 [k], ascending, of normalised weights.
+        counts: int64 [k]; how many weights each cell held when it was made.
         step: The training step at which it was made.
         normalised: False if the centroids are those of the weights as they are.
         by_row: True if each row (first dimension) is normalised by a scale of its own.
@@ -77,7 +78,7 @@ class Quantized:
         values: float32, of the group's shape; every one is an entry of `codebook`, times its row's scale if
             there is one.
         indices: uint8 [N]; which entry each weight takes.
-        codebook: float16 [2^b]; the centroids with mu and sigma folded in, as the file stores them.
+        codebook: float16 [k]; the centroids with mu and sigma folded in, as the file stores them.
         scales: float16 [rows], or None where sigma is folded into the codebook.
     """
 
@@ -197,11 +198,15 @@ def nearest(values: Array, centroids: Array) -> NDArray[np.uint8]:
 
 
 def cluster(
-    weights: Array, bits: int, step: int, *, normalised: bool = True, by_row: bool = False
+    weights: Array, bits: float, step: int, *, normalised: bool = True, by_row: bool = False
 ) -> Codebook:
     """A fresh codebook for the present weights: `normalised` (as a whole or `by_row`), or as they are."""
+    return _clustered(weights, levels(bits), step, normalised, by_row)
+
+
+def _clustered(weights: Array, clusters: int, step: int, normalised: bool, by_row: bool) -> Codebook:
     values, _, _ = normalise(weights, apply=normalised, by_row=by_row)
-    centroids = kmeans(values, 2**bits)
+    centroids = kmeans(values, clusters)
     return Codebook(centroids, _counts(values, centroids), step, normalised, by_row)
 
 
@@ -238,13 +243,12 @@ def recluster(weights: Array, codebook: Codebook, step: int, when: Clustering) -
         step: The present training step.
         when: The conditions.
     """
-    bits = len(codebook.centroids).bit_length() - 1
     has_cells = codebook.centroids[0] < codebook.centroids[-1]
     if has_cells and (
         step - codebook.step < when.interval or divergence(weights, codebook) <= when.divergence
     ):
         return codebook
-    return cluster(weights, bits, step, normalised=codebook.normalised, by_row=codebook.by_row)
+    return _clustered(weights, len(codebook.centroids), step, codebook.normalised, codebook.by_row)
 
 
 def quantize(weights: Array, codebook: Codebook) -> Quantized:

@@ -3,7 +3,8 @@
 One step (QPrompt, section 3; schedule and optimizer as in CoOp):
 
     S         = forward(W)                    what is shipped; W itself unless a method reparameterizes it
-    S_q       = quantize(S) + noise           reclustered by CAC when due; S itself at 32 bits; noise if set
+    S_q       = quantize(S) + noise           reclustered by CAC when due; S itself at 32 bits; noise if set;
+                                              a mean of both, while a quantizer fades in
     loss, g   = objective(S_q, batch)         g is the gradient at S_q, which passes straight through to S
     v         = momentum * v + backward(W, g) + decay * W
     W         = W - lr(step) * v
@@ -121,14 +122,27 @@ def start(
 
 
 def forward_weights(
-    state: TrainingState, reparameterization: Reparameterization = AS_LEARNED
+    state: TrainingState, reparameterization: Reparameterization = AS_LEARNED, share: float = 1.0
 ) -> dict[str, Array]:
-    """What the forward pass sees: quantized values, or the shipped weights where there is no codebook."""
+    """What the forward pass sees: quantized values, or the shipped weights where there is no codebook.
+
+    Args:
+        state: The present state.
+        reparameterization: How shipped weights follow from the learned ones.
+        share: What quantized values of more than two weigh, from 0 to 1, beside the weights as they are.
+    """
     shipped = reparameterization.forward(state.latent)
-    return {
-        name: quantize(array, state.codebooks[name]).values if name in state.codebooks else array
-        for name, array in shipped.items()
-    }
+    for name, book in state.codebooks.items():
+        array, part = shipped[name], np.float32(share)
+        values = quantize(array, book).values
+        faded = share < 1 and len(book.centroids) > 2
+        shipped[name] = part * values + (1 - part) * array if faded else values
+    return shipped
+
+
+def _quantized_share(step: int, steps: int, config: TrainingConfig) -> float:
+    """What quantized values weigh in a step."""
+    return min(1.0, step / (config.fade_in * steps)) if config.fade_in else 1.0
 
 
 def _disturbed(weights: dict[str, Array], step: int, config: TrainingConfig) -> dict[str, Array]:
@@ -219,7 +233,8 @@ def train(
     while state.step < steps:
         epoch, first = divmod(state.step, per_epoch)
         for photos in epoch_batches(members, config, epoch)[first:]:
-            weights = _disturbed(forward_weights(state, reparameterization), state.step, config)
+            share = _quantized_share(state.step, steps, config)
+            weights = _disturbed(forward_weights(state, reparameterization, share), state.step, config)
             loss, gradients = objective(weights, photos, epoch)
             rate = learning_rate(state.step, per_epoch, config)
             state = advance(state, gradients, rate, config, reparameterization)

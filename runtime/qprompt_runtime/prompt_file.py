@@ -24,6 +24,7 @@ from typing import Any
 from qprompt_runtime.admission import admitted, unwrapped
 from qprompt_runtime.errors import PromptFileError, TrustError
 from qprompt_runtime.files import write_atomic
+from qprompt_runtime.packing import TERNARY
 from qprompt_runtime.policy import Policy
 from qprompt_runtime.prompt_calibration import (
     ACCEPT_SHARES,
@@ -281,6 +282,7 @@ def _check_version(prompt: PromptFile) -> None:
     require(type(version) is int and version in (1, 2), "the format version", version, "1 or 2")
     beyond = {
         f"the method {RESIDUAL}": prompt.method == RESIDUAL,
+        "codebooks of three": any(group.bits == TERNARY for group in prompt.groups),
         "accept scores": prompt.calibration.accept_scores,
         "photos a class": prompt.photos,
         "optional keys": prompt.extras,

@@ -1,6 +1,7 @@
 """A group of prompt weights: one array, quantized or plain.
 
-A quantized group (`bits` 1 to 8) is a codebook of 2^bits float16 numbers and one packed index per weight. The
+A quantized group (`bits` 1 to 8) is a codebook of 2^bits float16 numbers and one packed index per weight; at
+1.6 bits (`TERNARY`) the codebook has three numbers. The
 normalisation of the training, w = sigma * centroid + mu, is folded into the codebook, so reading a weight is
 one look-up. A quantized group may carry a scale for each row (entry of its first dimension), a float16 number
 that the row's weights are multiplied by. A plain group (`bits` 16 or 32) has neither. Both keep the bytes of
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.packing import MAX_BITS, check_packed, pack, unpack
+from qprompt_runtime.packing import MAX_BITS, TERNARY, check_packed, levels, pack, unpack
 from qprompt_runtime.prompt_envelope import name_of, number_of, require, typed
 
 ROLES = {0: "text-context", 1: "image-prompts", 2: "projections", 3: "class-residuals", 4: "class-offsets"}
@@ -29,7 +30,7 @@ MAX_GROUP_SIZE = 2**24
 MAX_ROWS = 100_000
 """Of a group that has scales or says whose its rows are: they are rows of classes."""
 
-_FLOATS: dict[int, np.dtype[np.floating[Any]]] = {16: np.dtype("<f2"), 32: np.dtype("<f4")}
+_FLOATS: dict[float, np.dtype[np.floating[Any]]] = {16: np.dtype("<f2"), 32: np.dtype("<f4")}
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class PromptGroup:
     Attributes:
         role: What the weights are, one of `ROLES`.
         shape: The array's shape, row-major.
-        bits: 1 to 8 for indices into the codebook, 16 or 32 for plain floats.
-        codebook: The 2^bits centroids, each a float16 number; empty for plain floats.
+        bits: 1 to 8 or `TERNARY` for indices into the codebook, 16 or 32 for plain floats.
+        codebook: The centroids, each a float16 number: 2^bits, or three; empty for plain floats.
         data: The packed indices, or the floats, little-endian.
         scales: What the weights of each row are multiplied by, float16 numbers, one for each entry of the
             first dimension; empty for none.
@@ -52,7 +53,7 @@ class PromptGroup:
 
     role: str
     shape: tuple[int, ...]
-    bits: int
+    bits: float
     codebook: tuple[float, ...]
     data: bytes
     scales: tuple[float, ...] = ()
@@ -69,16 +70,15 @@ class PromptGroup:
         if self.bits in _FLOATS:
             self._check_floats()
             return
-        require(1 <= self.bits <= MAX_BITS, "the group's bits", self.bits, f"1 to {MAX_BITS}, 16 or 32")
-        length = len(self.codebook)
-        require(
-            length == 2**self.bits, "the codebook's length", length, f"{2**self.bits} at {self.bits} bits"
-        )
+        good = self.bits in (TERNARY, *range(1, MAX_BITS + 1))
+        require(good, "the group's bits", self.bits, f"1 to {MAX_BITS}, {TERNARY}, 16 or 32")
+        length, wanted = len(self.codebook), levels(self.bits)
+        require(length == wanted, "the codebook's length", length, f"{wanted} at {self.bits} bits")
         require(_half(self.codebook), "the codebook", self.codebook, "finite float16 numbers")
         check_packed(self.data, self.size, self.bits)
 
     def _check_floats(self) -> None:
-        expected = self.size * self.bits // 8
+        expected = self.size * int(self.bits) // 8
         for what, entries in (("codebook", self.codebook), ("row scales", self.scales)):
             require(not entries, f"the length of the {what} at {self.bits} bits", len(entries), "none")
         require(len(self.data) == expected, "the weights' byte count", len(self.data), str(expected))
@@ -101,17 +101,17 @@ class PromptGroup:
         role: str,
         codebook: NDArray[np.float16],
         indices: NDArray[np.uint8],
-        bits: int,
+        bits: float,
         scales: NDArray[np.float16] | None = None,
         rows: Sequence[int] = (),
     ) -> PromptGroup:
-        """Make a group from a codebook (float16 [2^bits]) and indices (uint8, in the shape of the weights).
+        """Make a group from a codebook (float16) and indices (uint8, in the shape of the weights).
 
         Args:
             role: One of `ROLES`.
             codebook: The centroids.
             indices: One for each weight.
-            bits: 1 to 8.
+            bits: 1 to 8 or `TERNARY`.
             scales: One for each row, float16 [rows]; None for none.
             rows: The class that each row belongs to, ascending; empty for all classes.
         """
@@ -151,11 +151,13 @@ class PromptGroup:
 def encode_group(group: PromptGroup) -> list[Any]:
     """Return the group as the file's array [role, shape, bits, codebook, data, scales, rows].
 
-    The last two are left out where they, and what follows them, are empty.
+    The last two are left out where they, and what follows them, are empty. A codebook of three is at 2 bits
+    here.
     """
     codebook, scales = (np.array(half, _FLOATS[16]).tobytes() for half in (group.codebook, group.scales))
     more = [scales, list(group.rows)] if group.rows else [scales] if scales else []
-    return [number_of(ROLES, group.role), list(group.shape), group.bits, codebook, group.data, *more]
+    bits = 2 if group.bits == TERNARY else int(group.bits)
+    return [number_of(ROLES, group.role), list(group.shape), bits, codebook, group.data, *more]
 
 
 def decode_group(value: object) -> PromptGroup:
@@ -168,13 +170,14 @@ def decode_group(value: object) -> PromptGroup:
     require(5 <= len(found) <= 7, "a group's count of parts", len(found), "5 to 7")
     absent: list[Any] = [b"", []]
     role, shape, bits, codebook, data, scales, rows = [*found, *absent[len(found) - 5 :]]
+    width, centroids = typed(int, bits, "the group's bits"), _halves(codebook, 2**MAX_BITS, "the codebook")
     return PromptGroup(
         name_of(ROLES, role, "the group's role"),
         tuple(
             typed(int, n, "a number in the group's shape") for n in typed(list, shape, "the group's shape")
         ),
-        typed(int, bits, "the group's bits"),
-        _halves(codebook, 2**MAX_BITS, "the codebook"),
+        TERNARY if width == 2 and len(centroids) == levels(TERNARY) else width,
+        centroids,
         typed(bytes, data, "the group's data"),
         _halves(scales, MAX_ROWS, "the group's row scales"),
         tuple(typed(int, row, "a row's class") for row in typed(list, rows, "the group's rows")),

@@ -12,7 +12,7 @@ def printable(text: str | os.PathLike[str]) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
-def counted(number: int, noun: str, plural: str | None = None) -> str:
+def counted(number: float, noun: str, plural: str | None = None) -> str:
     """`1 photo`, `2 photos`; `plural` is for nouns that do not end in s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
