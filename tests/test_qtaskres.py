@@ -8,7 +8,7 @@ import pytest
 
 from qprompt_edge.data.features import Examples
 from qprompt_edge.tuning import calibration, qtaskres
-from qprompt_edge.tuning.config import epoch_batches
+from qprompt_edge.tuning.config import class_members, epoch_batches
 from qprompt_edge.tuning.methods import default_training, tune
 from qprompt_edge.tuning.qtaskres import OFFSETS, RESIDUALS
 from qprompt_edge.tuning.trainer import TrainingState, forward_weights, run, start
@@ -157,7 +157,7 @@ def test_many_photos_of_many_classes_come_in_batches_of_one_block() -> None:
     labels = np.repeat(np.arange(1000), 16)
     found = qtaskres.schedule(config, labels, 1000)
     assert (found.batch_size, found.epochs) == (1000, 7)
-    batches = epoch_batches(labels, found, 0)
+    batches = epoch_batches(class_members(labels), found, 0)
     assert [len(batch) for batch in batches] == [1000] * 16  # 112 steps
     assert sorted(np.concatenate(batches)) == list(range(16000))
 
