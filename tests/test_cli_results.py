@@ -40,7 +40,7 @@ def test_a_row_is_written_as_soon_as_its_photo_is_done(run, photos, prompt, monk
         return plain(self, pixels)
 
     monkeypatch.setattr(PromptClassifier, "encode_images", watched)
-    assert run("predict", photos, "--prompt", prompt).code == 0
+    assert run("predict", photos, "--prompt", prompt, "--threads", 1).code == 0
     assert seen == [0] + [1] * 17
 
 

@@ -94,6 +94,21 @@ def test_it_reads_at_most_two_ahead_and_stops_when_it_is_closed() -> None:
     assert not [thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
 
 
+def test_what_is_done_does_not_wait_for_items_that_are_long_in_coming() -> None:
+    taken, done = [], []
+
+    def items() -> Iterator[int]:
+        for number in range(6):
+            while len(done) < number:
+                time.sleep(0.01)
+            time.sleep(0.2)  # the answer to the last one is there
+            taken.append(number)
+            yield number
+
+    for number, _ in enumerate(read_ahead(done.append, items(), 2, 4)):
+        assert len(taken) <= number + 2
+
+
 def test_what_reading_raises_is_raised_in_its_turn() -> None:
     def read(number: int) -> float:
         return 1 / (3 - number)

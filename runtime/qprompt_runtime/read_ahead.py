@@ -98,7 +98,7 @@ def read_ahead(
         try:
             for item in items:
                 waiting.append(pool.submit(read, item))
-                if len(waiting) > ahead:
+                if len(waiting) > ahead or waiting[0].done():  # the next item may be long in coming
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
