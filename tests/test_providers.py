@@ -1,6 +1,8 @@
 """Execution providers: which one is taken, and what is said when one or a graph is no good."""
 
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnxruntime
 import pytest
@@ -42,6 +44,24 @@ def test_a_graph_that_is_no_graph(dummy: Path) -> None:
     with pytest.raises(BundleError, match=r"onnxruntime cannot open .*image.onnx") as error:
         providers.open_session(dummy / "image.onnx", "CPUExecutionProvider", 1, prepack=False)
     assert_one_line(error)
+
+
+@pytest.mark.parametrize("graph", ["image.onnx", "manifest.json"])
+def test_the_c_library_keeps_no_blocks_while_a_session_opens(
+    graph: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its limits are back at their highest afterwards, also where the graph is none."""
+    limits: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda which, value: limits.append((which, value)))
+    monkeypatch.setattr(providers.ctypes, "CDLL", lambda _name: library)
+    with contextlib.suppress(BundleError):
+        providers.open_session(TINY_FOLDER / graph, "CPUExecutionProvider", 1, prepack=False)
+    assert limits == [(-3, 2**17), (-3, 2**25), (-1, 2**26)]
+
+
+def test_a_c_library_without_limits_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers.ctypes, "CDLL", lambda _name: SimpleNamespace())
+    assert providers.open_session(TINY_FOLDER / "image.onnx", "CPUExecutionProvider", 1, prepack=False)
 
 
 def test_threads_of_the_image_tower_leave_the_cores_to_decoding() -> None:

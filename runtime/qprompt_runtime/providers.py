@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnxruntime
@@ -16,6 +18,8 @@ _AUTOMATIC = ("CUDA", "CPU")
 
 TensorRT is not among them, because it compiles for minutes at its first start.
 """
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_FIRST_THRESHOLD, _LAST_THRESHOLD = 2**17, 2**25
 
 
 def choose_provider(wanted: str) -> str:
@@ -48,6 +52,23 @@ def return_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextlib.contextmanager
+def _blocks_given_back() -> Iterator[None]:
+    """Have glibc give every large block back as soon as it is freed.
+
+    A session copies its weights several times while it is opened. glibc starts with a limit of 128 kB for
+    what it gives back at once, but raises it with each block that is freed, and keeps the copies. Afterwards
+    the limits are the highest that it may choose itself. Other C libraries have no such limits.
+    """
+    limit = getattr(ctypes.CDLL(None), "mallopt", lambda _which, _value: 0)
+    limit(_M_MMAP_THRESHOLD, _FIRST_THRESHOLD)
+    try:
+        yield
+    finally:
+        limit(_M_MMAP_THRESHOLD, _LAST_THRESHOLD)
+        limit(_M_TRIM_THRESHOLD, 2 * _LAST_THRESHOLD)
 
 
 def open_session(
@@ -105,7 +126,8 @@ def _session(
     options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     whole = str(path.parent.resolve() / path.name)  # some versions refuse weights in a folder that is a link
-    return onnxruntime.InferenceSession(whole, options, providers=[provider], enable_fallback=0)
+    with _blocks_given_back():
+        return onnxruntime.InferenceSession(whole, options, providers=[provider], enable_fallback=0)
 
 
 def _startable(wanted: int) -> int:
