@@ -17,6 +17,7 @@ from qprompt_edge.adaptation import retuning
 from qprompt_edge.adaptation.tunings import read_record
 from qprompt_edge.cache import cache_folder
 from qprompt_edge.cli import update as command_module
+from qprompt_runtime.packing import unpack
 from qprompt_runtime.prompt_file import PromptFile, read_prompt_file, write_prompt_file
 
 NEW = "yellow sun"
@@ -69,12 +70,11 @@ def forget(*names: str) -> None:
 def rows(prompt: PromptFile) -> dict[str, tuple[bytes, float, float]]:
     """What a file holds of each class: its indices, its scale, its offset."""
     residuals, offsets = prompt.groups
-    bits = np.unpackbits(np.frombuffer(residuals.data, np.uint8), bitorder="little")
-    bits = bits[: residuals.size * residuals.bits].reshape(residuals.shape[0], -1)
+    codes = unpack(residuals.data, residuals.size, residuals.bits).reshape(residuals.shape)
     owners = residuals.rows or range(len(prompt.classes))
     return {
         prompt.classes[owner].label: (
-            bits[row].tobytes(),
+            codes[row].tobytes(),
             residuals.scales[row],
             float(offsets.values()[row]),
         )
