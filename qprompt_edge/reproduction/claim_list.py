@@ -134,8 +134,8 @@ def _residuals() -> list[Claim]:
     return [
         *(
             Claim(
-                f"QTaskRes at 1 bit is {ahead} {title}{where}",
-                ("qtaskres-1",),
+                f"QTaskRes at 1.6 bits is {ahead} {title}{where}",
+                ("qtaskres-1.6",),
                 worse,
                 measure,
                 margin=margin * POINT,
@@ -149,9 +149,9 @@ def _residuals() -> list[Claim]:
         ),
         *(
             Claim(
-                f"Few-shot: QTaskRes at 1 bit is at most {behind} points behind the linear probe with "
+                f"Few-shot: QTaskRes at 1.6 bits is at most {behind} points behind the linear probe with "
                 f"{shots} shots",
-                ("qtaskres-1",),
+                ("qtaskres-1.6",),
                 "probe",
                 Measure(TOP1, FEW_SHOT, shots),
                 NOT_WORSE,
@@ -160,8 +160,8 @@ def _residuals() -> list[Claim]:
             for shots, behind in ((16, 0.5), (4, 0.5))
         ),
         Claim(
-            "QTaskRes at 1 bit is at most 1 point behind TaskRes with 16 shots",
-            ("qtaskres-1",),
+            "QTaskRes at 1.6 bits is at most 1 point behind TaskRes with 16 shots",
+            ("qtaskres-1.6",),
             "taskres",
             Measure(TOP1, FEW_SHOT, 16),
             NOT_WORSE,

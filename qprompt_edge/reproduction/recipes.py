@@ -49,7 +49,7 @@ class Recipe:
 
     title: str
     learner: str = "qcoop"
-    bits: int = UNQUANTIZED_BITS
+    bits: float = UNQUANTIZED_BITS
     bits_after: int | None = None
     noise: float = 0.0
     clustering: Clustering = field(default_factory=Clustering)
@@ -89,6 +89,7 @@ RECIPES: dict[str, Recipe] = {
     "zero-shot": Recipe("zero-shot", "zero-shot"),
     "ensemble": Recipe("zero-shot, ensemble", "ensemble"),
     "taskres": Recipe("TaskRes", "qtaskres"),
+    "qtaskres-1.6": Recipe("QTaskRes, 1.6 bits", "qtaskres", bits=1.6),
     **_widths("qtaskres", "QTaskRes", learner="qtaskres"),
     "taskres-ptq-1": Recipe("TaskRes, PTQ, 1 bit", "qtaskres", bits_after=1),
     "coop": Recipe("CoOp"),
