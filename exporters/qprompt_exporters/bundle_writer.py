@@ -202,9 +202,8 @@ def _write(
     else:
         progress(f"fixing int8 scales with {len(calibration)} photos")
         image_model = to_static_int8(exact, calibration)
-    image = _save(
-        image_model, image_file, "image", stored.image, max_batch=1 if stored.image == "int8" else 0
-    )
+    alone = stored.image == "int8" or source.merged_tokens  # so that no photo depends on the others of a run
+    image = _save(image_model, image_file, "image", stored.image, max_batch=1 if alone else 0)
     deep = None
     if depth:
         progress("writing the deep graphs")

@@ -75,7 +75,8 @@ class Graph:
         inputs: Names to shapes; a dimension is a number or the name of a free one.
         outputs: As the inputs.
         max_batch: Most images in one run, 0 for any number. int8 image graphs scale activations over the
-            whole run, so theirs is 1: an image's features must not depend on its neighbours.
+            whole run, and where tokens are merged, the last bit decides between two that are equally alike.
+            So theirs is 1: an image's features must not depend on its neighbours.
     """
 
     file: str
