@@ -78,6 +78,8 @@ def stored(name: str) -> int:
         return 4 * (256 * 2 + 2)
     if family == "tip-adapter":
         return SHOTS * 2 * (256 * 4 + 2)
+    if family == "qtaskres-1.6":  # three values, five of 512 numbers in a byte
+        return 2 * 2 + 103 + 2 * 3 + 2 * 2
     if "taskres" in family:  # two base classes of 256 numbers, scales and offsets of float16
         offsets = 2 * 2
         return offsets + (4 * 512 if width is None else 512 * width // 8 + 2 * 2**width + 2 * 2)
