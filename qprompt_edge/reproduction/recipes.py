@@ -7,7 +7,7 @@ quantizer are the same for all of them; a row says which of their settings diffe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from qprompt_edge.tuning.config import TrainingConfig
 from qprompt_edge.tuning.methods import DEFAULT_TRAINING
@@ -18,12 +18,10 @@ from qprompt_edge.tuning.regularizers import Regularizer
 PAPER_TRAINING: Mapping[str, TrainingConfig] = {
     **DEFAULT_TRAINING,
     "qcoop": TrainingConfig(epochs=50, batch_size=32, relative_rate=650.0, warmup_epochs=1),
-    "qtaskres": replace(DEFAULT_TRAINING["qtaskres"], fade_in=0.0),
 }
 """How each learner is trained where methods are compared.
 
-Contexts take CoOp's epochs and batches, not the fewer steps of `adapt`. Residuals are quantized in full from
-the first step, as the paper does it.
+Contexts take CoOp's epochs and batches, not the fewer steps of `adapt`. Residuals are tuned as by `adapt`.
 """
 
 _ALWAYS = Clustering(interval=1, divergence=-1.0)  # a divergence is at least 0: reclustered after every step
