@@ -175,7 +175,7 @@ def test_a_convolutional_tower_in_fp32(convolutional_graph: onnx.ModelProto, sma
 def test_int8_of_a_convolutional_tower_needs_photos(
     convolutional_graph: onnx.ModelProto, small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_writer, "image_graph", lambda _model, _size: convolutional_graph)
+    monkeypatch.setattr(bundle_writer, "image_graph", lambda *_arguments: convolutional_graph)
     checkpoint = small_model("small-convolutional").checkpoint
     with pytest.raises(BundleError, match=r"needs photos .*--quantize-with FOLDER, or --precision fp32"):
         export_bundle("small-convolutional", tmp_path / "out", checkpoint=checkpoint, precision="int8")
@@ -187,7 +187,7 @@ def convolutional_export(
     convolutional_graph: onnx.ModelProto, small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Path]:
     """`convolutional_export(count, **options)`: a bundle whose scales as many photos fixed."""
-    monkeypatch.setattr(bundle_writer, "image_graph", lambda _model, _size: convolutional_graph)
+    monkeypatch.setattr(bundle_writer, "image_graph", lambda *_arguments: convolutional_graph)
     photos, checkpoint = tmp_path / "photos", small_model("small-convolutional").checkpoint
 
     def export(count: int, **options: Any) -> Path:

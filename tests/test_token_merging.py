@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 pytest.importorskip("torch")
@@ -72,13 +73,15 @@ def test_without_merging_the_reference_is_open_clip(small_model: Callable[[str],
 def test_features_are_those_of_torch(
     small_model: Callable[[str], Any], small_bundle: Any, name: str, merged: int
 ) -> None:
-    backbone = Backbone(small_bundle(name, "fp32", 0, merged), threads=1)
+    folder = small_bundle(name, "fp32", 0, merged)
+    backbone = Backbone(folder, threads=1)
     pixels = some_pixels()
     exact = copy.deepcopy(small_model(name).model).double()
     with torch.no_grad():
         expected = merged_features(exact, torch.from_numpy(pixels).double(), merged).numpy()
         plain = functional.normalize(exact.encode_image(torch.from_numpy(pixels).double()), dim=-1).numpy()
-    (together,) = backbone._image_session.run(["features"], {"pixels": pixels})
+    session = onnxruntime.InferenceSession(folder / "image.onnx", providers=["CPUExecutionProvider"])
+    (together,) = session.run(["features"], {"pixels": pixels})
     one_by_one = backbone.encode_images(pixels)
     for found in (together, one_by_one):
         assert np.abs(found - expected).max() < 1e-5

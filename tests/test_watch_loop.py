@@ -372,7 +372,7 @@ def test_a_new_version_answers_a_frame_that_is_still(backbone: Backbone, file: P
 def test_versions_do_not_add_up_on_disk(backbone: Backbone, file: Path, tmp_path: Path):
     prompts = Prompts([file], backbone, cache=tmp_path / "cache")
     kept = list((tmp_path / "cache").iterdir())
-    assert len(kept) == 1
+    assert len(kept) == 2  # features of the prompt's classes, and of their words alone
     write_prompt(file, backbone, ("red new", "blue"))
     assert prompts.refresh(lambda _line: None) == ["walls"]
     assert list((tmp_path / "cache").iterdir()) == kept
