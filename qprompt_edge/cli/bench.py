@@ -36,7 +36,8 @@ def command(
 ) -> None:
     """Time a backbone on this machine.
 
-    Times loading, encoding, a tuning step and predicting, and estimates what adapt would take.
+    Times loading, encoding, a tuning step and predicting, and estimates what
+    adapt --method qcoop would take.
 
     Example: qprompt-edge bench --class-count 10
     """

@@ -43,8 +43,7 @@ def shown_address(host: str) -> str:
     if host not in _ANYWHERE:
         return host
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(
-            ("192.0.2.1", 9)
-        )  # a reserved address; nothing is sent, the system only chooses a route
+        # a reserved address; nothing is sent, the system only chooses a route
+        probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])
     return socket.gethostname()

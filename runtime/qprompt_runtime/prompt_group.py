@@ -1,12 +1,12 @@
 """A group of prompt weights: one array, quantized or plain.
 
 A quantized group (`bits` 1 to 8) is a codebook of 2^bits float16 numbers and one packed index per weight; at
-1.6 bits (`TERNARY`) the codebook has three numbers. The
-normalisation of the training, w = sigma * centroid + mu, is folded into the codebook, so reading a weight is
-one look-up. A quantized group may carry a scale for each row (entry of its first dimension), a float16 number
-that the row's weights are multiplied by. A plain group (`bits` 16 or 32) has neither. Both keep the bytes of
-the file as `data`, so a prompt is as small in memory as on disk, and `values()` gives the weights of either.
-A group whose rows belong to classes may say which. `docs/prompt-file.md` has the bytes.
+1.6 bits (`TERNARY`) the codebook has three numbers. The normalisation of the training, w = sigma * centroid +
+mu, is folded into the codebook, so reading a weight is one look-up. A quantized group may carry a scale for
+each row (entry of its first dimension), a float16 number that the row's weights are multiplied by. A plain
+group (`bits` 16 or 32) has neither. Both keep the bytes of the file as `data`, so a prompt is as small in
+memory as on disk, and `values()` gives the weights of either. A group whose rows belong to classes may say
+which. `docs/prompt-file.md` has the bytes.
 """
 
 from __future__ import annotations
