@@ -1,10 +1,10 @@
 """`bench`: time a bundle on this machine, and estimate the time of `adapt`.
 
-It times what the other commands run. A step is one of `trainer.train` with the default settings of QCoOp, on
-image features that are drawn instead of encoded, because time does not depend on them. The photos are made in
-memory. Each kind of work runs a few times before it counts; then its median and its fastest run are kept. The
-system holds the files in memory by then: the very first load after a start of the machine also waits for the
-disk.
+It times what the other commands run. Residuals are tuned as `adapt` tunes them, and a step is one of
+`trainer.train` with the default settings of QCoOp: both on image features that are drawn instead of encoded,
+because time does not depend on them. The photos are made in memory. Each kind of work runs a few times before
+it counts; then its median and its fastest run are kept. The system holds the files in memory by then: the
+very first load after a start of the machine also waits for the disk.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
+from qprompt_edge.data.features import Examples
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning import qcoop
+from qprompt_edge.tuning.calibration import held_out_scores
 from qprompt_edge.tuning.config import class_members, epoch_batches, resolve_learning_rate
-from qprompt_edge.tuning.methods import default_training
+from qprompt_edge.tuning.methods import default_training, tune
 from qprompt_edge.tuning.trainer import start, train
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
@@ -35,7 +37,7 @@ from qprompt_runtime.class_head import softmax
 from qprompt_runtime.cores import usable_cores
 from qprompt_runtime.images import load_pixels
 from qprompt_runtime.manifest import Manifest
-from qprompt_runtime.prompt_file import CONTEXT
+from qprompt_runtime.prompt_file import CONTEXT, RESIDUAL, ClassName
 
 KINDS: Mapping[str, str] = {
     "load": "loading the backbone, both towers",
@@ -44,7 +46,8 @@ KINDS: Mapping[str, str] = {
     "encode": "encoding a photo",
     "classes": "encoding the classes",
     "predict": "predicting a decoded photo",
-    "step": "a tuning step",
+    "residuals": "tuning residuals, with cross-validation",
+    "step": "a tuning step of qcoop",
 }
 """What is timed, in this order, and its name for people."""
 
@@ -97,8 +100,8 @@ class BenchResult:
         classes: Class names C that were described to the text tower.
         repeats: Runs that count, of each kind.
         milliseconds: Times by the keys of `KINDS`.
-        steps: Tuning steps of `adapt`'s default schedule with `PHOTOS_PER_CLASS` photos for each of C
-            classes.
+        photos_at_once: Photos that `adapt` decodes and encodes at the same time.
+        steps: Tuning steps of the default schedule of QCoOp with `PHOTOS_PER_CLASS` photos a class.
         peak_rss_mb: Peak resident memory, in MB of 10^6 bytes.
     """
 
@@ -108,6 +111,7 @@ class BenchResult:
     classes: int
     repeats: int
     milliseconds: Mapping[str, Timing]
+    photos_at_once: int
     steps: int
     peak_rss_mb: float
 
@@ -116,16 +120,17 @@ class BenchResult:
         """Photos in the task that the estimate is about."""
         return PHOTOS_PER_CLASS * self.classes
 
-    @property
-    def adapt_seconds(self) -> float:
-        """An estimate of the seconds that `adapt` takes for that task.
+    def adapt_seconds(self, method: str = RESIDUAL) -> float:
+        """An estimate of the seconds that `adapt` takes for that task by `qtaskres` or `qcoop`.
 
-        Computed from the medians, for photos of 12 megapixels. Loading, decoding and encoding each photo
-        once, and every step; not the search for photos, nor the verdict.
+        Computed from the medians, for photos of 12 megapixels: loading, decoding (several at once) and
+        encoding each photo once, and tuning; not the search for photos, nor the verdict.
         """
         median = {kind: timing.median for kind, timing in self.milliseconds.items()}
-        photos = self.photos * (median["decode_12mp"] + median["encode"])
-        return (median["load"] + photos + self.steps * median["step"]) / 1000
+        photo = median["decode_12mp"] / self.photos_at_once + median["encode"]
+        contexts, residuals = self.steps * median["step"], median["classes"] + median["residuals"]
+        tuning = contexts if method == CONTEXT else residuals
+        return (median["load"] + self.photos * photo + tuning) / 1000
 
 
 def bench(
@@ -170,6 +175,7 @@ def bench(
     names = [f"thing number {index}" for index in range(classes)]
     _time_classes(stopwatch, frozen, names, pixels)
     frozen.close_image_tower()  # as `adapt` does before it tunes
+    _time_residuals(stopwatch, frozen, names)
     fit_activations(frozen, max_memory, tuning=True)
     steps = _time_tuning(stopwatch, frozen, names)
     return BenchResult(
@@ -179,6 +185,7 @@ def bench(
         classes=classes,
         repeats=repeats,
         milliseconds=stopwatch.milliseconds,
+        photos_at_once=1 if max_memory is not None else frozen.photos_at_once,
         steps=steps,
         peak_rss_mb=peak_rss_mb(),
     )
@@ -211,8 +218,8 @@ class _Stopwatch:
             del result
             check_limit(self.max_memory, KINDS[kind])
             self.reporter.stage(KINDS[kind], run + 1, runs)
-        counted = times[_WARM_UP:]
-        self.milliseconds[kind] = Timing(statistics.median(counted), min(counted))
+        del times[:_WARM_UP]
+        self.milliseconds[kind] = Timing(statistics.median(times), min(times))
 
 
 def _load_all(name: str | Path, provider: str, threads: int) -> object:
@@ -244,24 +251,43 @@ def _time_classes(stopwatch: _Stopwatch, backbone: Backbone, names: Sequence[str
     stopwatch.time("predict", lambda: softmax(scale * (backbone.encode_images(pixels) @ features.T)))
 
 
+def _time_residuals(stopwatch: _Stopwatch, backbone: Backbone, names: Sequence[str]) -> None:
+    """Tune residuals on the task of the estimate, and judge them by cross-validation."""
+    photos, config = _task(backbone, names), default_training(RESIDUAL)
+    text, alone = _unit_rows(len(names), backbone.manifest.embed_dim), np.arange(len(photos.labels))
+
+    def work() -> object:
+        tuned = tune(RESIDUAL, backbone, photos, config, text=text)
+        return tuned, held_out_scores(text, photos, alone, config)
+
+    stopwatch.time("residuals", work)
+
+
 def _time_tuning(stopwatch: _Stopwatch, backbone: Backbone, names: Sequence[str]) -> int:
-    """Tune on the task of the estimate for some steps; how many steps its whole schedule has."""
-    labels = np.repeat(np.arange(len(names)), PHOTOS_PER_CLASS)
-    features = _unit_rows(len(labels), backbone.manifest.embed_dim)[:, None]
-    tuning = qcoop.tuning(backbone, names, features, labels)
+    """Tune contexts on the task of the estimate for some steps; how many steps their whole schedule has."""
+    photos = _task(backbone, names)
+    tuning = qcoop.tuning(backbone, names, photos.features, photos.labels)
     config = resolve_learning_rate(default_training(CONTEXT), tuning.weights, backbone.manifest.logit_scale)
     state = start(tuning.weights, config, tuning.reparameterization)
     steps = itertools.chain.from_iterable(
-        train(state, tuning.objective, labels, config, tuning.reparameterization) for _ in itertools.count()
+        train(state, tuning.objective, photos.labels, config, tuning.reparameterization)
+        for _ in itertools.count()
     )
     stopwatch.time("step", lambda: next(steps))
-    return config.epochs * len(epoch_batches(class_members(labels), config, 0))
+    return config.epochs * len(epoch_batches(class_members(photos.labels), config, 0))
+
+
+def _task(backbone: Backbone, names: Sequence[str]) -> Examples:
+    """The task of the estimate, with features that are drawn."""
+    labels = np.repeat(np.arange(len(names)), PHOTOS_PER_CLASS)
+    features = _unit_rows(len(labels), backbone.manifest.embed_dim)[:, None]
+    return Examples(tuple(ClassName(name, name) for name in names), (Path(),) * len(labels), labels, features)
 
 
 def _jpeg(height: int, width: int) -> bytes:
     """A JPEG of smooth noise, always the same."""
-    rng = np.random.default_rng(0)
-    grid = rng.integers(0, 256, (max(1, height // _GRAIN), max(1, width // _GRAIN), 3), np.uint8)
+    shape = max(1, height // _GRAIN), max(1, width // _GRAIN), 3
+    grid = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(grid).resize((width, height)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()

@@ -13,6 +13,7 @@ from qprompt_edge.bench import KINDS, BenchResult, Machine, Timing, bench
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning.methods import default_training
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.bundle import read_manifest
 from qprompt_runtime.errors import BundleError, MemoryLimitError, ProviderError
 
 
@@ -67,7 +68,7 @@ def test_the_task_of_the_estimate(measured):
     result, _ = measured
     assert result.photos == 48
     assert result.steps == default_training("qcoop").epochs  # all photos at once
-    assert 0 < result.adapt_seconds < 600
+    assert 0 < result.adapt_seconds() < 600
 
 
 def test_the_estimate_in_round_numbers(tiny):
@@ -78,11 +79,15 @@ def test_the_estimate_in_round_numbers(tiny):
         "encode": 40,
         "classes": 8,
         "predict": 9,
+        "residuals": 200,
         "step": 20,
     }
     times = {kind: Timing(float(median), 1.0) for kind, median in medians.items()}
-    result = BenchResult(tiny.manifest, "", Machine("", 1, 1, ""), 10, 1, times, steps=250, peak_rss_mb=0)
-    assert result.adapt_seconds == pytest.approx(21.5)  # 0.5 to load, 16 for 160 photos, 5 for 250 steps
+    machine = Machine("", 2, 1, "")
+    result = BenchResult(tiny.manifest, "", machine, 10, 1, times, photos_at_once=2, steps=250, peak_rss_mb=0)
+    # 0.5 to load, 11.2 for 160 photos (half of the time to decode one, as two are decoded at once)
+    assert result.adapt_seconds() == pytest.approx(11.7 + 0.208)  # the classes and their residuals
+    assert result.adapt_seconds("qcoop") == pytest.approx(11.7 + 5)  # 250 steps
 
 
 def test_photos_are_of_12_megapixels_and_of_the_models_size_and_always_the_same(measured, decoded, shipped):
@@ -117,6 +122,30 @@ def test_the_steps_are_those_of_training(tiny, monkeypatch):
     assert result.steps == 3
     embed, width = tiny.manifest.embed_dim, tiny.manifest.text.width
     assert calls == [((1, 4, width), (32, embed), (32, 2))] * 7  # two of them to warm up
+
+
+def test_residuals_are_tuned_as_adapt_tunes_them(monkeypatch):
+    """Each run tunes all photos of the task, and then each part of the cross-validation."""
+    tuned = []
+    original = bench_module.tune
+
+    def counting(method, backbone, photos, config, **others):
+        tuned.append((method, photos.features.shape, config))
+        return original(method, backbone, photos, config, **others)
+
+    judged = []
+    held_out = bench_module.held_out_scores
+
+    def watched(*arguments):
+        judged.append(held_out(*arguments))
+        return judged[-1]
+
+    monkeypatch.setattr(bench_module, "tune", counting)
+    monkeypatch.setattr(bench_module, "held_out_scores", watched)
+    bench(TINY_FOLDER, classes=2, repeats=1, threads=1)
+    embed = read_manifest(TINY_FOLDER).embed_dim
+    assert tuned == [("qtaskres", (32, 1, embed), default_training("qtaskres"))] * 3  # two of them to warm up
+    assert [len(scores.labels) for scores in judged] == [32] * 3
 
 
 def test_what_cannot_be_measured_is_refused(dummy):

@@ -15,9 +15,9 @@ def test_json_has_what_the_device_guide_names(run):
     report = result.json
     assert set(report) == {
         "backbone", "provider", "machine", "classes", "repeats", "milliseconds", "steps",
-        "adapt_seconds_estimate", "peak_rss_mb",
+        "adapt_seconds_estimate", "qcoop_seconds_estimate", "peak_rss_mb",
     }  # fmt: skip
-    kinds = ("load", "decode_12mp", "decode_small", "encode", "classes", "step", "predict")
+    kinds = ("load", "decode_12mp", "decode_small", "encode", "classes", "predict", "residuals", "step")
     assert set(report["milliseconds"]) == set(kinds)
     for timing in report["milliseconds"].values():
         assert timing["median"] == timing["fastest"] > 0  # of one run
@@ -32,7 +32,8 @@ def test_json_has_what_the_device_guide_names(run):
     assert report["machine"]["threads"] == 1
     assert report["provider"].endswith("ExecutionProvider")
     assert (report["classes"], report["repeats"], report["steps"]) == (2, 1, 60)
-    assert report["adapt_seconds_estimate"] > 0
+    assert 0 < report["adapt_seconds_estimate"] < 600
+    assert 0 < report["qcoop_seconds_estimate"] < 600
 
 
 def test_people_get_a_table_and_an_estimate(run):
@@ -41,8 +42,9 @@ def test_people_get_a_table_and_an_estimate(run):
     assert "small, 2 classes, milliseconds over 1 run" in result.out
     assert "median" in result.out
     assert "decoding a JPEG of 12 megapixels" in result.out
-    assert "estimate: adapt --method qcoop takes about" in result.out
-    assert "for 32 photos of 12 megapixels (16 for each class, 60 steps)" in result.out
+    assert "estimate: adapt takes about" in result.out
+    assert "for 32 photos of 12 megapixels (16 for each class), adapt --method qcoop" in result.out
+    assert "(60 steps)" in result.out
 
 
 def test_one_line_for_what_is_not_there(run, dummy):
