@@ -136,24 +136,38 @@ def test_tables_hold_the_figures() -> None:
         r"- data sets: pets, cars\|odd",
         r"- command: reproduce --set \*",
     ]
-    assert r"| method | cars\|odd | pets | mean | bytes |" in lines
+    assert r"| method | cars\|odd | pets | mean | draws | bytes |" in lines
     # base 80 and 90, new 80: H 80 and 2 * 0.9 * 0.8 / 1.7 = 84.7
     # standard deviations 10 / sqrt 2 and 4.7 / sqrt 2
     both = "85.0 / 80.0 / 82.4"
-    assert f"| QCoOp, 1 bit | {both} | {both} | 85.0 ± 7.1 / 80.0 ± 0.0 / 82.4 ± 3.3 | 68 |" in lines
+    assert f"| QCoOp, 1 bit | {both} | {both} | 85.0 ± 7.1 / 80.0 ± 0.0 / 82.4 ± 3.3 | 2 | 68 |" in lines
     # a method that lacks a data set has no mean
-    assert "| linear probe | - / - / - | 70.0 / - / - | - / - / - | 1,234 |" in lines
-    assert "| method | 1 shot | 4 shots |" in lines
+    assert "| linear probe | - / - / - | 70.0 / - / - | - / - / - | 1 | 1,234 |" in lines
+    assert "| method | 1 shot, 2 draws | 4 shots, 2 draws |" in lines
     assert "| CoOp | 30.0 ± 0.0 | 60.0 ± 0.0 |" in lines
     assert r"### cars\|odd" in lines
     # the source comes first and does not count
-    assert r"| method | pets | cars\|odd | mean | bytes |" in lines
-    assert "| CoOp | 65.0 | 30.0 | 30.0 ± 0.0 | 2,048 |" in lines
+    assert r"| method | pets | cars\|odd | mean | draws | bytes |" in lines
+    assert "| CoOp | 65.0 | 30.0 | 30.0 ± 0.0 | 2 | 2,048 |" in lines
     (claim,) = (line for line in lines if "QCoOp at 1 bit is 2 points of H ahead" in line)
     assert "| +20.0 |" in claim
     assert claim.split(" | ")[5:7] == ["+2.0", "0.0332"]
     assert text.endswith("|\n")
     assert "\n\n\n" not in text
+
+
+def test_tables_say_how_many_draws_each_mean_is_over() -> None:
+    some = [halves("coop", bits(5, 9), bits(5, 9), seed=seed) for seed in (1, 2, 3)]
+    some.append(halves("zero-shot", bits(5, 9), bits(5, 9)))
+    some.append(halves("zero-shot", bits(5, 9), bits(5, 9), source="cars"))
+    some.append(halves("zero-shot", bits(5, 9), bits(5, 9), source="cars", seed=2))
+    for shots, seeds in ((1, (1, 2, 3)), (4, (1,))):
+        some += [outcome("coop", {ALL: bits(5, 9)}, "pets", seed, shots, FEW_SHOT) for seed in seeds]
+    some.append(outcome("zero-shot", {ALL: bits(5, 9)}, "pets", 1, 1, FEW_SHOT))
+    lines = markdown(some).splitlines()
+    first = lines.index("| method | cars | pets | mean | draws | bytes |") + 2
+    assert [line.split(" | ")[-2] for line in lines[first : first + 2]] == ["1 to 2", "3"]
+    assert "| method | 1 shot, 1 to 3 draws | 4 shots, 1 draw |" in lines
 
 
 def test_tables_have_as_many_cells_in_every_row() -> None:
@@ -173,7 +187,7 @@ def test_tables_do_not_depend_on_the_order_of_outcomes() -> None:
 def test_rows_follow_the_recipes_and_unknown_methods_come_last() -> None:
     names = ["mine", "qcoop-1", "zero-shot", "coop"]
     lines = markdown([halves(name, bits(5, 9), bits(5, 9)) for name in names]).splitlines()
-    first = lines.index("| method | pets | mean | bytes |") + 2
+    first = lines.index("| method | pets | mean | draws | bytes |") + 2
     assert [line.split(" | ")[0] for line in lines[first:]] == [
         "| zero-shot",
         "| CoOp",

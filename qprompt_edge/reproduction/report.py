@@ -73,15 +73,17 @@ def write_report(store: Store, path: Path, *, plots: bool = False) -> Report:
     return Report(path, markdown(outcomes, run=run), tuple(verdicts), tuple(outcomes), summary)
 
 
+def _sets_of(outcome: Outcome) -> list[str]:
+    return [outcome.job.source, *(target.dataset for target in outcome.job.targets)]
+
+
 def _run(facts: Mapping[str, Any], outcomes: list[Outcome]) -> dict[str, object]:
     """The head of the document: what was run."""
     backbone = facts["backbone"]
     training = ", ".join(f"{name} {value}" for name, value in facts["training"].items())
     return {
         "backbone": f"{backbone['name']} ({backbone['fingerprint'][:8]})",
-        "data sets": ", ".join(
-            name.removeprefix("data set ") for name in facts if name.startswith("data set ")
-        ),
+        "data sets": ", ".join(dict.fromkeys(name for outcome in outcomes for name in _sets_of(outcome))),
         "seeds": ", ".join(map(str, sorted({outcome.job.seed for outcome in outcomes}))),
         "training": training or "each method's own schedule",
         "jobs": f"{len(outcomes)}, {sum(outcome.seconds for outcome in outcomes) / 60:.0f} core minutes",

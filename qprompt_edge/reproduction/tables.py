@@ -116,7 +116,7 @@ def _by_halves(summaries: list[Summary]) -> list[str]:
         spreads = [summary.metrics.get(name) for name in (BASE, NEW, H)]
         cells = [" / ".join(_mean(spread, unit) for spread in spreads) for unit in units]
         mean = " / ".join(spread_text(complete(spread, units)) for spread in spreads)
-        rows.append([title(summary.method), *cells, mean, _bytes(summary)])
+        rows.append([title(summary.method), *cells, mean, _draws([summary]), _bytes(summary)])
     generalised = summaries[0].protocol == GENERALISED
     among = "Both are judged among the names of all classes. " if generalised else ""
     return [
@@ -124,10 +124,10 @@ def _by_halves(summaries: list[Summary]) -> list[str]:
         _prose(
             "Accuracy in per cent: on base classes / on new classes / H, their harmonic mean.",
             f"{among}H is computed for each seed of each data set, then averaged.",
-            "± is the standard deviation, over seeds, of the mean over data sets.",
+            "± is the standard deviation, over seeds, of the mean over data sets. Draws are seeds.",
             "Bytes are the size of what was learned, as it is stored.",
         ),
-        _table(["method", *(unit.source for unit in units), "mean", "bytes"], rows),
+        _table(["method", *(unit.source for unit in units), "mean", "draws", "bytes"], rows),
     ]
 
 
@@ -138,10 +138,13 @@ def _few_shot(summaries: list[Summary]) -> list[str]:
     found = {(summary.method, summary.shots): summary.metrics.get(TOP1) for summary in summaries}
     units = units_of(summaries)
     pairs = sorted({(unit.source, unit.target) for unit in units})
+    draws = {k: _draws([summary for summary in summaries if summary.shots == k]) for k in counts}
 
     def table(cell: dict[tuple[str, int], str]) -> str:
         rows = [[title(name), *(cell.get((name, k), _NOTHING) for k in counts)] for name in methods]
-        return _table(["method", *(_shots(k) for k in counts)], rows)
+        return _table(
+            ["method", *(f"{_shots(k)}, {draws[k]} draw{'s' * (draws[k] != '1')}" for k in counts)], rows
+        )
 
     means = {
         key: spread_text(complete(spread, [unit for unit in units if unit.shots == key[1]]))
@@ -150,8 +153,8 @@ def _few_shot(summaries: list[Summary]) -> list[str]:
     blocks = [
         f"## {TITLES[FEW_SHOT]}",
         _prose(
-            "Accuracy in per cent. ± is the standard deviation over seeds; in the first table, that of the",
-            "mean over data sets.",
+            "Accuracy in per cent. ± is the standard deviation over seeds (draws); in the first table, that of",
+            "the mean over data sets.",
         ),
         "### Mean over data sets",
         table(means),
@@ -181,15 +184,16 @@ def _transfer(summaries: list[Summary]) -> list[str]:
     for summary in summaries:
         spread = summary.metrics.get(TOP1)
         cells = [_mean(spread, unit) for unit in units]
-        rows.append([title(summary.method), *cells, spread_text(complete(spread, units)), _bytes(summary)])
+        mean = spread_text(complete(spread, units))
+        rows.append([title(summary.method), *cells, mean, _draws([summary]), _bytes(summary)])
     names = [_unit_name(unit, one_source=len(sources) == 1) for unit in units]
     return [
         f"## {TITLES.get(protocol, _text(protocol))}, {_shots(summaries[0].shots)}",
         _prose(
             f"Tuned on {', '.join(map(_text, sources))}. Accuracy on each target in per cent.",
-            "The mean is over the targets other than the source; ± is its standard deviation over seeds.",
+            "The mean is over the targets other than the source; ± is its standard deviation over seeds (draws).",
         ),
-        _table(["method", *names, "mean", "bytes"], rows),
+        _table(["method", *names, "mean", "draws", "bytes"], rows),
     ]
 
 
@@ -275,6 +279,13 @@ def _unit_name(unit: Unit, one_source: bool) -> str:
 
 def _mean(spread: Spread | None, unit: Unit) -> str:
     return percent(spread.units[unit].mean) if spread is not None and unit in spread.units else _NOTHING
+
+
+def _draws(summaries: Iterable[Summary]) -> str:
+    """How many draws (seeds) means are over: a number, or the least and the most."""
+    spreads = [spread for summary in summaries for spread in summary.metrics.values()]
+    seeds = [statistic.seeds for spread in spreads for statistic in spread.units.values()]
+    return " to ".join(map(str, sorted({min(seeds), max(seeds)}))) if seeds else _NOTHING
 
 
 def _bytes(summary: Summary) -> str:
