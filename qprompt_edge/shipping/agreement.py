@@ -39,7 +39,7 @@ class Agreement:
 def agreements(prompts: Sequence[PromptFile]) -> list[Agreement]:
     """How far each prompt agrees with the others; of fewer than three nobody can say which one is wrong.
 
-    Measured, one with labels exchanged or numbers turned round has at most 0.1 times the usual agreement, an
+    Measured, one with labels exchanged or numbers turned round has at most 0.15 times the usual agreement, an
     honest one 0.36 times and more (`docs/fleet.md`). Only prompts with class residuals are looked at.
     """
     if len(prompts) < _FEWEST or prompts[0].method != RESIDUAL:
