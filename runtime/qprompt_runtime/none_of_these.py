@@ -74,8 +74,7 @@ def noun_file() -> str:
 def encode_nouns(backbone: Backbone) -> Array:
     """Text features of all nouns, from the text tower: float32 [1000,E], rows of length 1."""
     names = [ClassName.from_label(noun) for noun in common_nouns()]
-    parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
-    return np.concatenate([text_features(backbone, part, _TEMPLATE) for part in parts])
+    return text_features(backbone, names, _TEMPLATE, _AT_ONCE)
 
 
 def _read_nouns(path: Path, shape: tuple[int, int]) -> Array:

@@ -185,7 +185,7 @@ def class_tokens(
     room = layout.context_length - 1 - context_vectors
     rows = []
     for text in texts:
-        if not tokenizer.encode(text):
+        if not _words(clean(text)):
             raise TextError(f"the class name {text!r} has no words in it; give it a text with --class-names")
         row = [*tokenizer.encode(f"{template[0]} {text}{template[1]}"), layout.end_token]
         if len(row) > room:
