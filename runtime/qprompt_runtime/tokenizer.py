@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +66,10 @@ class Tokenizer:
         self._ids: dict[str, int] = {}
         with self._readable():
             self._text = path.read_bytes()
-            start = self._text.rfind(_MERGES)
-            if start < 0 or _VOCAB not in self._text:  # another program wrote it
-                merges = self._read_whole()
-            else:
-                merges, _ = json.JSONDecoder().raw_decode(self._text[start + len(_MERGES) - 1 :].decode())
+            merges = _value_after(self._text, _MERGES)
+            if merges is None or _VOCAB not in self._text:  # another program wrote it
+                model = json.loads(self._text)["model"]
+                merges, self._ids = model["merges"], model["vocab"]
             self._ranks: dict[str, int] = {pair: rank for rank, pair in enumerate(merges)}
         self._letters = _byte_letters()
 
@@ -81,13 +81,6 @@ class Tokenizer:
             raise BundleError(
                 f"{self._path} is not a readable tokenizer ({error}); add the bundle again"
             ) from error
-
-    def _read_whole(self) -> list[str]:
-        """Make the table of all ids; return the merges."""
-        model = json.loads(self._text)["model"]
-        self._ids = model["vocab"]
-        merges: list[str] = model["merges"]
-        return merges
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start and end token.
@@ -106,7 +99,8 @@ class Tokenizer:
             found = _looked_up(self._text, token) if len(self._ids) < _LOOKED_UP else None
             if found is None:
                 with self._readable():
-                    self._read_whole()
+                    self._ids = _value_after(self._text, _VOCAB, _MERGES) or {}
+                    self._text = b""
             else:
                 self._ids[token] = found
         return self._ids[token]
@@ -130,6 +124,19 @@ class Tokenizer:
                     joined.append(part)
             parts = joined
         return parts
+
+
+def _value_after(text: bytes, key: bytes, following: bytes = b"") -> Any:
+    """What the last such key of a JSON text stands for; the key ends with the value's first letter.
+
+    None if there is no such key. `following` comes behind the value, if it is there, and is not decoded.
+    """
+    place = text.rfind(key)
+    if place < 0:
+        return None
+    end = text.find(following, place) if following else -1
+    part = memoryview(text)[place + len(key) - 1 : end if end >= 0 else None]
+    return json.JSONDecoder().raw_decode(str(part, "utf-8"))[0]
 
 
 def _looked_up(text: bytes, token: str) -> int | None:
