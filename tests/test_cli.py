@@ -71,6 +71,18 @@ def test_predict_of_a_photo_imports_what_that_photo_needs(run, prompt, tmp_path,
     assert not loaded & (others | text | large)
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "22"), ("30", "30")])
+def test_idle_threads_of_numpys_library_sleep_soon(given, expected, monkeypatch):
+    """Unless the user wants something else."""
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    if given:
+        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", given)
+    assert (
+        in_a_process("backbones", "list", then="__import__('os').environ['OPENBLAS_THREAD_TIMEOUT']")
+        == expected
+    )
+
+
 def test_a_command_starts_without_looking_for_garbage_and_runs_with_it():
     """The modules are then outside of what is looked through, also when Python ends."""
     answer = in_a_process("backbones", "list", then="gc.isenabled(), gc.get_freeze_count() > 10_000")
