@@ -56,7 +56,7 @@ def test_predict_imports_no_other_command_and_no_room_that_it_does_not_need():
 def test_predict_of_a_photo_imports_what_that_photo_needs(run, prompt, tmp_path, kind):
     """The photo's class features are in the cache.
 
-    So nothing is imported that reads text, draws tables or reads other formats.
+    So nothing is imported that reads text, draws tables, reads other formats or archives, or loads OpenSSL.
     """
     photo = tmp_path / f"photo.{kind.lower()}"
     Image.new("RGB", (64, 64)).save(photo)
@@ -67,7 +67,20 @@ def test_predict_of_a_photo_imports_what_that_photo_needs(run, prompt, tmp_path,
     }
     text = {"html", "regex", "ftfy", "rich.table", "rich.progress"}
     assert f"PIL.{kind}ImagePlugin" in loaded
-    assert not loaded & (others | text | {"concurrent.futures", "pillow_heif", "qprompt_runtime.jpeg_scans"})
+    large = {"_hashlib", "concurrent.futures", "pillow_heif", "qprompt_runtime.jpeg_scans", "zipfile"}
+    assert not loaded & (others | text | large)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "22"), ("30", "30")])
+def test_idle_threads_of_numpys_library_sleep_soon(given, expected, monkeypatch):
+    """Unless the user wants something else."""
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    if given:
+        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", given)
+    assert (
+        in_a_process("backbones", "list", then="__import__('os').environ['OPENBLAS_THREAD_TIMEOUT']")
+        == expected
+    )
 
 
 def test_a_command_starts_without_looking_for_garbage_and_runs_with_it():

@@ -67,7 +67,7 @@ def test_bundle_is_complete_and_its_hashes_are_right(precision: str, small_bundl
 
 @pytest.mark.parametrize(
     ("precision", "image", "text", "max_batch"),
-    [("fp32", "fp32", "fp32", 0), ("fp16", "fp16", "fp16", 0), ("int8", "int8", "fp32", 1)],
+    [("fp32", "fp32", "fp32", 0), ("fp16", "fp16", "fp16", 0), ("int8", "int8", "fp16", 1)],
 )
 def test_manifest_tells_the_precisions(
     precision: str, image: str, text: str, max_batch: int, small_bundle: Any

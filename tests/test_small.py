@@ -6,12 +6,14 @@ The bundle is the trained model, fits its budget, and helps at once.
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import qprompt_runtime
 from qprompt_edge import adapt
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import verify_hashes
+from qprompt_runtime.none_of_these import encode_nouns, noun_file
 
 LARGEST_SHIPPED = 30 * 10**6  # bytes, of all backbones in the wheel
 LEAST_GAIN, LEAST_RIGHT = 0.10, 0.90
@@ -26,6 +28,12 @@ def test_the_bundle_is_whole_and_says_what_it_is(shipped: Backbone) -> None:
     assert manifest.accuracy
     assert manifest.deep is not None
     assert manifest.deep.stem_graph is not None
+
+
+def test_the_features_of_the_nouns_are_those_of_its_text_tower(shipped: Backbone) -> None:
+    nouns = np.load(shipped.folder / noun_file())
+    assert noun_file() in shipped.manifest.files
+    assert nouns == pytest.approx(encode_nouns(shipped), abs=1e-5)
 
 
 def test_what_is_shipped_is_small() -> None:

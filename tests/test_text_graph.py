@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 pytest.importorskip("open_clip")
 pytest.importorskip("onnx")
 
+import onnx
 import torch
 
 from qprompt_runtime.backbone import Backbone
@@ -221,7 +222,7 @@ def test_storage_rounds_the_weights_and_nothing_else(precision: str, small_backb
         for name, parameter in model.named_parameters():
             if name == "token_embedding.weight":
                 parameter.copy_(torch.from_numpy(int8_table(parameter.float().numpy())))
-            elif precision == "fp16" and parameter.ndim >= 2 and not name.startswith("visual"):
+            elif parameter.ndim >= 2 and not name.startswith("visual"):
                 parameter.copy_(parameter.float().half().double())
     backbone = small_backbone("small-causal", precision)
     task = make_task(backbone, 10, 4, 4)
@@ -232,6 +233,27 @@ def test_storage_rounds_the_weights_and_nothing_else(precision: str, small_backb
         ("gradient", gradient, expected_gradient),
     ]:
         assert relative(value, expected) <= 1e-4, f"{what}: {relative(value, expected):.2e}"
+
+
+@pytest.mark.parametrize("name", ["small-causal", "small-noncausal"])
+def test_matrices_that_stay_narrow_give_the_same(name: str, small_bundle: Any, small_backbone: Any) -> None:
+    """As without tuning, and with `--max-memory`: widened in every run, each for one product."""
+    packed, narrow = small_backbone(name, "fp16"), Backbone.load(small_bundle(name, "fp16"), threads=1)
+    narrow.spare_memory = True
+    task = make_task(packed, 7, 3, 4)
+    packed.open_for_tuning()
+    for value, expected in zip(graph_answer(narrow, task), graph_answer(packed, task), strict=True):
+        assert relative(value, expected) <= 1e-5
+
+
+@pytest.mark.parametrize("graph", ["text", "text-gradient"])
+def test_what_widens_matrices_comes_first_in_a_graph(graph: str, small_bundle: Any) -> None:
+    """onnxruntime then widens each just before its product; all would take twice the memory of the file."""
+    model = onnx.load(small_bundle("small-causal", "int8") / f"{graph}.onnx", load_external_data=False)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    widens = [node.op_type == "Cast" and node.input[0] in stored for node in model.graph.node]
+    assert sum(widens) > 8
+    assert all(widens[: sum(widens)])
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

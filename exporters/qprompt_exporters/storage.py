@@ -43,7 +43,6 @@ class Weights:
     ) -> None:
         self.stored: dict[str, NDArray[np.generic]] = {}
         self.arguments: dict[str, Var] = {}
-        self._values: dict[str, Var] = {}
         for name, array in arrays.items():
             if name in int8_rows:
                 codes, scales = quantize_rows(array)
@@ -57,12 +56,8 @@ class Weights:
         self.arguments[name] = argument(Tensor(array.dtype, array.shape))
 
     def __getitem__(self, name: str) -> Var:
-        if name not in self._values:
-            value = self.arguments[name]
-            if self.stored[name].dtype == np.float16:
-                value = op.cast(value, to=np.float32)
-            self._values[name] = value
-        return self._values[name]
+        value = self.arguments[name]  # widened for each use: no wide copy waits in memory for the next
+        return op.cast(value, to=np.float32) if self.stored[name].dtype == np.float16 else value
 
     def rows(self, name: str, indices: Var) -> Var:
         """Rows of a table: [*indices.shape, D], float32."""
@@ -88,9 +83,22 @@ class Weights:
         del model.graph.input[:]
         model.graph.input.extend(kept)
         model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in self.stored.items())
+        _widen_late(model)
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model)
         return model
+
+
+def _widen_late(model: onnx.ModelProto) -> None:
+    """Have onnxruntime widen each matrix just before its product, where it keeps them narrow.
+
+    Of the nodes that a product waits for, it runs those with the higher number in the file first. So what
+    widens matrices comes first in the file; elsewhere, all of them would be widened before the first product.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer}
+    nodes = sorted(model.graph.node, key=lambda node: node.op_type != "Cast" or node.input[0] not in stored)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -158,18 +158,23 @@ def _best_bounds(
     """
     places = np.linspace(0, len(ordered), min(len(ordered), _RUNS) + 1).round().astype(np.int64)
     squares, totals = np.concatenate([[0.0], np.cumsum(ordered**2)])[places], total[places]
+    numbers = places.astype(np.float64)
 
     def cost(begins: slice, ends: slice) -> NDArray[np.float64]:
-        sizes = places[ends] - places[begins, None]
+        sizes = numbers[ends] - numbers[begins, None]
         sums = totals[ends] - totals[begins, None]
-        spread = squares[ends] - squares[begins, None] - sums**2 / np.maximum(sizes, 1)
-        return np.where(sizes < 0, np.inf, spread)
+        sums *= sums  # in place: each of these tables is 2 MB
+        spread: NDArray[np.float64] = squares[ends] - squares[begins, None]
+        spread[sizes < 0] = np.inf
+        spread -= np.divide(sums, np.maximum(sizes, 1, out=sizes), out=sums)
+        return spread
 
     everywhere, starts = slice(None), []
     best = cost(slice(1), everywhere)[0]
     for cell in range(2, clusters + 1):
         ends = slice(-1, None) if cell == clusters else everywhere  # the last cell ends at the end
-        through = best[:, None] + cost(everywhere, ends)
+        through = cost(everywhere, ends)
+        through += best[:, None]
         starts.append(through.argmin(axis=0))
         best = through.min(axis=0)
     bounds = [len(places) - 1]

@@ -5,8 +5,9 @@ and gradient are computed in a single run. Otherwise the step takes two passes: 
 chunk, then each chunk's gradient for the cotangent that the loss over all classes assigns to it. Both give
 the same result.
 
-Without tuning, features of classes are seldom needed, so the weights of their graph stay memory-mapped.
-Tuning runs its graphs hundreds of times, so it packs their weights (see `providers.open_session`).
+Without tuning, features of classes are seldom needed, so the weights of their graph stay memory-mapped, as
+narrow as they are stored. Tuning runs its graphs hundreds of times, so it packs their weights (see
+`providers.open_session`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from qprompt_runtime.bundle import find_bundle, read_manifest
 from qprompt_runtime.class_chunks import class_chunks, cross_entropy, cut
 from qprompt_runtime.cores import usable_cores
 from qprompt_runtime.image_tower import AT_ONCE, ImageTower
-from qprompt_runtime.manifest import Manifest
+from qprompt_runtime.manifest import Graph, Manifest
 from qprompt_runtime.providers import choose_provider, open_session, return_freed_memory
 from qprompt_runtime.text import printable
 from qprompt_runtime.tokenizer import ClassTokens, Tokenizer, class_tokens
@@ -102,14 +103,16 @@ class Backbone:
     @cached_property
     def _text_session(self) -> onnxruntime.InferenceSession:
         tuning = "_gradient_session" in self.__dict__  # then every step asks for features, chunk by chunk
-        path = self.folder / self.manifest.text_graph.file
-        return open_session(path, self.provider, self.threads, prepack=tuning and not self.spare_memory)
+        return self._open_text(self.manifest.text_graph, prepack=tuning and not self.spare_memory)
 
     @cached_property
     def _gradient_session(self) -> onnxruntime.InferenceSession:
         self.close_text_tower()  # the gradient's graph computes features too: two copies seldom serve
-        path = self.folder / self.manifest.text_gradient_graph.file
-        return open_session(path, self.provider, self.threads, prepack=not self.spare_memory)
+        return self._open_text(self.manifest.text_gradient_graph, prepack=not self.spare_memory)
+
+    def _open_text(self, graph: Graph, prepack: bool) -> onnxruntime.InferenceSession:
+        path = self.folder / graph.file
+        return open_session(path, self.provider, self.threads, prepack=prepack, narrow=True)
 
     @property
     def photos_at_once(self) -> int:

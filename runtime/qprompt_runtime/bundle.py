@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,6 +176,8 @@ def verify_hashes(folder: Path) -> Manifest:
 
 def file_record(path: Path) -> FileRecord:
     """Size and SHA-256 of a file."""
+    import hashlib  # here, as in small_hash
+
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -261,6 +261,8 @@ def _copy_folder(source: Path, staging: Path) -> None:
 
 def _unpack(source: Path, staging: Path) -> None:
     """Unpack a bundle's files, wherever in the archive its folder is; nothing else leaves the archive."""
+    import zipfile  # seldom needed, and slow to import
+
     try:
         with zipfile.ZipFile(source) as archive:
             members = {info.filename: info for info in archive.infolist()}
@@ -290,10 +292,8 @@ def _unpack(source: Path, staging: Path) -> None:
                     shutil.copyfileobj(packed, file, _BLOCK)
     except Exception as error:  # zipfile and its decompressors raise a dozen types for a damaged archive
         unusable = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
-        if (
-            isinstance(error, BundleError) or unusable
-        ):  # EINVAL: a damaged archive points before its own start
-            raise
+        if isinstance(error, BundleError) or unusable:
+            raise  # EINVAL is not unusable: a damaged archive points before its own start
         reason = str(error) or type(error).__name__
         raise BundleError(
             f"{source} is neither a bundle's folder nor a readable zip file: {reason}{_but_is(source)}"

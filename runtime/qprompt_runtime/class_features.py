@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.errors import OutputError
 from qprompt_runtime.files import write_atomic
+from qprompt_runtime.small_hash import sha256
 
 
 def kept_features(folder: Path, identity: str, shape: tuple[int, int], compute: Callable[[], Array]) -> Array:
@@ -28,7 +28,7 @@ def kept_features(folder: Path, identity: str, shape: tuple[int, int], compute: 
     Returns:
         float32 [C,E].
     """
-    path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
+    path = folder / f"{sha256(identity.encode()).hex()[:32]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # a file that cannot be read is written anew
         kept = np.load(path, allow_pickle=False)
         if isinstance(kept, np.ndarray) and kept.shape == shape and kept.dtype == np.float32:

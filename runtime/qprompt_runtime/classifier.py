@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
@@ -34,6 +33,7 @@ from qprompt_runtime.prompt_features import (
     prompted_image_features,
 )
 from qprompt_runtime.prompt_file import CONTEXT, RESIDUAL, ClassName, PromptFile, prompt_in, read_content
+from qprompt_runtime.small_hash import sha256
 from qprompt_runtime.text import counted, first_few, printable
 from qprompt_runtime.text_features import kept_text_features, text_tower_facts
 from qprompt_runtime.tokenizer import check_names
@@ -132,7 +132,7 @@ class PromptClassifier:
     def _features_identity(self) -> str:
         """What the features of the classes depend on, in so far as it can differ from run to run."""
         facts = {
-            "prompt": hashlib.sha256(self.prompt.to_bytes()).hexdigest(),
+            "prompt": sha256(self.prompt.to_bytes()).hex(),
             "classes": [[name.label, name.text] for name in self.names],
             "names": "checked",  # cached features do not replace the checks of names
             **text_tower_facts(self.backbone),

@@ -11,7 +11,6 @@ in `docs/defaults.md`. A photo is accepted if its score reaches the prompt's thr
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.class_head import cosines
 from qprompt_runtime.errors import BundleError, PromptFileError
 from qprompt_runtime.prompt_file import ACCEPT_SHARES, Calibration, ClassName
+from qprompt_runtime.small_hash import sha256
 from qprompt_runtime.text_features import text_features, text_tower_facts
 
 SHARPNESS, WEIGHT = np.float32(50.0), np.float32(0.75)
@@ -74,8 +74,7 @@ def noun_file() -> str:
 def encode_nouns(backbone: Backbone) -> Array:
     """Text features of all nouns, from the text tower: float32 [1000,E], rows of length 1."""
     names = [ClassName.from_label(noun) for noun in common_nouns()]
-    parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
-    return np.concatenate([text_features(backbone, part, _TEMPLATE) for part in parts])
+    return text_features(backbone, names, _TEMPLATE, _AT_ONCE)
 
 
 def _read_nouns(path: Path, shape: tuple[int, int]) -> Array:
@@ -92,7 +91,7 @@ def _read_nouns(path: Path, shape: tuple[int, int]) -> Array:
 
 
 def _list_hash() -> str:
-    return hashlib.sha256(" ".join(common_nouns()).encode()).hexdigest()
+    return sha256(" ".join(common_nouns()).encode()).hex()
 
 
 def competing_nouns(classes: Sequence[ClassName]) -> NDArray[np.bool_]:

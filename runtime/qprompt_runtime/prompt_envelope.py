@@ -9,7 +9,6 @@ build anything special.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ import cbor2
 
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.foreign import START_BYTES, foreign
+from qprompt_runtime.small_hash import sha256
 
 FORMAT_VERSION = 2
 """What is written anew; a prompt that was read keeps the version of its file."""
@@ -135,7 +135,7 @@ def decode_fields(data: bytes) -> tuple[int, dict[Any, Any]]:
 
 
 def _checksum(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()[:_CHECKSUM_BYTES]
+    return sha256(body)[:_CHECKSUM_BYTES]
 
 
 def _read_version(data: bytes) -> int:

@@ -20,6 +20,8 @@ TensorRT is not among them, because it compiles for minutes at its first start.
 """
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _FIRST_THRESHOLD, _LAST_THRESHOLD = 2**17, 2**25
+_FOLDING = ["ConstantFolding", "CommonSubexpressionElimination"]
+"""onnxruntime's optimizers that keep wide copies of narrow weights."""
 
 
 def choose_provider(wanted: str) -> str:
@@ -72,7 +74,14 @@ def _blocks_given_back() -> Iterator[None]:
 
 
 def open_session(
-    path: Path, provider: str, threads: int, *, prepack: bool, spin: bool = True, callers: int = 1
+    path: Path,
+    provider: str,
+    threads: int,
+    *,
+    prepack: bool,
+    narrow: bool = False,
+    spin: bool = True,
+    callers: int = 1,
 ) -> onnxruntime.InferenceSession:
     """Open a graph on one provider, so that nothing falls back in silence.
 
@@ -83,6 +92,8 @@ def open_session(
             `cores`), or one alone where the system refuses more.
         prepack: Copy weights into the layout that products like best: faster, but they are then not
             memory-mapped, and a graph that uses each weight in two directions holds two copies.
+        narrow: Without `prepack`, keep float16 weights mapped as well: on a processor, each run widens them,
+            one at a time. Not for convolutions, which are slow then.
         spin: Have threads without work look for some all the time: they start a little sooner, and take the
             core from whatever else would run on it.
         callers: Threads that will run the graph at the same time; the session starts so many fewer.
@@ -92,15 +103,15 @@ def open_session(
         ProviderError: The provider refused to start, or the system so many threads.
     """
     count = max(1, _startable(threads) + 1 - callers)
+    narrow = narrow and not prepack and provider.startswith("CPU")
     try:
         try:
-            session = _session(path, provider, count, prepack, spin)
+            session = _session(path, provider, count, prepack, narrow, spin)
         except RuntimeError:
             if threads or count == 1:
                 raise
-            session = _session(
-                path, provider, 1, prepack, spin
-            )  # others have taken the threads in the meantime
+            # others have taken the threads in the meantime
+            session = _session(path, provider, 1, prepack, narrow, spin)
     except Exception as error:  # onnxruntime has no public base class for what it raises about a graph
         line = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error, RuntimeError):
@@ -115,7 +126,7 @@ def open_session(
 
 
 def _session(
-    path: Path, provider: str, threads: int, prepack: bool, spin: bool
+    path: Path, provider: str, threads: int, prepack: bool, narrow: bool, spin: bool
 ) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -124,10 +135,18 @@ def _session(
     options.enable_mem_pattern = False  # a planned block for each shape costs more memory than it saves time
     options.enable_mem_reuse = False  # to plan it is most of opening's time; the arena reuses blocks anyway
     options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+    if narrow:  # with all optimizations, what widens weights is folded once more
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     whole = str(path.parent.resolve() / path.name)  # some versions refuse weights in a folder that is a link
     with _blocks_given_back():
-        return onnxruntime.InferenceSession(whole, options, providers=[provider], enable_fallback=0)
+        return onnxruntime.InferenceSession(
+            whole,
+            options,
+            providers=[provider],
+            enable_fallback=0,
+            disabled_optimizers=_FOLDING if narrow else None,
+        )
 
 
 def _startable(wanted: int) -> int:

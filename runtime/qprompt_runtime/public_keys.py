@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from qprompt_runtime.cose_sign1 import KEY_ID_BYTES, SignedMessage, check_task, to_be_signed
 from qprompt_runtime.errors import TrustError
+from qprompt_runtime.small_hash import sha256
 from qprompt_runtime.text import printable
 
 SPKI_START = bytes.fromhex("302a300506032b6570032100")
@@ -45,7 +45,7 @@ class PublicKey:
     @property
     def key_id(self) -> bytes:
         """8 bytes by which messages name it: the start of its COSE thumbprint (RFC 9679)."""
-        return hashlib.sha256(_COSE_KEY_START + self.raw).digest()[:KEY_ID_BYTES]
+        return sha256(_COSE_KEY_START + self.raw)[:KEY_ID_BYTES]
 
     def may_sign(self, task: str) -> bool:
         """Whether a message for this task counts."""

@@ -7,29 +7,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from qprompt_runtime.arrays import Array
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.class_chunks import cut
 from qprompt_runtime.class_features import kept_features
 from qprompt_runtime.prompt_file import ClassName
 
 
-def text_features(backbone: Backbone, classes: Sequence[ClassName], template: tuple[str, str]) -> Array:
+def text_features(
+    backbone: Backbone, classes: Sequence[ClassName], template: tuple[str, str], at_once: int | None = None
+) -> Array:
     """Class features of a hand-written prompt: float32 [C,E], rows of length 1.
 
     Args:
         backbone: The frozen model.
         classes: The C classes.
         template: The text before and after a class's words, for instance ("a photo of a ", ".").
+        at_once: Most classes that run together; None: as many as the backbone's activations may take.
 
     Raises:
         TextError: A prompt is too long for the text tower.
     """
     before, after = template
     context = backbone.embed_text(before.strip())[None]
-    texts = [name.text for name in classes]
-    return backbone.encode_classes(context, backbone.tokenize(texts, ("", after), context.shape[1]))
+    tokens = backbone.tokenize([name.text for name in classes], ("", after), context.shape[1])
+    step, layout, places = at_once or len(classes), backbone.manifest.text, np.arange(len(classes))
+    parts = [cut(tokens, places[start : start + step], layout) for start in range(0, len(classes), step)]
+    return np.concatenate([backbone.encode_classes(context, part) for part in parts])
 
 
 def kept_text_features(

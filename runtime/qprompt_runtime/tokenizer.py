@@ -6,16 +6,21 @@ works word by word, so cutting a sentence between words changes no token.
 
 The encoder is a reader of our own for `tokenizer.json`: the `tokenizers` library would bring a network stack
 to an offline device (20 packages, 40 MB), and a custom-operator library ties the text to an onnxruntime
-build. `regex` and `ftfy` do the parts where details count, exactly as open_clip's tokenizer does them.
+build. `regex` and `ftfy` do the parts where details count, exactly as open_clip's tokenizer does them. Plain
+ASCII needs neither. For a few names, only the merges become a table; token ids are looked up in the file's
+text, since a table of all takes longer to make, and more memory, than a small image tower.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +29,13 @@ from qprompt_runtime.errors import BundleError, TextError
 from qprompt_runtime.manifest import TextLayout
 
 _WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_ASCII_WORDS = (
+    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+"  # lower case
+)
 _END_OF_WORD = "</w>"
+_VOCAB, _MERGES = b'"vocab":{', b'"merges":['  # as the export writes them
+_LOOKED_UP = 64
+"""Most token ids that are looked up in the file's text: a table of all takes as long as so many."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +62,48 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            model = json.loads(path.read_text(encoding="utf-8"))["model"]
-            self._ids: dict[str, int] = model["vocab"]
-            self._ranks = {pair: rank for rank, pair in enumerate(model["merges"])}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BundleError(
-                f"{path} is not a readable tokenizer ({error}); add the bundle again"
-            ) from error
+        self._path = path
+        self._ids: dict[str, int] = {}
+        with self._readable():
+            self._text = path.read_bytes()
+            merges = _value_after(self._text, _MERGES)
+            if merges is None or _VOCAB not in self._text:  # another program wrote it
+                model = json.loads(self._text)["model"]
+                merges, self._ids = model["merges"], model["vocab"]
+            self._ranks: dict[str, int] = {pair: rank for rank, pair in enumerate(merges)}
         self._letters = _byte_letters()
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without start and end token."""
-        import regex  # a predict whose class features are in the cache starts without it
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(
+                f"{self._path} is not a readable tokenizer ({error}); add the bundle again"
+            ) from error
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without start and end token.
+
+        Raises:
+            BundleError: The file's vocabulary is damaged.
+        """
         return [
-            self._ids[part]
-            for word in regex.findall(_WORDS, clean(text), regex.IGNORECASE)
+            self._id(part)
+            for word in _words(clean(text))
             for part in self._merge("".join(self._letters[byte] for byte in word.encode()))
         ]
+
+    def _id(self, token: str) -> int:
+        if token not in self._ids:
+            found = _looked_up(self._text, token) if len(self._ids) < _LOOKED_UP else None
+            if found is None:
+                with self._readable():
+                    self._ids = _value_after(self._text, _VOCAB, _MERGES) or {}
+                    self._text = b""
+            else:
+                self._ids[token] = found
+        return self._ids[token]
 
     def _merge(self, word: str) -> list[str]:
         """Split a word into letters and join the best-ranked neighbours until none is left."""
@@ -90,6 +124,39 @@ class Tokenizer:
                     joined.append(part)
             parts = joined
         return parts
+
+
+def _value_after(text: bytes, key: bytes, following: bytes = b"") -> Any:
+    """What the last such key of a JSON text stands for; the key ends with the value's first letter.
+
+    None if there is no such key. `following` comes behind the value, if it is there, and is not decoded.
+    """
+    place = text.rfind(key)
+    if place < 0:
+        return None
+    end = text.find(following, place) if following else -1
+    part = memoryview(text)[place + len(key) - 1 : end if end >= 0 else None]
+    return json.JSONDecoder().raw_decode(str(part, "utf-8"))[0]
+
+
+def _looked_up(text: bytes, token: str) -> int | None:
+    """The id that a tokenizer's text gives a token; None if it is not found, as for the first of all."""
+    entry = (
+        b",%b:" % json.dumps(token, ensure_ascii=False).encode()
+    )  # the comma: not the end of another token
+    place = text.find(entry, text.find(_VOCAB))
+    digits = re.compile(rb"\d+").match(text, place + len(entry)) if place >= 0 else None
+    return int(digits[0]) if digits else None
+
+
+def _words(text: str) -> list[str]:
+    """What byte-pair encoding takes apart, from a text that was cleaned."""
+    if text.isascii():
+        return re.findall(_ASCII_WORDS, text)
+    import regex  # slow to import, and seldom needed
+
+    found: list[str] = regex.findall(_WORDS, text, regex.IGNORECASE)
+    return found
 
 
 def clean(text: str) -> str:
@@ -125,7 +192,7 @@ def class_tokens(
     room = layout.context_length - 1 - context_vectors
     rows = []
     for text in texts:
-        if not tokenizer.encode(text):
+        if not _words(clean(text)):
             raise TextError(f"the class name {text!r} has no words in it; give it a text with --class-names")
         row = [*tokenizer.encode(f"{template[0]} {text}{template[1]}"), layout.end_token]
         if len(row) > room:

@@ -6,7 +6,6 @@ what is used moves them on.
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from qprompt_runtime.cose_sign1 import MANIFEST, PROMPT, Claims, SignedMessage, 
 from qprompt_runtime.errors import OlderPromptError, TrustError, WrongTaskError
 from qprompt_runtime.policy import Policy
 from qprompt_runtime.public_keys import PublicKey
+from qprompt_runtime.small_hash import sha256
 from qprompt_runtime.text import printable
 from qprompt_runtime.trust_store import TrustStore, read_store
 
@@ -45,7 +45,7 @@ def check_prompt(data: bytes, rules: Policy, *, use: bool = False) -> None:
         _check_signer(signed, payload_of(signed), PROMPT, states.store)
         _check_task(signed.claims, rules.tasks)
         states.check_time(signed.claims)
-        states.check_order(signed.claims, hashlib.sha256(data).hexdigest(), use)
+        states.check_order(signed.claims, sha256(data).hex(), use)
 
 
 def check_again(data: bytes, rules: Policy) -> None:
