@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 from test_qtaskres import TEXT, examples, unit
 
-from qprompt_edge.tuning.calibration import (
-    _SCALES,
-    HeldOutScores,
-    _quantiles,
-    calibrate,
-    folds,
-    held_out_scores,
-)
+from qprompt_edge.tuning.calibration import _SCALES, HeldOutScores, calibrate, folds, held_out_scores
 from qprompt_edge.tuning.methods import default_training
 from qprompt_runtime.class_head import softmax
 from qprompt_runtime.none_of_these import known_scores, least_score
@@ -101,12 +94,3 @@ def test_too_few_photos_promise_nothing() -> None:
     held_out = held_out_scores(TEXT, examples([4] * 4), np.arange(16), default_training("qtaskres"))
     found = calibrate(held_out, NOUNS, 100.0)
     assert (found.logit_scale, found.accept_scores) == (100.0, ())
-
-
-def test_quantiles_are_those_of_numpy() -> None:
-    """To the last bit, also where a share is that of a photo."""
-    rng = np.random.default_rng(3)
-    for count in (1, 2, 20, 21, 101, 500):
-        values = rng.standard_normal(count).astype(np.float32)
-        shares = [0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 0.75, 1.0]
-        assert np.array_equal(_quantiles(values, shares), np.quantile(values, shares))

@@ -54,7 +54,6 @@ class Precision:
 PRECISIONS = {
     "fp32": Precision("fp32", "fp32", int8_table=False),
     "fp16": Precision("fp16", "fp16", int8_table=True),
-    # the text tower trains prompts: its matrices stay exact; its table is only read
     # text in float16 differs less from float32 than its token table in int8 does
     "int8": Precision("int8", "fp16", int8_table=True),
 }
