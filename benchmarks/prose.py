@@ -79,15 +79,15 @@ NOTES = (
     "**Fewer than 50 steps, larger rates, more momentum**: up to 3 points less on CIFAR-10 "
     "([defaults.md](defaults.md)).",
     "**More from a text step with few classes.** With 10 classes (ViT-B/32, 36 rows, one core with AVX-512, "
-    "onnxruntime 1.32), the linear maps alone, weights packed, run at 89% of the rate of a plain large product. "
-    "With the last block and the products of attention, a step without any other operator would reach 85%. It "
-    "reaches 78% on that core; the rest is 1,150 small operators. Changes of 1% and less: the activation's "
-    "constants within the products beside it, reused buffers so that reshapes do not copy, denormal numbers as "
-    "zero. The backward pass of a normalisation takes as many operators in other terms. onnxruntime's fused "
-    "operators for normalisations and activations do not give what a backward pass needs, and a bundle could not "
-    "name them.",
-    "**Large pages for packed weights** (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`): a step of 10 classes takes 1 to "
-    "3% less, with 4 MB more, but the first one 0.2 s more.",
+    "onnxruntime 1.32), the linear maps alone, weights packed, run at 89% of the rate of a plain large "
+    "product. With the last block and the products of attention, a step without any other operator would "
+    "reach 85%. It reaches 78% on that core; the rest is 1,150 small operators. Changes of 2% at most: the "
+    "activation's constants within the products beside it, reused buffers so that reshapes do not copy, "
+    "denormal numbers as zero. The backward pass of a normalisation takes as many operators in other terms. "
+    "onnxruntime's fused operators for normalisations and activations do not give what a backward pass "
+    "needs, and a bundle could not name them.",
+    "**Large pages for packed weights** (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`): a step of 10 classes "
+    "takes 1 to 3% less, with 4 MB more, but the first one 0.2 s more.",
     "**Int8 without instructions for products of bytes** is at most twice as fast. Such a processor "
     "multiplies bytes twice as fast as floats, and the products already run at that rate.",
     "**A faster float32 graph of `small`.** On a core with AVX2, a photo takes 14.3 ms of processor time, 88% of "

@@ -32,7 +32,7 @@ from qprompt_exporters.towers import TextTower
 from qprompt_exporters.vjp import dim, ints
 
 BLOCK_ROWS = 24
-"""Rows of classes in a block of attention: at most so many, or as many as the prefix, or one class."""
+"""Rows of classes in a block of attention: at most so many, or twice as many as the prefix, or one class."""
 _MASKED = -1e9  # added to a score that must not be seen; exp of it is exactly 0 in float32
 _COUNTS = (1, 3)  # matrices side by side in a row: an attention's output, or its queries, keys and values
 
@@ -71,7 +71,7 @@ class Rows:
             lengths = op.add(ends, ints(1))
             reached = op.less_or_equal(_range(self.own), op.unsqueeze(ends, ints(1)))  # [C, S]
             self._used_tokens = op.squeeze(op.non_zero(op.reshape(reached, ints(-1))), ints(0))
-            rows = op.max([ints(BLOCK_ROWS), self.prefix])
+            rows = op.max([ints(BLOCK_ROWS), op.mul(self.prefix, ints(2))])
             self._divide(op.max([op.div(rows, self.own), ints(1)]))
         else:  # own rows of a class: everything, not only what follows the prefix
             self.own, self._shared = op.add(self.own, self.prefix), ints(0)
