@@ -28,8 +28,8 @@ pytestmark = pytest.mark.export
 LENGTH = 77
 START, END = 49406, 49407
 MODELS = ["small-causal", "small-quickgelu", "small-noncausal"]
-SHAPES = [(2, 2, 1), (10, 4, 4), (33, 7, 4), (4, 60, 16), (3, 72, 4)]
-"""Classes, tokens behind the context at most, context vectors."""
+SHAPES = [(2, 2, 1), (10, 4, 4), (13, 5, 2), (33, 7, 4), (4, 60, 16), (3, 72, 4)]
+"""Classes, tokens behind the context at most, context vectors; 13 do not divide into equal blocks."""
 FLAT_SHAPES = [(1, 2, 1), (1, 5, 4), (5, 1, 4)]
 """One class, or classes without a word: the loss is flat there, but its parts are not."""
 
@@ -133,7 +133,7 @@ def test_features_and_gradient_equal_autograd(
     assert gap <= 1e-5, f"gradient: {gap:.2e}"
 
 
-@pytest.mark.parametrize(("classes", "length", "vectors"), [*FLAT_SHAPES, (10, 4, 4)])
+@pytest.mark.parametrize(("classes", "length", "vectors"), [*FLAT_SHAPES, (10, 4, 4), (13, 5, 2)])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_gradient_for_a_given_cotangent_equals_autograd(
     name: str, classes: int, length: int, vectors: int, small_backbone: Any, exact: Any

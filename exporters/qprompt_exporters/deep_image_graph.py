@@ -155,7 +155,7 @@ def _block_backward(weights: Weights, rows: _PromptedRows, layer: int, dx: Var, 
     last = layer == rows.tower.layers - 1
     dx = vjp.feed_forward_backward(weights, name, tape.feed_forward, dx)
     (d_out,) = rows.heads(op.matmul(dx, weights[f"{name}.attn.out_proj.weight"]), 1, pooled=last)
-    (d_q, d_k, d_v), _ = vjp.attend_backward(tape.attention, d_out)
+    d_q, d_k, d_v = vjp.attend_backward(tape.attention, d_out)
     if last:
         d_q, dx = rows.pooled_queries_backward(d_q), rows.pooled_backward(dx)
     d_hidden = op.matmul(rows.merge([d_q, d_k, d_v]), weights[f"{name}.attn.in_proj_weight"])

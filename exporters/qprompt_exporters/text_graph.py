@@ -136,11 +136,10 @@ def _forward(tower: TextTower, weights: Weights, start_token: int, depth: int, i
 
 @dataclass(frozen=True)
 class _BlockTape:
-    """What a residual attention block keeps for its backward pass; `shared` is the prefix's own attention."""
+    """What a residual attention block keeps for its backward pass."""
 
     norm_1: vjp.NormTape
-    shared: vjp.AttentionTape | None
-    own: vjp.AttentionTape
+    attention: vjp.AttentionTape
     feed_forward: vjp.FeedForwardTape
 
 
@@ -159,25 +158,15 @@ def _block(weights: Weights, rows: Rows, layer: int, x: Var) -> tuple[Var, _Bloc
         )
 
     hidden, norm_1 = _norm(weights, f"{name}.ln_1", x, tower.epsilon)
-    queries = rows.end_heads if last else rows.own_heads
-    spots = [queries[3][0], *rows.own_heads[3][1:], *rows.prefix_heads[3]]
-    q, k, v, *shared_qkv = rows.heads(linear("attn.in_proj", hidden, "_"), spots)
-    outs, prefix, shared = [], None, None
-    if shared_qkv:
-        shape = rows.end_shape if last else rows.own_shape
-        shared_q, shared_k, shared_v = shared_qkv
-        prefix = vjp.Prefix(shared_k, shared_v, rows.prefix, shape)
-        if not last:
-            out, shared = vjp.attend(shared_q, shared_k, shared_v, rows.prefix_mask, head_width)
-            outs.append(out)
-    mask = rows.end_mask if last else rows.own_mask
-    out, own = vjp.attend(q, k, v, mask, head_width, prefix)
-    merged = rows.merge([*outs, out], rows.answer_rows if last else rows.all_rows[1])
+    queries, *others = rows.every[3]
+    q, k, v = rows.heads(linear("attn.in_proj", hidden, "_"), [rows.ends[3][0] if last else queries, *others])
+    out, attention = vjp.attend(q, k, v, rows.end_mask if last else rows.mask, head_width)
+    merged = rows.merge(out, rows.answer_rows if last else rows.all_rows)
     if last:
         x = op.gather(x, rows.end_rows)
     x = op.add(x, linear("attn.out_proj", merged))
     x, feed_forward = vjp.feed_forward(weights, name, tower.activation, tower.epsilon, x)
-    return x, _BlockTape(norm_1, shared, own, feed_forward)
+    return x, _BlockTape(norm_1, attention, feed_forward)
 
 
 def _block_backward(weights: Weights, rows: Rows, layer: int, dx: Var, tape: _BlockTape) -> Var:
@@ -187,22 +176,14 @@ def _block_backward(weights: Weights, rows: Rows, layer: int, dx: Var, tape: _Bl
     only_prefix = tower.causal and layer == 0
     dx = vjp.feed_forward_backward(weights, name, tape.feed_forward, dx)
     d_merged = op.matmul(dx, weights[f"{name}.attn.out_proj.weight"])
-    spots = rows.answer_heads[1] if last else [*rows.own_heads[1], *rows.prefix_heads[1]]
-    d_out, *d_shared_out = rows.heads(d_merged, spots)
-    if rows.used is not None and not last:
-        d_out = op.mul(d_out, rows.used)  # nothing behind an end was read
-    (d_q, d_k, d_v), d_prefix = vjp.attend_backward(tape.own, d_out)
+    (d_out,) = rows.heads(d_merged, rows.answers[1] if last else rows.every[1])
+    used = rows.used_answers if last else rows.used
+    if used is not None:
+        d_out = op.mul(d_out, used)  # a place that repeats a row was not read
+    d_q, d_k, d_v = vjp.attend_backward(tape.attention, d_out)
     if last:
-        d_q = op.mul(d_q, rows.at_end)
-    if d_prefix and tape.shared is not None:
-        (d_shared_q, *d_self), _ = vjp.attend_backward(tape.shared, d_shared_out[0])
-        d_prefix = [d_shared_q, *(op.add(a, b) for a, b in zip(d_prefix, d_self, strict=True))]
-    elif d_prefix:
-        d_prefix.insert(0, op.expand(vjp.floats(0.0), op.shape(d_prefix[0])))
-    if only_prefix:
-        d_qkv = rows.merge(d_prefix, rows.prefix_rows)
-    else:
-        d_qkv = rows.merge([*d_prefix, d_q, d_k, d_v], rows.all_rows[3])
+        d_q = op.matmul(rows.at_end, d_q)
+    d_qkv = rows.merge_gradients([d_q, d_k, d_v], only_shared=only_prefix)
     d_hidden = op.matmul(d_qkv, weights[f"{name}.attn.in_proj_weight"])
     if not only_prefix:
         d_in = vjp.layer_norm_backward(tape.norm_1, d_hidden)

@@ -7,7 +7,6 @@ graph holds one copy of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,6 +17,7 @@ from spox import Var
 from qprompt_exporters.storage import Weights
 
 _QUICK_GELU = 1.702  # gelu(x) is close to x * sigmoid(1.702 x): Hendrycks & Gimpel 2016, section 2
+_LOG_SLOPE = float(np.log(2 / np.pi**0.5))
 
 
 @cache
@@ -38,7 +38,7 @@ def dim(x: Var, axis: int) -> Var:
 
 
 def transposed(x: Var) -> Var:
-    """Swap the last two of the five dimensions that heads have: [G, H, R, Q, m] to [G, H, R, m, Q]."""
+    """Swap the last two of the five dimensions that heads have: [G, H, K, Q, m] to [G, H, K, m, Q]."""
     return op.transpose(x, perm=[0, 1, 2, 4, 3])
 
 
@@ -74,10 +74,10 @@ def layer_norm_backward(tape: NormTape, d_y: Var) -> Var:
 
 @dataclass(frozen=True)
 class GateTape:
-    """What an activation keeps: x * gate(x), for `gelu` half of that."""
+    """What an activation keeps: x * gate, where the gate is a function of z, and z is x times a constant."""
 
     kind: str
-    x: Var
+    z: Var
     gate: Var
 
 
@@ -87,20 +87,22 @@ def activation(kind: str, x: Var) -> tuple[Var, GateTape]:
     In a graph without the backward pass, onnxruntime runs either as one operator; it knows them in this form.
     """
     if kind == "quick_gelu":
-        gate = op.sigmoid(op.mul(x, floats(_QUICK_GELU)))
-        return op.mul(x, gate), GateTape(kind, x, gate)
-    gate = op.add(op.erf(op.div(x, floats(2**0.5))), floats(1.0))
-    return op.mul(op.mul(x, gate), floats(0.5)), GateTape(kind, x, gate)
+        z = op.mul(x, floats(_QUICK_GELU))
+        gate = op.sigmoid(z)
+        return op.mul(x, gate), GateTape(kind, z, gate)
+    z = op.div(x, floats(2**0.5))
+    gate = op.add(op.erf(z), floats(1.0))
+    return op.mul(op.mul(x, gate), floats(0.5)), GateTape(kind, z, gate)
 
 
 def activation_backward(tape: GateTape, d_y: Var) -> Var:
-    """d_y * (gate + x * gate'), for `gelu` half of that; the product behind it takes the half for nothing."""
-    x, gate = tape.x, tape.gate
-    if tape.kind == "quick_gelu":
-        slope = op.mul(op.mul(gate, op.sub(floats(1.0), gate)), floats(_QUICK_GELU))
-        return op.mul(d_y, op.add(gate, op.mul(x, slope)))
-    slope = op.mul(op.exp(op.mul(op.mul(x, x), floats(-0.5))), floats((2 / np.pi) ** 0.5))
-    return op.mul(op.mul(d_y, op.add(gate, op.mul(x, slope))), floats(0.5))
+    """d_y * (gate + z * gate'), for `gelu` half of that; the product behind it takes the half for nothing."""
+    z, gate = tape.z, tape.gate
+    if tape.kind == "quick_gelu":  # gate' = gate * (1 - gate)
+        rest = op.mul(z, op.sub(floats(1.0), gate))
+        return op.mul(d_y, op.mul(gate, op.add(rest, floats(1.0))))
+    slope = op.exp(op.sub(floats(_LOG_SLOPE), op.mul(z, z)))  # gate' = 2 / sqrt(pi) * exp(-z^2)
+    return op.mul(op.mul(d_y, op.add(gate, op.mul(z, slope))), floats(0.5))
 
 
 @dataclass(frozen=True)
@@ -151,105 +153,43 @@ def cross_entropy(image: Var, classes: Var, targets: Var, scale: Var) -> tuple[V
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """Keys that every query of a group sees.
-
-    Attributes:
-        k: Keys [G, H, 1, P, head_width].
-        v: Values, as the keys.
-        count: P, int64 [1].
-        shape: int64 [5], unfolds [G, H, 1, R*Q, m] to [G, H, R, Q, m].
-    """
-
-    k: Var
-    v: Var
-    count: Var
-    shape: Var
-
-
-@dataclass(frozen=True)
 class AttentionTape:
-    """What one attention keeps for its backward pass.
-
-    `parts` are the attention weights of the prefix's keys and of the class's own keys.
-    """
+    """What an attention keeps for its backward pass."""
 
     scale: float
     q: Var
     k: Var
     v: Var
     weights: Var
-    prefix: Prefix | None = None
-    parts: Sequence[Var] = ()
 
 
-def _flat(x: Var) -> Var:
-    """[G, H, R, Q, m] to [G, H, 1, R*Q, m]: one matrix product against a group's prefix."""
-    return op.reshape(x, ints(0, 0, 1, -1, 0))
-
-
-def attend(
-    q: Var, k: Var, v: Var, mask: Var | None, head_width: int, prefix: Prefix | None = None
-) -> tuple[Var, AttentionTape]:
-    """softmax(q k^T / sqrt(head_width)) v over own keys and, where given, the group's prefix keys.
+def attend(q: Var, k: Var, v: Var, mask: Var | None, head_width: int) -> tuple[Var, AttentionTape]:
+    """softmax(q k^T / sqrt(head_width) + mask) v.
 
     Args:
-        q: Queries [G, H, R, Q, head_width].
-        k: Own keys [G, H, R, S, head_width].
-        v: Own values, as the keys.
-        mask: Added to the own scores; broadcasts to [G, H, R, Q, S].
+        q: Queries [G, H, K, Q, head_width].
+        k: Keys [G, H, K, L, head_width].
+        v: Values, as the keys.
+        mask: Added to the scores; broadcasts to [G, H, K, Q, L].
         head_width: Width of one head.
-        prefix: Keys and values that every query of a group sees.
     """
     scale = head_width**-0.5
     scores = _scaled_product(q, k, scale)
     if mask is not None:
         scores = op.add(scores, mask)
-    if prefix is None:
-        weights = op.softmax(scores, axis=-1)
-        return op.matmul(weights, v), AttentionTape(scale, q, k, v, weights)
-    before = op.reshape(_scaled_product(_flat(q), prefix.k, scale), prefix.shape)
-    weights = op.softmax(op.concat([before, scores], axis=-1), axis=-1)
-    parts = _split_keys(weights, prefix)
-    out = op.add(op.matmul(parts[1], v), op.reshape(op.matmul(_flat(parts[0]), prefix.v), prefix.shape))
-    return out, AttentionTape(scale, q, k, v, weights, prefix, parts)
+    weights = op.softmax(scores, axis=-1)
+    return op.matmul(weights, v), AttentionTape(scale, q, k, v, weights)
 
 
-def attend_backward(tape: AttentionTape, d_out: Var) -> tuple[list[Var], list[Var]]:
-    """Gradients at [q, k, v] and at the prefix's [k, v] (empty without a prefix)."""
-    prefix = tape.prefix
+def attend_backward(tape: AttentionTape, d_out: Var) -> tuple[Var, Var, Var]:
+    """Gradients at queries, keys and values."""
     d_weights = _scaled_product(d_out, tape.v, tape.scale)
-    if prefix is not None:
-        before = _scaled_product(_flat(d_out), prefix.v, tape.scale)
-        d_weights = op.concat([op.reshape(before, prefix.shape), d_weights], axis=-1)
     along = op.reduce_sum(op.mul(tape.weights, d_weights), ints(-1), keepdims=1)
     d_scores = op.mul(tape.weights, op.sub(d_weights, along))  # times the scale, as d_weights are
-    if prefix is None:
-        return _products_backward(tape, tape.weights, d_scores, d_out), []
-    d_before, d_own = _split_keys(d_scores, prefix)
-    before, own = _flat(tape.parts[0]), tape.parts[1]
-    d_before = _flat(d_before)
-    d_q, d_k, d_v = _products_backward(tape, own, d_own, d_out)
-    d_q = op.add(d_q, op.reshape(op.matmul(d_before, prefix.k), prefix.shape))
-    d_prefix_k = op.matmul(transposed(d_before), _flat(tape.q))
-    return [d_q, d_k, d_v], [d_prefix_k, op.matmul(transposed(before), _flat(d_out))]
-
-
-def _split_keys(x: Var, prefix: Prefix) -> tuple[Var, Var]:
-    """Split the last dimension into the prefix's keys and own ones."""
-    axis, end = ints(4), ints(np.iinfo(np.int64).max)
-    return op.slice(x, ints(0), prefix.count, axis), op.slice(x, prefix.count, end, axis)
+    d_k = op.matmul(transposed(d_scores), tape.q)
+    return op.matmul(d_scores, tape.k), d_k, op.matmul(transposed(tape.weights), d_out)
 
 
 def _scaled_product(a: Var, b: Var, scale: float) -> Var:
     """scale * a b^T; onnxruntime runs all of it as one product."""
     return op.mul(op.matmul(a, transposed(b)), floats(scale))
-
-
-def _products_backward(tape: AttentionTape, weights: Var, d_scores: Var, d_out: Var) -> list[Var]:
-    """Gradients at own q, k and v from those at the scores q k^T and at the product of weights and v."""
-    return [
-        op.matmul(d_scores, tape.k),
-        op.matmul(transposed(d_scores), tape.q),
-        op.matmul(transposed(weights), d_out),
-    ]

@@ -1,9 +1,9 @@
 """Groups of classes that run through the text tower together, so that activations fit a memory budget.
 
-For its gradient, a block keeps about 14 numbers for each token and unit of the tower's width, and 7 more for
-each place that a token could take. Attention gives every class of a run as many places as the longest class
-needs. So classes of similar length run together, and one long name does not enlarge all others. The loss over
-the classes of all runs is computed here too.
+For its gradient, a block of the tower keeps at most 14 numbers for each token and unit of its width, and 7
+more for each place that a token could take. In attention, the longest class of a run decides how many places
+there are for the others. So classes of similar length run together, and one long name does not enlarge all
+others. The loss over the classes of all runs is computed here too.
 """
 
 from __future__ import annotations
