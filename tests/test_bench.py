@@ -81,7 +81,7 @@ def test_the_estimate_in_round_numbers(tiny):
         "step": 20,
     }
     times = {kind: Timing(float(median), 1.0) for kind, median in medians.items()}
-    result = BenchResult(tiny.manifest, "", Machine("", 1, 1, ""), 10, 1, times, steps=250, peak_rss_mb=0)
+    result = BenchResult(tiny.manifest, "", "", Machine("", 1, 1, ""), 10, 1, times, steps=250, peak_rss_mb=0)
     assert result.adapt_seconds == pytest.approx(21.5)  # 0.5 to load, 16 for 160 photos, 5 for 250 steps
 
 
