@@ -25,9 +25,11 @@ def manifest(shipped: Backbone, monkeypatch: pytest.MonkeyPatch) -> Manifest:
 
 @pytest.fixture
 def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`on(text)`: this machine's /proc/cpuinfo is that text."""
+    """`on(text)`: this machine's /proc/cpuinfo is that text, and it is of that kind."""
 
-    def become(text: str) -> None:
+    def become(text: str, machine: str = "") -> None:
+        machine = machine or ("aarch64" if "Features" in text else "x86_64")
+        monkeypatch.setattr(processor.platform, "machine", lambda: machine)
         path = tmp_path / "cpuinfo"
         path.write_text(text, encoding="utf-8")
         monkeypatch.setattr(processor, "_CPUINFO", path)
@@ -51,6 +53,11 @@ def test_the_table(manifest: Manifest, on, cpuinfo: str, runs: str) -> None:
     on(cpuinfo)
     assert processor.chosen_graph(manifest, "auto", CPU).precision == runs
     assert processor.chosen_graph(manifest, "auto", CUDA).precision == "fp16"
+
+
+def test_an_emulated_processor_that_shows_the_real_ones_instructions(manifest: Manifest, on) -> None:
+    on(X86.format("avx512_vnni"), "aarch64")
+    assert processor.chosen_graph(manifest, "auto", CPU) == manifest.image_graph
 
 
 def test_a_system_without_such_a_file(

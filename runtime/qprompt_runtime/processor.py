@@ -7,6 +7,7 @@ photo must have the same features every time, and two runs on one machine must g
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 from qprompt_runtime.errors import ProviderError
@@ -16,8 +17,10 @@ AUTO, FLOAT, INT8 = "auto", "float", "int8"
 """What a precision may be: as the table says, or one of the two towers."""
 _CPUINFO = Path("/proc/cpuinfo")
 _BYTE_PRODUCTS = ("avx512_vnni", "avx_vnni", "asimddp", "i8mm")
-_FASTER_IN_INT8 = ("avx512_vnni", "avx_vnni")
-"""Instructions with which int8 is faster; on every other processor the tower in floating point runs.
+_FASTER_IN_INT8 = {"x86_64": ("avx512_vnni", "avx_vnni")}
+"""Instructions with which int8 is faster, by architecture; elsewhere the tower in floating point runs.
+
+An emulator may show the instructions of the processor that it runs on, hence the architecture.
 
 `avx512_vnni`: a photo of `small` takes 0.47 of its time in float32 (EPYC with AVX-512, onnxruntime 1.32).
 `avx_vnni`: not measured; the same product of bytes in vectors of half the width, beside products of floats
@@ -69,6 +72,7 @@ def chosen_graph(manifest: Manifest, wanted: str, provider: str) -> Graph:
         )
     if manifest.int8_image_graph is None or named == FLOAT:
         return manifest.image_graph
-    if named == INT8 or (provider.startswith("CPU") and not cpu_flags().isdisjoint(_FASTER_IN_INT8)):
+    faster = _FASTER_IN_INT8.get(platform.machine(), ())
+    if named == INT8 or (provider.startswith("CPU") and not cpu_flags().isdisjoint(faster)):
         return manifest.int8_image_graph
     return manifest.image_graph
