@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bundles import DEFAULT, bundle
-from benchmarks.machine import byte_products
 from benchmarks.options import parse
 from benchmarks.processes import run_module
 from benchmarks.tables import duration, median, megabytes, ratio, text_table, times
+from qprompt_runtime.processor import byte_products
 
 MODELS: dict[str, tuple[str, ...]] = {
     "ViT-B-16": ("fp32", "int8", "int8-merge16"),
@@ -33,7 +33,7 @@ _RUNS = {1: 5, 32: 1}
 def measure(threads: int, bundles: Path, repeats: int) -> dict[str, Any]:
     """Seconds a photo by model and side, and the ratios."""
     models = {model: _measure(model, kinds, threads, bundles, repeats) for model, kinds in MODELS.items()}
-    return {"byte_products": byte_products(), "models": models}
+    return {"byte_products": ", ".join(byte_products()), "models": models}
 
 
 def _measure(model: str, kinds: tuple[str, ...], threads: int, bundles: Path, repeats: int) -> dict[str, Any]:

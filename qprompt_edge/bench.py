@@ -95,6 +95,7 @@ class BenchResult:
 
     Attributes:
         manifest: Facts of the backbone that was timed.
+        image_precision: Of the image tower that ran; a bundle may have one more.
         provider: Execution provider that ran it.
         machine: Where it ran.
         classes: Class names C that were described to the text tower.
@@ -106,6 +107,7 @@ class BenchResult:
     """
 
     manifest: Manifest
+    image_precision: str
     provider: str
     machine: Machine
     classes: int
@@ -180,6 +182,7 @@ def bench(
     steps = _time_tuning(stopwatch, frozen, names)
     return BenchResult(
         manifest=frozen.manifest,
+        image_precision=frozen.image_graph.precision,
         provider=frozen.provider,
         machine=Machine(platform.machine(), usable_cores(), threads, onnxruntime.__version__),
         classes=classes,

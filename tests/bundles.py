@@ -42,6 +42,7 @@ def facts() -> dict[str, Any]:
             "start_token": 49406, "end_token": 49407, "pad_token": 0, "pooling": "end_token",
         },
         "image_graph": {"file": "image.onnx", **GRAPH},
+        "int8_image_graph": None,
         "text_graph": {"file": "text.onnx", **GRAPH},
         "text_gradient_graph": {"file": "text-gradient.onnx", **GRAPH},
         "deep": None,

@@ -107,6 +107,7 @@ def hermetic_session(tmp_path_factory: pytest.TempPathFactory, of_all_workers: P
         patch.setattr(socket.socket, "connect", connect_locally)
         patch.setattr(socket, "getaddrinfo", look_up_locally)
         patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("QPE_PRECISION", "float")  # answers do not depend on the processor that tests them
         patch.setenv("MPLCONFIGDIR", str(of_all_workers / "matplotlib"))  # it lists all fonts once
         _move_home(patch, tmp_path_factory.mktemp("session"))
         yield

@@ -23,6 +23,7 @@ import onnxruntime  # noqa: E402
 
 from qprompt_exporters.baking import bake, model_file, photo_graph, update  # noqa: E402
 from qprompt_runtime.backbone import Backbone  # noqa: E402
+from qprompt_runtime.bundle import DEFAULT_BACKBONE  # noqa: E402
 from qprompt_runtime.classifier import PromptClassifier  # noqa: E402
 from qprompt_runtime.errors import BackboneMismatchError, BakeError  # noqa: E402
 from qprompt_runtime.images import ImageTransform, load_pixels, to_pixels  # noqa: E402
@@ -268,6 +269,17 @@ def test_a_tower_of_integers_stays_as_it_is(tiny: Backbone, tmp_path: Path) -> N
     with pytest.raises(BakeError, match="an int8 bundle cannot be baked as fp16"):
         bake(classifier, tmp_path / "half.onnx", precision="fp16")
     assert not (tmp_path / "half.onnx").exists()
+
+
+def test_a_backbone_that_runs_in_int8_here_is_baked_in_floating_point(tmp_path: Path) -> None:
+    """So the file is the same wherever it is written, and is compared with the tower that it has."""
+    found = {}
+    for precision in ("float", "int8"):
+        frozen = Backbone.load(DEFAULT_BACKBONE, threads=1, precision=precision)
+        done = bake(PromptClassifier(residual_prompt(frozen), frozen), tmp_path / precision)
+        found[precision] = (tmp_path / precision).read_bytes()
+        assert done.precision == "fp16"
+    assert found["int8"] == found["float"]
 
 
 # ---------------------------------------------------------------------------------------------- another head

@@ -84,7 +84,9 @@ def test_the_estimate_in_round_numbers(tiny):
     }
     times = {kind: Timing(float(median), 1.0) for kind, median in medians.items()}
     machine = Machine("", 2, 1, "")
-    result = BenchResult(tiny.manifest, "", machine, 10, 1, times, photos_at_once=2, steps=250, peak_rss_mb=0)
+    result = BenchResult(
+        tiny.manifest, "", "", machine, 10, 1, times, photos_at_once=2, steps=250, peak_rss_mb=0
+    )
     # 0.5 to load, 11.2 for 160 photos (half of the time to decode one, as two are decoded at once)
     assert result.adapt_seconds() == pytest.approx(11.7 + 0.208)  # the classes and their residuals
     assert result.adapt_seconds("qcoop") == pytest.approx(11.7 + 5)  # 250 steps

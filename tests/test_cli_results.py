@@ -95,7 +95,7 @@ def test_backbones_are_named_in_short_and_described_in_full(run):
     short, full = run("backbones").out, run("backbones", "--details").out
     assert [line.split()[0] for line in short.splitlines()] == ["Installed", "name", "small"]
     assert full.startswith(short)
-    assert "\n  precision           fp16\n" in full
+    assert "\n  precision           fp16, int8\n" in full
     assert "pacs-photo 83" in full
 
 

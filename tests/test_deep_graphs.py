@@ -123,6 +123,7 @@ def version_3(small_bundle: Any, tmp_path: Path) -> Path:
 
     def older(raw: dict[str, Any]) -> None:
         raw["format_version"] = 3
+        del raw["int8_image_graph"]
         del raw["deep"]["stem_graph"], raw["files"]["image-stem.onnx"]
         raw["deep"]["image_graph"]["inputs"]["pixels"] = raw["deep"]["image_graph"]["inputs"].pop("tokens")
         raw["files"]["image-deep.onnx"] = vars(file_record(folder / "image-deep.onnx"))

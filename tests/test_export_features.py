@@ -23,6 +23,7 @@ from qprompt_exporters.bundle_writer import export_bundle
 from qprompt_exporters.embedded.backbones import EMBEDDED
 from qprompt_exporters.image_graph import image_graph, to_int8
 from qprompt_exporters.models import load_source
+from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.bundle import read_manifest, verify_hashes
 from qprompt_runtime.errors import BundleError
 
@@ -230,11 +231,28 @@ def test_too_few_photos_for_scales(convolutional_export: Callable[..., Path]) ->
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_photos_for_scales_that_are_not_there(
-    convolutional_export: Callable[..., Path], precision: str
+def test_an_int8_tower_beside_another(convolutional_export: Callable[..., Path], precision: str) -> None:
+    """It is over the same weights, is compared with torch as well, and answers nearly alike."""
+    folder = convolutional_export(24, precision=precision)
+    manifest = verify_hashes(folder)
+    fast = manifest.int8_image_graph
+    assert fast is not None
+    assert (fast.file, fast.precision, fast.max_batch) == ("image-int8.onnx", "int8", 1)
+    assert (manifest.image_graph.precision, manifest.image_graph.max_batch) == (precision, 0)
+    assert manifest.parity["image_cosine_mean"] > manifest.parity["int8_image_cosine_mean"] > 0.995
+    assert manifest.files[fast.file].bytes < manifest.files["image.weights"].bytes / 2
+    exact, rounded = (Backbone.load(folder, precision=name) for name in ("float", "int8"))
+    features = [backbone.encode_images(noise(3, 64)) for backbone in (exact, rounded)]
+    assert 0.98 < (features[0] * features[1]).sum(axis=1).min() < 1 - 1e-6
+
+
+def test_an_int8_tower_beside_another_that_is_too_far_is_not_written(
+    convolutional_export: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(BundleError, match=f"--quantize-with is for --precision int8, not {precision}"):
-        convolutional_export(0, precision=precision)
+    monkeypatch.setitem(parity.BOUNDS["fp16"], "int8_image_cosine_mean", 1.1)
+    with pytest.raises(BundleError, match=r"the fp16 bundle is too far .* int8_image_cosine_mean"):
+        convolutional_export(16, precision="fp16")
+    assert not (tmp_path / "out").exists()
 
 
 def test_int8_too_far_from_the_original_is_not_written(

@@ -31,10 +31,10 @@ def test_manifest_that_is_no_manifest(dummy: Path, text: str) -> None:
         read_manifest(dummy)
 
 
-@pytest.mark.parametrize("version", [0, 2, 5, "4", None, [4]])
+@pytest.mark.parametrize("version", [0, 2, 6, "5", None, [5]])
 def test_manifest_of_another_version(dummy: Path, version: object) -> None:
     change(dummy, lambda raw: raw.update(format_version=version))
-    with pytest.raises(BundleError, match=r"format version .*this program reads 3 and 4;"):
+    with pytest.raises(BundleError, match=r"format version .*this program reads 3 to 5;"):
         read_manifest(dummy)
 
 
@@ -47,9 +47,10 @@ def deep_facts(**others: object) -> dict[str, object]:
 
 
 def test_version_3_has_no_stem_before_its_deep_image_graph(dummy: Path) -> None:
+    change(dummy, lambda raw: raw.pop("int8_image_graph"))
     change(dummy, lambda raw: raw.update(format_version=3, deep=deep_facts()))
     manifest = read_manifest(dummy)
-    assert manifest.format_version == 4
+    assert manifest.format_version == 5
     assert manifest.deep is not None
     assert manifest.deep.stem_graph is None
     assert manifest.deep.image_graph.inputs == {"pixels": ["B", 3, 8, 8]}
@@ -58,24 +59,50 @@ def test_version_3_has_no_stem_before_its_deep_image_graph(dummy: Path) -> None:
 
 def test_version_3_without_deep_prompts(dummy: Path) -> None:
     newer = read_manifest(dummy)
+    change(dummy, lambda raw: raw.pop("int8_image_graph"))
     change(dummy, lambda raw: raw.update(format_version=3))
     assert read_manifest(dummy) == newer
 
 
 @pytest.mark.parametrize("stem", [{"file": "image.onnx", **GRAPH}, None])
 def test_version_3_with_a_stem(dummy: Path, stem: object) -> None:
+    change(dummy, lambda raw: raw.pop("int8_image_graph"))
     change(dummy, lambda raw: raw.update(format_version=3, deep=deep_facts(stem_graph=stem)))
     with pytest.raises(BundleError, match=r"'stem_graph', which format version 3 does not have; export"):
         read_manifest(dummy)
 
 
 def test_version_3_does_not_excuse_a_missing_field(dummy: Path) -> None:
+    change(dummy, lambda raw: raw.pop("int8_image_graph"))
     change(dummy, lambda raw: raw.update(format_version=3) or raw.pop("deep"))
     with pytest.raises(BundleError, match=r"missing \['deep'\]"):
         read_manifest(dummy)
 
 
-def test_version_4_says_whether_there_is_a_stem(dummy: Path) -> None:
+def test_version_4_has_one_image_graph(dummy: Path) -> None:
+    newer = read_manifest(dummy)
+    change(dummy, lambda raw: raw.update(format_version=4))
+    with pytest.raises(
+        BundleError, match=r"'int8_image_graph', which format version 4 does not have; export"
+    ):
+        read_manifest(dummy)
+    change(dummy, lambda raw: raw.pop("int8_image_graph"))
+    assert read_manifest(dummy) == newer
+
+
+def test_version_5_may_have_an_int8_image_graph(dummy: Path) -> None:
+    graph = {"file": "image.onnx", **GRAPH, "precision": "int8", "max_batch": 1}
+    change(dummy, lambda raw: raw.update(int8_image_graph=graph))
+    manifest = read_manifest(dummy)
+    assert manifest.int8_image_graph is not None
+    assert manifest.int8_image_graph in manifest.graphs
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    change(dummy, lambda raw: raw["int8_image_graph"].update(file="other.onnx"))
+    with pytest.raises(BundleError, match=r"does not list other\.onnx"):
+        read_manifest(dummy)
+
+
+def test_a_deep_bundle_says_whether_there_is_a_stem(dummy: Path) -> None:
     stem = {"file": "image.onnx", **GRAPH}
     change(dummy, lambda raw: raw.update(deep=deep_facts(stem_graph=stem)))
     manifest = read_manifest(dummy)

@@ -15,7 +15,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from qprompt_exporters.static_int8 import to_static_int8
+from qprompt_exporters.shared_int8 import from_stored, shared_int8
+from qprompt_exporters.static_int8 import IN_FLOAT, to_static_int8
 from qprompt_runtime.errors import BundleError
 
 pytestmark = pytest.mark.export
@@ -81,9 +82,18 @@ def features(model: onnx.ModelProto, pixels: np.ndarray, level: str = "ORT_ENABL
     return np.asarray(session.run(["features"], {"pixels": pixels})[0])
 
 
+def quantize(model: onnx.ModelProto, pixels: np.ndarray) -> onnx.ModelProto:
+    """All of it: so small a tower is all stem."""
+    return to_static_int8(model, pixels, in_float=0)
+
+
+def arrays_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
 @pytest.fixture(scope="module")
 def quantized() -> onnx.ModelProto:
-    return to_static_int8(tower(), photos(0, 16))
+    return quantize(tower(), photos(0, 16))
 
 
 def test_features_stay_close(quantized: onnx.ModelProto) -> None:
@@ -130,7 +140,7 @@ def test_pairs_of_large_weights_do_not_saturate() -> None:
     point.CopyFrom(numpy_helper.from_array(np.full((12, 12, 1, 1), 1.0, np.float32), "point"))
     bias.CopyFrom(numpy_helper.from_array(np.zeros(12, np.float32), "point.bias"))
     pixels = photos(4, 16)
-    cosines = (features(to_static_int8(model, pixels), pixels) * features(model, pixels)).sum(axis=1)
+    cosines = (features(quantize(model, pixels), pixels) * features(model, pixels)).sum(axis=1)
     assert cosines.min() >= 0.999, cosines
 
 
@@ -141,7 +151,7 @@ def test_an_edge_filter_sees_no_edge_in_a_flat_photo() -> None:
     kernels = weights(9, 12, 1, 5, 5)
     kernels -= kernels.mean(axis=(2, 3), keepdims=True)
     depthwise.CopyFrom(numpy_helper.from_array(kernels, "depthwise"))
-    quantized = to_static_int8(model, photos(0, 16))
+    quantized = quantize(model, photos(0, 16))
     codes = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
     assert np.abs(codes["depthwise_quantized"].astype(int).sum(axis=(1, 2, 3))).max() == 0
 
@@ -149,7 +159,7 @@ def test_an_edge_filter_sees_no_edge_in_a_flat_photo() -> None:
 def test_biases_take_back_what_rounding_shifted() -> None:
     """The mean of each channel of the first convolution, on the photos that fixed the scales."""
     pixels = photos(0, 16)
-    exact, quantized = tower(), to_static_int8(tower(), pixels)
+    exact, quantized = tower(), quantize(tower(), pixels)
     kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
     codes, scales = kept["stem_quantized"], kept["stem_scale"].reshape(-1, 1, 1, 1)
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in exact.graph.initializer}
@@ -162,12 +172,51 @@ def test_the_same_photos_give_the_same_bytes(quantized: onnx.ModelProto) -> None
     """Whatever the seed of Python's hashes, which is another in each process."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_static_int8 as t, hashlib; "
-        "m = t.to_static_int8(t.tower(), t.photos(0, 16)); "
+        "m = t.quantize(t.tower(), t.photos(0, 16)); "
         "print(hashlib.sha256(m.SerializeToString(deterministic=True)).hexdigest())"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     other = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     assert other == hashlib.sha256(quantized.SerializeToString(deterministic=True)).hexdigest()
+
+
+def test_the_first_convolutions_stay_in_floating_point() -> None:
+    kept = arrays_of(to_static_int8(tower(), photos(0, 16)))
+    assert IN_FLOAT == 3
+    for name in ("stem", "depthwise", "point"):
+        assert np.array_equal(kept[name], arrays_of(tower())[name]), name
+    assert kept["turned_quantized"].dtype == np.int8
+
+
+def test_single_values_do_not_widen_a_range() -> None:
+    """Of 30,720 numbers one is far out; the scale is that of the others."""
+    pixels = photos(0, 40)
+    pixels[0, 0, 0, 0] = 100
+    assert arrays_of(quantize(tower(), pixels))["pixels_scale"] == pytest.approx(2 / 255, rel=0.01)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_codes_come_from_stored_weights(precision: str) -> None:
+    """The same features to the last bit, and the graph holds no code but those of depthwise kernels."""
+    pixels = photos(1, 8)
+    shared = shared_int8(tower(), photos(0, 16), precision)
+    onnx.checker.check_model(shared)
+    codes = [name for name, array in arrays_of(shared).items() if array.dtype == np.int8 and array.ndim >= 2]
+    assert codes == []
+    names = {"fp32": "turned", "fp16": "turned.half"}
+    assert arrays_of(shared)[names[precision]].shape == (24, 12)
+    if precision == "fp32":
+        assert np.array_equal(
+            features(shared, pixels), features(to_static_int8(tower(), photos(0, 16)), pixels)
+        )
+
+
+def test_depthwise_codes_stay(quantized: onnx.ModelProto) -> None:
+    shared = from_stored(quantized, tower())
+    kept = arrays_of(shared)
+    assert np.array_equal(kept["depthwise_quantized"], arrays_of(quantized)["depthwise_quantized"])
+    assert {"stem_quantized", "point_quantized"}.isdisjoint(kept)
+    assert np.array_equal(features(shared, photos(1, 8)), features(quantized, photos(1, 8)))
 
 
 def test_a_tower_without_convolutions_is_refused() -> None:

@@ -17,6 +17,7 @@ from qprompt_exporters.image_graph import image_graph, stem_graph, to_fp16_stora
 from qprompt_exporters.models import SourceModel, load_source
 from qprompt_exporters.nouns import write_nouns
 from qprompt_exporters.photos import calibration_pixels, parity_pixels
+from qprompt_exporters.shared_int8 import shared_int8
 from qprompt_exporters.static_int8 import to_static_int8
 from qprompt_exporters.storage import Weights, WeightsFile
 from qprompt_exporters.text_graph import text_gradient_graph, text_graph
@@ -37,6 +38,7 @@ from qprompt_runtime.manifest import (
     Manifest,
     TextLayout,
 )
+from qprompt_runtime.processor import FLOAT
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def export_bundle(
         deep_prompts: Blocks of each tower that take prompts of their own (MaPLe's depth J); 0: none.
         merge_tokens: Experimental: tokens that each block of a ViT image tower but the last merges; 0: none.
         parity_images: A folder of real photos for the parity check.
-        quantize_with: A folder of real photos that fix the scales of an int8 image tower with convolutions.
+        quantize_with: A folder of real photos that fix the scales of an int8 image tower with convolutions;
+            with another precision than `int8`, that tower is written beside the other, over its weights.
             Without `parity_images`, every third of them is for the parity check instead.
         licence: Licence of the weights, for the manifest; None takes what is known of the model.
         progress: Called with a phrase before each step.
@@ -104,8 +107,6 @@ def export_bundle(
     """
     if precision not in PRECISIONS:
         raise BundleError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-    if quantize_with is not None and PRECISIONS[precision].image != "int8":
-        raise BundleError(f"--quantize-with is for --precision int8, not {precision}; leave it out")
     if deep_prompts and PRECISIONS[precision].image == "int8":
         raise BundleError(
             "an int8 image tower has no gradient for deep prompts; export it with --precision fp32 or fp16"
@@ -135,9 +136,9 @@ def export_bundle(
         manifest = _write(source, tower, precision, deep_prompts, calibration, staging, progress)
         manifest = replace(manifest, licence=licence or source.licence, accuracy=source.accuracy)
         progress("comparing with torch")
-        opened = Backbone.load(staging)
+        opened = Backbone.load(staging, precision=FLOAT)
         measured = parity.measure(source, opened, compared)
-        parity.check(measured, _bounds(precision, calibration, merge_tokens))
+        parity.check(measured, parity.bounds_of(precision, calibration is not None, merge_tokens))
         progress("encoding the nouns of 'none of these'")
         files = dict(sorted((manifest.files | write_nouns(opened)).items()))
         manifest = replace(manifest, parity=measured, files=files)
@@ -151,13 +152,6 @@ def export_bundle(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
-
-
-def _bounds(precision: str, calibration: Array | None, merged: int) -> str:
-    """Which of parity's bounds hold for a bundle."""
-    if precision != "int8" or (calibration is None and not merged):
-        return precision
-    return "merging int8" if merged else "static int8"
 
 
 def check_depth(depth: int, source: SourceModel, tower: TextTower) -> None:
@@ -197,13 +191,10 @@ def _write(
     progress("writing the image graph")
     image_file = WeightsFile(folder / "image.weights")
     exact = image_graph(source.model, source.transform.size, source.merged_tokens)
-    if calibration is None:
-        image_model = _CONVERT[stored.image](exact)
-    else:
-        progress(f"fixing int8 scales with {len(calibration)} photos")
-        image_model = to_static_int8(exact, calibration)
     alone = stored.image == "int8" or source.merged_tokens  # so that no photo depends on the others of a run
-    image = _save(image_model, image_file, "image", stored.image, max_batch=1 if alone else 0)
+    if calibration is not None:
+        progress(f"fixing int8 scales with {len(calibration)} photos")
+    image, fast = _write_image(exact, stored.image, calibration, image_file, 1 if alone else 0)
     deep = None
     if depth:
         progress("writing the deep graphs")
@@ -232,6 +223,7 @@ def _write(
             pooling=POOLING,
         ),
         image_graph=image,
+        int8_image_graph=fast,
         text_graph=text,
         text_gradient_graph=gradient,
         deep=deep,
@@ -242,6 +234,19 @@ def _write(
     )
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _write_image(
+    exact: onnx.ModelProto, precision: str, calibration: Array | None, file: WeightsFile, max_batch: int
+) -> tuple[Graph, Graph | None]:
+    """Write the image graph, and in int8 beside it if there are photos for its scales."""
+    if calibration is None:
+        return _save(_CONVERT[precision](exact), file, "image", precision, max_batch), None
+    if precision == "int8":
+        return _save(to_static_int8(exact, calibration), file, "image", precision, max_batch), None
+    image = _save(_CONVERT[precision](exact), file, "image", precision, max_batch)
+    fast = shared_int8(exact, calibration, precision)
+    return image, _save(fast, file, "image-int8", "int8", max_batch=1, extend=False)
 
 
 def _write_deep(
@@ -274,14 +279,19 @@ def _write_deep(
 
 
 def _save(
-    model: onnx.ModelProto, weights: WeightsFile, name: str, precision: str, max_batch: int = 0
+    model: onnx.ModelProto,
+    weights: WeightsFile,
+    name: str,
+    precision: str,
+    max_batch: int = 0,
+    extend: bool = True,
 ) -> Graph:
     """Write one graph, its large arrays into a file that it may share; what the manifest says of it."""
     described = {
         kind: {value.name: _shape(value) for value in getattr(model.graph, kind)}
         for kind in ("input", "output")
     }
-    weights.save(model, weights.path.with_name(f"{name}.onnx"))
+    weights.save(model, weights.path.with_name(f"{name}.onnx"), extend)
     return Graph(f"{name}.onnx", precision, described["input"], described["output"], max_batch)
 
 

@@ -193,6 +193,17 @@ def _integer_product(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     return [*nodes, helper.make_node("Add", [product, *bias], [output])] if bias else nodes
 
 
+def rounded_to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in float32 with the numbers that `to_fp16_storage` would leave it."""
+    result = onnx.ModelProto()
+    result.CopyFrom(graph)
+    for tensor in result.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) >= 2:
+            halves = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(halves.astype(np.float32), tensor.name))
+    return result
+
+
 def to_fp16_storage(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Store matrices and kernels as float16 and widen them in the graph; vectors stay float32."""
     result = onnx.ModelProto()

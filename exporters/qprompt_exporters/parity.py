@@ -23,12 +23,15 @@ from qprompt_runtime.deep_backbone import DeepBackbone
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.images import ImageTransform
 from qprompt_runtime.manifest import MERGED_TOKENS
+from qprompt_runtime.processor import INT8
 
 _NAMES = ("cat", "fire engine", "grand piano", "snow leopard", "t-shirt", "bicycle built for two")
 _TEMPLATE = ("", ".")
 _CONTEXT = "a photo of a"
 _DEEP_PHOTOS = 4
 _SEED = 0
+_STATIC_INT8 = 0.995
+_OPTIONAL = ("deep_gradient_error", "int8_image_cosine_mean")
 
 BOUNDS = {
     "fp32": {
@@ -36,15 +39,17 @@ BOUNDS = {
         "text_cosine_min": 0.99999,
         "gradient_error": 1e-5,
         "deep_gradient_error": 1e-5,
+        "int8_image_cosine_mean": _STATIC_INT8,
     },
     "fp16": {
         "image_cosine_mean": 0.999,
         "text_cosine_min": 0.999,
         "gradient_error": 0.05,
         "deep_gradient_error": 0.05,
+        "int8_image_cosine_mean": _STATIC_INT8,
     },
     "int8": {"image_cosine_mean": 0.999, "text_cosine_min": 0.999, "gradient_error": 0.05},
-    "static int8": {"image_cosine_mean": 0.995, "text_cosine_min": 0.999, "gradient_error": 0.05},
+    "static int8": {"image_cosine_mean": _STATIC_INT8, "text_cosine_min": 0.999, "gradient_error": 0.05},
     "merging int8": {"image_cosine_mean": 0.995, "text_cosine_min": 0.999, "gradient_error": 0.05},
 }
 """By a bundle's precision: cosines at least, and relative gradient error at most, this.
@@ -52,6 +57,13 @@ BOUNDS = {
 `static int8` is int8 with scales that photos fixed. `merging int8` is int8 of a tower that merges tokens:
 rounding now and then changes which ones.
 """
+
+
+def bounds_of(precision: str, scales_fixed: bool, merged_tokens: int) -> str:
+    """Which of `BOUNDS` hold for a bundle; `scales_fixed`: photos fixed the scales of an int8 image graph."""
+    if precision != "int8" or not (scales_fixed or merged_tokens):
+        return precision
+    return "merging int8" if merged_tokens else "static int8"
 
 
 def encode_text_with_context(model: nn.Module, ids: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
@@ -84,13 +96,15 @@ def measure(source: SourceModel, backbone: Backbone, photos: Array | None) -> di
 
     Args:
         source: The torch model.
-        backbone: The bundle, opened.
+        backbone: The bundle, opened with its image tower in floating point, where it has two.
         photos: Pixels [N,3,H,W] of real photos to compare image features on; None takes noise.
 
     Returns:
         `image_cosine_mean`, `image_cosine_min`, `image_count`, `image_real` (1 for real photos),
         `text_cosine_min`, `gradient_error` (relative, L2), and `deep_gradient_error`, of the prompts of both
-        towers, if the bundle has deep graphs. If it merges tokens, torch merges as many, and there are
+        towers, if the bundle has deep graphs. If it has a second image tower, and there are photos,
+        `int8_image_cosine_mean` and `int8_image_cosine_min` are its own. If it merges tokens, torch merges as
+        many, and there are
         `merged_tokens` and, beside torch without merging, `unmerged_cosine_mean` and `unmerged_cosine_min`.
     """
     pixels = noise(source.transform) if photos is None else photos
@@ -113,7 +127,20 @@ def measure(source: SourceModel, backbone: Backbone, photos: Array | None) -> di
         "text_cosine_min": text_cosine,
         "gradient_error": gradient_error,
         **deep,
+        **_int8(backbone, plain.numpy(), photos),
         **(_merging(merged, unmerged) if merged else {}),
+    }
+
+
+def _int8(backbone: Backbone, expected: Array, photos: Array | None) -> dict[str, float]:
+    """What `measure` adds for an int8 image tower beside the other."""
+    if backbone.manifest.int8_image_graph is None or photos is None:
+        return {}
+    fast = Backbone.load(backbone.folder, "cpu", precision=INT8)
+    cosines = (expected * fast.encode_images(photos)).sum(axis=1)
+    return {
+        "int8_image_cosine_mean": float(cosines.mean()),
+        "int8_image_cosine_min": float(cosines.min()),
     }
 
 
@@ -133,7 +160,7 @@ def check(parity: dict[str, float], precision: str) -> None:
         BundleError: Names the measure, its value and its bound.
     """
     for name, bound in BOUNDS[precision].items():
-        if name == "deep_gradient_error" and name not in parity:
+        if name in _OPTIONAL and name not in parity:
             continue
         good = parity[name] <= bound if name.endswith("error") else parity[name] >= bound
         if not good:

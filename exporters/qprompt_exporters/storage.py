@@ -125,8 +125,14 @@ class WeightsFile:
         self.places: dict[bytes, int] = {}
         path.touch(mode=0o644, exist_ok=False)
 
-    def save(self, model: onnx.ModelProto, path: Path) -> None:
-        """Write a graph beside the file, with its large arrays in it; onnxruntime maps them into memory."""
+    def save(self, model: onnx.ModelProto, path: Path, extend: bool = True) -> None:
+        """Write a graph beside the file, with its large arrays in it; onnxruntime maps them into memory.
+
+        Args:
+            model: The graph.
+            path: Where it is written.
+            extend: Whether the file takes arrays that it does not hold yet; else they stay in the graph.
+        """
         stored = onnx.ModelProto()
         stored.CopyFrom(model)
         with self.path.open("ab") as file:
@@ -135,6 +141,8 @@ class WeightsFile:
                 if array.nbytes < _EXTERNAL_FROM:
                     continue
                 key = content_key(array)
+                if key not in self.places and not extend:
+                    continue
                 if key not in self.places:
                     file.write(b"\0" * (-file.tell() % _ALIGNMENT))
                     self.places[key] = file.tell()

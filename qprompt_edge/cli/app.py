@@ -78,7 +78,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _HELP_WIDTH},
     epilog="Environment: QPE_BACKBONES is the folder of added backbones, QPE_CACHE the folder for caches and "
-    "checkpoints; QPE_POLICY, QPE_TRUST and QPE_POLICY_FILE tighten the policy for signed prompts. Results go to "
+    "checkpoints; QPE_PRECISION (auto, float, int8) says which image tower runs, where a backbone has two; "
+    "QPE_POLICY, QPE_TRUST and QPE_POLICY_FILE tighten the policy for signed prompts. Results go to "
     "stdout, messages and progress to stderr.",
 )
 for _name in _MODULES:

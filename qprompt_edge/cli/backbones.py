@@ -88,7 +88,7 @@ def _describe(folder: Path, manifest: Manifest) -> dict[str, Any]:
         "pretrained": manifest.pretrained,
         "bytes": sum(record.bytes for record in manifest.files.values()),
         "input_size": list(manifest.image_transform.size),
-        "precision": manifest.image_graph.precision,
+        "precision": manifest.image_graph.precision + (", int8" if manifest.int8_image_graph else ""),
         "licence": manifest.licence,
         "fingerprint": manifest.fingerprint,
         "accuracy": manifest.accuracy,

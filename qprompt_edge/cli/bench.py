@@ -64,7 +64,7 @@ def as_dict(result: BenchResult) -> dict[str, Any]:
         "backbone": {
             "name": manifest.name,
             "fingerprint": manifest.fingerprint,
-            "precision": {"image": manifest.image_graph.precision, "text": manifest.text_graph.precision},
+            "precision": {"image": result.image_precision, "text": manifest.text_graph.precision},
         },
         "provider": result.provider,
         "machine": asdict(result.machine),
@@ -87,7 +87,7 @@ def _show(result: BenchResult, *, aside: bool) -> None:
     title = f"{manifest.name}, {result.classes} classes, milliseconds over {counted(result.repeats, 'run')}"
     table(title, {"": "left", "median": "right", "fastest": "right"}, rows, aside=aside)
     show(
-        f"{manifest.name}: image tower {manifest.image_graph.precision}, text tower "
+        f"{manifest.name}: image tower {result.image_precision}, text tower "
         f"{manifest.text_graph.precision}; {machine.processor}, {counted(machine.cores, 'usable core')}, "
         f"{counted(machine.threads, 'thread') if machine.threads else 'a thread for each core'}, "
         f"{result.provider}, onnxruntime {machine.onnxruntime}",

@@ -34,7 +34,8 @@ def command(
         Path | None,
         option(
             INPUT,
-            "Folder of real photos that fix the int8 scales of a convolutional tower.",
+            "Folder of real photos that fix the int8 scales of a convolutional tower. With fp32 or fp16, an int8 "
+            "tower is added over the same weights.",
             metavar="FOLDER",
         ),
     ] = None,

@@ -21,6 +21,7 @@ from qprompt_runtime.cose_sign1 import SignedMessage, is_signed
 from qprompt_runtime.errors import PromptFileError
 from qprompt_runtime.manifest import Manifest
 from qprompt_runtime.policy import ENFORCE, OFF, WARN, Policy, in_force
+from qprompt_runtime.processor import AUTO, chosen_graph
 from qprompt_runtime.prompt_file import (
     ACCEPT_SHARES,
     CONTEXT,
@@ -259,6 +260,9 @@ def _show_bundle(folder: Path, manifest: Manifest, *, aside: bool) -> None:
     )
     stored = {name: f"{record.bytes / 1e6:.2f} MB" for name, record in sorted(manifest.files.items())}
     precision = f"{manifest.image_graph.precision} images, {manifest.text_graph.precision} text"
+    if manifest.int8_image_graph is not None:
+        runs = chosen_graph(manifest, AUTO, "CPU").precision
+        precision += f"; int8 images as well. This processor runs {runs} images (QPE_PRECISION)"
     section("How it is stored", {"precision": precision} | stored, aside=aside)
     if manifest.accuracy:
         measured = {name: percent(value) for name, value in manifest.accuracy.items()}

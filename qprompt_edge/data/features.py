@@ -92,6 +92,7 @@ def feature_identity(backbone: Backbone, views: int, seed: int) -> str:
         "fingerprint": manifest.fingerprint,
         "files": {name: record.sha256 for name, record in manifest.files.items()},
         "pixels": repr(manifest.image_transform),
+        "image graph": backbone.image_graph.file,
         "provider": backbone.provider,
         "versions": [onnxruntime.__version__, PIL.__version__],
         "views": views,

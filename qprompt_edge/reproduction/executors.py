@@ -29,6 +29,7 @@ from qprompt_runtime.bundle import DEFAULT_BACKBONE
 from qprompt_runtime.cores import startable_threads
 from qprompt_runtime.deep_backbone import require_deep
 from qprompt_runtime.errors import ProviderError, QPromptError
+from qprompt_runtime.processor import FLOAT
 
 Outcomes = Generator[Outcome, None, None]
 """Outcomes as they are done; closing it ends the workers."""
@@ -40,6 +41,8 @@ _ANSWER_SECONDS = 10.0
 @dataclass(frozen=True)
 class BackboneChoice:
     """A backbone that each worker opens for itself.
+
+    Its image tower is the one in floating point on every processor, so that outcomes can be compared.
 
     Attributes:
         backbone: Name or folder.
@@ -61,7 +64,7 @@ class BackboneChoice:
         Raises:
             QPromptError: It cannot be used, or needs too much memory.
         """
-        backbone = Backbone.load(self.backbone, self.provider, self.threads)
+        backbone = Backbone.load(self.backbone, self.provider, self.threads, FLOAT)
         if self.deep:
             require_deep(backbone)
         fit_activations(backbone, self.max_memory, tuning=True, deep=self.deep)

@@ -27,6 +27,7 @@ from qprompt_runtime.class_chunks import class_chunks, cross_entropy, cut
 from qprompt_runtime.cores import usable_cores
 from qprompt_runtime.image_tower import AT_ONCE, ImageTower
 from qprompt_runtime.manifest import Graph, Manifest
+from qprompt_runtime.processor import AUTO, chosen_graph
 from qprompt_runtime.providers import choose_provider, open_session, return_freed_memory
 from qprompt_runtime.text import printable
 from qprompt_runtime.tokenizer import ClassTokens, Tokenizer, class_tokens
@@ -45,22 +46,29 @@ class Backbone:
         provider: `auto`, or an execution provider's short name.
         threads: Threads; 0 takes one for each core that the process may use.
         manifest: The folder's, if it was read before.
+        precision: As `load` takes it; `image_graph` is the image tower that it chose.
 
     Raises:
         BundleError: The bundle is incomplete or damaged.
-        ProviderError: The provider is not available.
+        ProviderError: The provider is not available, or `QPE_PRECISION` names no precision.
     """
 
     def __init__(
-        self, folder: Path, provider: str = "auto", threads: int = 0, manifest: Manifest | None = None
+        self,
+        folder: Path,
+        provider: str = "auto",
+        threads: int = 0,
+        manifest: Manifest | None = None,
+        precision: str = AUTO,
     ) -> None:
         self.folder = folder
-        self.manifest = manifest or read_manifest(folder)
+        self.manifest = manifest = manifest or read_manifest(folder)
         self.provider = choose_provider(provider)
         self.threads = threads
         self.activation_bytes = _ACTIVATION_BYTES
         self.spare_memory = False
-        self._image_tower = ImageTower(folder, self.manifest, self.provider, threads)
+        self.image_graph = chosen_graph(manifest, precision, self.provider)
+        self._image_tower = ImageTower(folder, self.image_graph, manifest.embed_dim, self.provider, threads)
 
     def __repr__(self) -> str:
         height, width = self.manifest.image_transform.size
@@ -68,13 +76,16 @@ class Backbone:
         return f"<{type(self).__name__} {name}, {height} x {width}, {provider}, {printable(self.folder)}>"
 
     @classmethod
-    def load(cls, name: str | Path, provider: str = "auto", threads: int = 0) -> Backbone:
+    def load(
+        cls, name: str | Path, provider: str = "auto", threads: int = 0, precision: str = AUTO
+    ) -> Backbone:
         """Load a backbone by name (`small`, or one that was added) or by its folder.
 
         Args:
             name: Name or folder.
             provider: `auto`, or an execution provider's short name.
             threads: Threads; 0 takes one for each core that the process may use.
+            precision: Of the image tower, where there are two; see `processor.chosen_graph`.
 
         Returns:
             The backbone; a `DeepBackbone` if the bundle has graphs for deep prompts. These are not loaded
@@ -82,13 +93,14 @@ class Backbone:
 
         Raises:
             BundleError: There is no such backbone, or it is damaged.
-            ProviderError: The provider is not available.
+            ProviderError: The provider is not available, or `QPE_PRECISION` names no precision.
         """
         from qprompt_runtime.deep_backbone import DeepBackbone
 
         folder = find_bundle(name)
         manifest = read_manifest(folder)
-        return (cls if manifest.deep is None else DeepBackbone)(folder, provider, threads, manifest)
+        kind = cls if manifest.deep is None else DeepBackbone
+        return kind(folder, provider, threads, manifest, precision)
 
     @property
     def fingerprint(self) -> bytes:

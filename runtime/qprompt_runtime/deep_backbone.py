@@ -25,6 +25,7 @@ from qprompt_runtime.class_chunks import FLOATS_PER_PLACE, FLOATS_PER_TOKEN, cut
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.image_tower import run_photos
 from qprompt_runtime.manifest import DeepPrompts, Graph, Manifest
+from qprompt_runtime.processor import AUTO
 from qprompt_runtime.providers import open_session, return_freed_memory
 from qprompt_runtime.tokenizer import ClassTokens
 
@@ -37,6 +38,7 @@ class DeepBackbone(Backbone):
         provider: `auto`, or an execution provider's short name.
         threads: Threads within an operator; 0 takes one for each core.
         manifest: The folder's, if it was read before.
+        precision: Of the image tower without prompts, where the bundle has two; see `Backbone`.
 
     Raises:
         BundleError: The bundle is incomplete, damaged, or was exported without deep prompts.
@@ -44,9 +46,14 @@ class DeepBackbone(Backbone):
     """
 
     def __init__(
-        self, folder: Path, provider: str = "auto", threads: int = 0, manifest: Manifest | None = None
+        self,
+        folder: Path,
+        provider: str = "auto",
+        threads: int = 0,
+        manifest: Manifest | None = None,
+        precision: str = AUTO,
     ) -> None:
-        super().__init__(folder, provider, threads, manifest)
+        super().__init__(folder, provider, threads, manifest, precision)
         if self.manifest.deep is None:
             raise _without_deep(folder)
         self.deep: DeepPrompts = self.manifest.deep

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 
 from qprompt_runtime.arrays import Array
-from qprompt_runtime.manifest import Graph, Manifest
+from qprompt_runtime.manifest import Graph
 from qprompt_runtime.providers import open_session
 
 AT_ONCE = 4
@@ -29,14 +29,15 @@ class ImageTower:
 
     Args:
         folder: The bundle's folder.
-        manifest: The folder's.
+        graph: Which of its graphs runs.
+        width: Numbers of a feature.
         provider: As `providers.choose_provider` returns it.
         threads: Threads; 0 takes one for each core.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, provider: str, threads: int) -> None:
-        self._path, self._graph = folder / manifest.image_graph.file, manifest.image_graph
-        self._shape = (manifest.embed_dim,)
+    def __init__(self, folder: Path, graph: Graph, width: int, provider: str, threads: int) -> None:
+        self._path, self._graph = folder / graph.file, graph
+        self._shape = (width,)
         self._provider, self._threads = provider, threads
         self._lock = Lock()
         self._at_once = self._opened_for = 1

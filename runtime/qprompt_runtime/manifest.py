@@ -15,8 +15,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.images import ImageTransform
 
-FORMAT_VERSION = 4
-_WITHOUT_STEM = 3  # the version before: deep image graphs had their stem inside
+FORMAT_VERSION = 5
+_ONE_IMAGE_GRAPH = 4  # the version before: no image graph in int8 beside the other
+_WITHOUT_STEM = 3  # and before: deep image graphs had their stem inside
 FINGERPRINT_BYTES = 16
 MERGED_TOKENS = "merged_tokens"
 """The entry of `Manifest.parity` that says how many tokens a block of the image tower merges."""
@@ -130,7 +131,7 @@ class Manifest:
     """The facts of one backbone.
 
     Attributes:
-        format_version: Version of this layout, 4; an older manifest is read as one of this version.
+        format_version: Version of this layout, 5; an older manifest is read as one of this version.
         name: Model name, as open_clip or this project calls it.
         pretrained: Tag or file that the weights came from; empty for random weights.
         random_weights: Whether the weights are random: good for measuring speed, useless for recognition.
@@ -141,6 +142,7 @@ class Manifest:
         image_transform: How a photo becomes pixels.
         text: How class names become token rows.
         image_graph: The image tower.
+        int8_image_graph: The same tower in int8, if the bundle has both; `processor` says which one runs.
         text_graph: The text tower.
         text_gradient_graph: The loss and its gradient at the context vectors.
         deep: The graphs that take deep prompts, if the bundle has them.
@@ -161,6 +163,7 @@ class Manifest:
     image_transform: ImageTransform
     text: TextLayout
     image_graph: Graph
+    int8_image_graph: Graph | None
     text_graph: Graph
     text_gradient_graph: Graph
     deep: DeepPrompts | None
@@ -178,6 +181,7 @@ class Manifest:
     def graphs(self) -> list[Graph]:
         """Every graph that the bundle has."""
         found = [self.image_graph, self.text_graph, self.text_gradient_graph]
+        found += [self.int8_image_graph] if self.int8_image_graph is not None else []
         if self.deep is not None:
             found += [self.deep.text_graph, self.deep.text_gradient_graph, self.deep.image_graph]
             found += [self.deep.stem_graph] if self.deep.stem_graph is not None else []
@@ -199,13 +203,15 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise BundleError(f"the manifest is not JSON: {error}") from error
         version = raw.get("format_version") if isinstance(raw, dict) else None
-        if version not in (_WITHOUT_STEM, FORMAT_VERSION):
+        if version not in (_WITHOUT_STEM, _ONE_IMAGE_GRAPH, FORMAT_VERSION):
             raise BundleError(
-                f"the manifest has format version {version!r}, this program reads {_WITHOUT_STEM} and "
+                f"the manifest has format version {version!r}, this program reads {_WITHOUT_STEM} to "
                 f"{FORMAT_VERSION}; export the backbone again, or update qprompt-edge"
             )
         if version == _WITHOUT_STEM:
             raw = _with_stem_field(raw)
+        if version != FORMAT_VERSION:
+            raw = _with_int8_field(raw, version)
         manifest = _parse(Manifest, raw, "manifest")
         if len(manifest.fingerprint) != 2 * FINGERPRINT_BYTES or not _is_hex(manifest.fingerprint):
             raise BundleError(
@@ -215,11 +221,11 @@ class Manifest:
 
 
 def _with_stem_field(raw: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of version 3 as one of version 4.
+    """The fields of a manifest of version 3 as those of version 4.
 
     Its deep image graph, if it has one, has no stem before it.
     """
-    upgraded, deep = {**raw, "format_version": FORMAT_VERSION}, raw.get("deep")
+    upgraded, deep = dict(raw), raw.get("deep")
     if isinstance(deep, dict):
         if "stem_graph" in deep:
             raise BundleError(
@@ -228,6 +234,16 @@ def _with_stem_field(raw: dict[str, Any]) -> dict[str, Any]:
             )
         upgraded["deep"] = {**deep, "stem_graph": None}
     return upgraded
+
+
+def _with_int8_field(raw: dict[str, Any], version: int) -> dict[str, Any]:
+    """A manifest of version 3 or 4 as one of version 5: it has one image graph."""
+    if "int8_image_graph" in raw:
+        raise BundleError(
+            f"the manifest has an 'int8_image_graph', which format version {version} does not have; export "
+            "the backbone again"
+        )
+    return {**raw, "format_version": FORMAT_VERSION, "int8_image_graph": None}
 
 
 def _is_hex(text: str) -> bool:

@@ -21,6 +21,8 @@ from qprompt_runtime.classifier import PromptClassifier
 from qprompt_runtime.cores import usable_cores
 from qprompt_runtime.errors import BackboneMismatchError, BakeError
 from qprompt_runtime.images import to_pixels
+from qprompt_runtime.processor import FLOAT
+from qprompt_runtime.prompt_features import prompted_image_features
 from qprompt_runtime.text import printable
 
 IR_VERSION, OPSET = 9, 18
@@ -196,5 +198,15 @@ def _compare(model: onnx.ModelProto, classifier: PromptClassifier, pixels: str) 
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, [provider])
     feed = {IMAGE: noise[None]} if pixels == "uint8" else {PIXELS: prepared}
     found: Array = session.run([PROBABILITIES], feed)[0]
-    ours = classifier.probabilities(classifier.encode_images(prepared))
+    ours = classifier.probabilities(_exact_features(classifier, prepared))
     return float(np.abs(found - ours).max())
+
+
+def _exact_features(classifier: PromptClassifier, pixels: Array) -> Array:
+    """Features by the tower that is baked, where another one runs here (`processor`)."""
+    frozen = classifier.backbone
+    if frozen.image_graph == frozen.manifest.image_graph:
+        return classifier.encode_images(pixels)
+    provider = frozen.provider.removesuffix("ExecutionProvider")
+    exact = type(frozen)(frozen.folder, provider, frozen.threads, frozen.manifest, FLOAT)
+    return prompted_image_features(classifier.prompt, exact, pixels)
