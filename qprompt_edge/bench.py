@@ -54,7 +54,7 @@ KINDS: Mapping[str, str] = {
 PHOTOS_PER_CLASS = 16
 """Photos of each class in the task that the estimate is about."""
 LEAST_CLASSES = 2
-_WARM_UP = 2
+_UNCOUNTED = 2  # runs
 _LARGE = (3000, 4000)
 _GRAIN = 8  # pixels from one random value to the next: at quality 90 a large JPEG then has about 4 MB
 
@@ -95,7 +95,7 @@ class BenchResult:
 
     Attributes:
         manifest: Facts of the backbone that was timed.
-        image_precision: Of the image tower that ran; a bundle may have one more.
+        image_precision: Of the image tower that ran; a bundle may have another.
         provider: Execution provider that ran it.
         machine: Where it ran.
         classes: Class names C that were described to the text tower.
@@ -125,13 +125,13 @@ class BenchResult:
     def adapt_seconds(self, method: str = RESIDUAL) -> float:
         """An estimate of the seconds that `adapt` takes for that task by `qtaskres` or `qcoop`.
 
-        Computed from the medians, for photos of 12 megapixels: loading, decoding (several at once) and
-        encoding each photo once, and tuning; not the search for photos, nor the verdict.
+        For photos of 12 megapixels: loading, decoding (several at once) and encoding each photo once, and
+        tuning; not the search for photos, nor the verdict.
         """
         median = {kind: timing.median for kind, timing in self.milliseconds.items()}
         photo = median["decode_12mp"] / self.photos_at_once + median["encode"]
-        contexts, residuals = self.steps * median["step"], median["classes"] + median["residuals"]
-        tuning = contexts if method == CONTEXT else residuals
+        tuning = median["classes"] + median["residuals"]
+        tuning = self.steps * median["step"] if method == CONTEXT else tuning
         return (median["load"] + self.photos * photo + tuning) / 1000
 
 
@@ -213,7 +213,7 @@ class _Stopwatch:
         Raises:
             MemoryLimitError: It took more than `max_memory`.
         """
-        runs, times = _WARM_UP + self.repeats, []
+        runs, times = _UNCOUNTED + self.repeats, []
         for run in range(runs):
             begin = time.perf_counter()
             result = work()
@@ -221,7 +221,7 @@ class _Stopwatch:
             del result
             check_limit(self.max_memory, KINDS[kind])
             self.reporter.stage(KINDS[kind], run + 1, runs)
-        del times[:_WARM_UP]
+        del times[:_UNCOUNTED]
         self.milliseconds[kind] = Timing(statistics.median(times), min(times))
 
 
@@ -289,9 +289,8 @@ def _task(backbone: Backbone, names: Sequence[str]) -> Examples:
 
 def _jpeg(height: int, width: int) -> bytes:
     """A JPEG of smooth noise, always the same."""
-    shape = max(1, height // _GRAIN), max(1, width // _GRAIN), 3
+    shape, buffer = (max(1, height // _GRAIN), max(1, width // _GRAIN), 3), io.BytesIO()
     grid = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    buffer = io.BytesIO()
     Image.fromarray(grid).resize((width, height)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 

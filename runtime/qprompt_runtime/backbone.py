@@ -5,9 +5,8 @@ and gradient are computed in a single run. Otherwise the step takes two passes: 
 chunk, then each chunk's gradient for the cotangent that the loss over all classes assigns to it. Both give
 the same result.
 
-Without tuning, features of classes are seldom needed, so the weights of their graph stay memory-mapped, as
-narrow as they are stored. Tuning runs its graphs hundreds of times, so it packs their weights (see
-`providers.open_session`).
+Without tuning, features of classes are seldom needed, so the weights of their graph stay mapped, and narrow.
+Tuning runs its graphs hundreds of times, so it packs their weights (see `providers.open_session`).
 """
 
 from __future__ import annotations
@@ -61,14 +60,13 @@ class Backbone:
         manifest: Manifest | None = None,
         precision: str = AUTO,
     ) -> None:
-        self.folder = folder
-        self.manifest = manifest = manifest or read_manifest(folder)
-        self.provider = choose_provider(provider)
-        self.threads = threads
+        self.folder, self.manifest = folder, manifest or read_manifest(folder)
+        self.provider, self.threads = choose_provider(provider), threads
         self.activation_bytes = _ACTIVATION_BYTES
         self.spare_memory = False
-        self.image_graph = chosen_graph(manifest, precision, self.provider)
-        self._image_tower = ImageTower(folder, self.image_graph, manifest.embed_dim, self.provider, threads)
+        self.image_graph = chosen_graph(self.manifest, precision, self.provider)
+        width = self.manifest.embed_dim
+        self._image_tower = ImageTower(folder, self.image_graph, width, self.provider, threads)
 
     def __repr__(self) -> str:
         height, width = self.manifest.image_transform.size
