@@ -65,10 +65,11 @@ def test_a_c_library_without_limits_does(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_threads_of_the_image_tower_leave_the_cores_to_decoding() -> None:
-    """Those of the text tower may spin: while it runs, nothing else does."""
+    """Those of the text tower may spin, since nothing else runs beside it, but not for long."""
     backbone = Backbone.load(TINY_FOLDER, threads=2)
     backbone.open_image_tower()
     backbone.open_for_classes()
     for session, spins in ((backbone._image_tower.session, "0"), (backbone._text_session, "1")):
         options = session.get_session_options()
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == spins
+        assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "20"

@@ -20,6 +20,11 @@ TensorRT is not among them, because it compiles for minutes at its first start.
 """
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _FIRST_THRESHOLD, _LAST_THRESHOLD = 2**17, 2**25
+_SPIN_MICROSECONDS = "20"
+"""For how long threads look for work: enough between two operators, and much less than onnxruntime would.
+
+Old versions of onnxruntime (1.19) do not know this entry, and look as long as before.
+"""
 _FOLDING = ["ConstantFolding", "CommonSubexpressionElimination"]
 """onnxruntime's optimizers that keep wide copies of narrow weights."""
 
@@ -94,7 +99,7 @@ def open_session(
             memory-mapped, and a graph that uses each weight in two directions holds two copies.
         narrow: Without `prepack`, keep float16 weights mapped as well: on a processor, each run widens them,
             one at a time. Not for convolutions, which are slow then.
-        spin: Have threads without work look for some all the time: they start a little sooner, and take the
+        spin: Have threads without work look for some for a while: they start a little sooner, and take the
             core from whatever else would run on it.
         callers: Threads that will run the graph at the same time; the session starts so many fewer.
 
@@ -138,6 +143,7 @@ def _session(
     if narrow:  # with all optimizations, what widens weights is folded once more
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
     whole = str(path.parent.resolve() / path.name)  # some versions refuse weights in a folder that is a link
     with _blocks_given_back():
         return onnxruntime.InferenceSession(
