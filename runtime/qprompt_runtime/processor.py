@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qprompt_runtime.errors import ProviderError
-from qprompt_runtime.manifest import Graph, Manifest
+
+if TYPE_CHECKING:
+    from qprompt_runtime.manifest import Graph, Manifest
 
 AUTO, FLOAT, INT8 = "auto", "float", "int8"
 """What a precision may be: as the table says, or one of the two towers."""
