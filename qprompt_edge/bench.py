@@ -22,7 +22,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from qprompt_edge.data.features import Examples
+from qprompt_edge.data.features import Examples, photos_at_once
 from qprompt_edge.memory import check_limit, fit_activations, peak_rss_mb
 from qprompt_edge.reporter import Reporter
 from qprompt_edge.tuning import qcoop
@@ -130,9 +130,8 @@ class BenchResult:
         """
         median = {kind: timing.median for kind, timing in self.milliseconds.items()}
         photo = median["decode_12mp"] / self.photos_at_once + median["encode"]
-        tuning = median["classes"] + median["residuals"]
-        tuning = self.steps * median["step"] if method == CONTEXT else tuning
-        return (median["load"] + self.photos * photo + tuning) / 1000
+        tuning = {RESIDUAL: median["classes"] + median["residuals"], CONTEXT: self.steps * median["step"]}
+        return (median["load"] + self.photos * photo + tuning[method]) / 1000
 
 
 def bench(
@@ -188,7 +187,7 @@ def bench(
         classes=classes,
         repeats=repeats,
         milliseconds=stopwatch.milliseconds,
-        photos_at_once=1 if max_memory is not None else frozen.photos_at_once,
+        photos_at_once=photos_at_once(frozen, max_memory),
         steps=steps,
         peak_rss_mb=peak_rss_mb(),
     )

@@ -84,3 +84,18 @@ def test_a_damaged_vocabulary_is_refused_when_it_is_needed(tmp_path: Path) -> No
     assert tokenizer.encode("a photo")
     with pytest.raises(BundleError, match="is not a readable tokenizer"):
         tokenizer.encode("carrot")
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_token_that_the_vocabulary_lacks(indent: int | None, tmp_path: Path) -> None:
+    """It is one clear error each time, and the other tokens stay known."""
+    content = json.loads(FILE.read_bytes())
+    del content["model"]["vocab"]["carrot</w>"]
+    separators = (",", ":") if indent is None else None
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=indent, separators=separators), "utf-8")
+    tokenizer = Tokenizer(path)
+    for _ in range(2):
+        with pytest.raises(BundleError, match=r"is not a readable tokenizer \('carrot</w>'\)"):
+            tokenizer.encode("carrot")
+    assert tokenizer.encode("a photo") == Tokenizer(FILE).encode("a photo")

@@ -104,8 +104,8 @@ def measure(source: SourceModel, backbone: Backbone, photos: Array | None) -> di
         `text_cosine_min`, `gradient_error` (relative, L2), and `deep_gradient_error`, of the prompts of both
         towers, if the bundle has deep graphs. If it has a second image tower, and there are photos,
         `int8_image_cosine_mean` and `int8_image_cosine_min` are its own. If it merges tokens, torch merges as
-        many, and there are
-        `merged_tokens` and, beside torch without merging, `unmerged_cosine_mean` and `unmerged_cosine_min`.
+        many, and there are `merged_tokens` and, beside torch without merging, `unmerged_cosine_mean` and
+        `unmerged_cosine_min`.
     """
     pixels = noise(source.transform) if photos is None else photos
     found = backbone.encode_images(pixels)

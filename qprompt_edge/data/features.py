@@ -156,7 +156,7 @@ def encode_photos(
     decoder = _Decoder(backbone.manifest.image_transform, views, seed, max_memory, Turns())
     read = functools.partial(_read, cache, quality, decoder)
     add = functools.partial(_encoded, cache, encode)
-    at_once = 1 if max_memory is not None else backbone.photos_at_once
+    at_once = photos_at_once(backbone, max_memory)
     with closing(encode_ahead(backbone, read, add, paths, at_once)) as photos:
         try:
             for index, photo in enumerate(photos):
@@ -178,6 +178,11 @@ def encode_photos(
             raise
     _save(cache, quality)
     return EncodedPhotos(features, hashes, failures, keys)
+
+
+def photos_at_once(backbone: Backbone, max_memory: float | None) -> int:
+    """How many photos are decoded and encoded at the same time: one, where memory is limited."""
+    return 1 if max_memory is not None else backbone.photos_at_once
 
 
 def _save(cache: FeatureCache, quality: QualityCache | None) -> None:

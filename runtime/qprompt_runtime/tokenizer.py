@@ -28,10 +28,9 @@ from numpy.typing import NDArray
 from qprompt_runtime.errors import BundleError, TextError
 from qprompt_runtime.manifest import TextLayout
 
-_WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
-_ASCII_WORDS = (
-    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+"  # lower case
-)
+_ENDINGS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d"
+_WORDS = _ENDINGS + r"|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_ASCII_WORDS = _ENDINGS + r"|[a-z]+|[0-9]|[^\sa-z0-9]+"  # of lower case
 _END_OF_WORD = "</w>"
 _VOCAB, _MERGES = b'"vocab":{', b'"merges":['  # as the export writes them
 _LOOKED_UP = 64
@@ -69,7 +68,7 @@ class Tokenizer:
             merges = _value_after(self._text, _MERGES)
             if merges is None or _VOCAB not in self._text:  # another program wrote it
                 model = json.loads(self._text)["model"]
-                merges, self._ids = model["merges"], model["vocab"]
+                merges, self._ids, self._text = model["merges"], model["vocab"], b""
             self._ranks: dict[str, int] = {pair: rank for rank, pair in enumerate(merges)}
         self._letters = _byte_letters()
 
@@ -95,15 +94,15 @@ class Tokenizer:
         ]
 
     def _id(self, token: str) -> int:
-        if token not in self._ids:
-            found = _looked_up(self._text, token) if len(self._ids) < _LOOKED_UP else None
-            if found is None:
-                with self._readable():
-                    self._ids = _value_after(self._text, _VOCAB, _MERGES) or {}
-                    self._text = b""
-            else:
+        if token in self._ids:
+            return self._ids[token]
+        found = _looked_up(self._text, token) if len(self._ids) < _LOOKED_UP else None
+        with self._readable():
+            if found is not None:
                 self._ids[token] = found
-        return self._ids[token]
+            elif self._text:
+                self._ids, self._text = _value_after(self._text, _VOCAB, _MERGES), b""
+            return self._ids[token]
 
     def _merge(self, word: str) -> list[str]:
         """Split a word into letters and join the best-ranked neighbours until none is left."""
@@ -141,9 +140,8 @@ def _value_after(text: bytes, key: bytes, following: bytes = b"") -> Any:
 
 def _looked_up(text: bytes, token: str) -> int | None:
     """The id that a tokenizer's text gives a token; None if it is not found, as for the first of all."""
-    entry = (
-        b",%b:" % json.dumps(token, ensure_ascii=False).encode()
-    )  # the comma: not the end of another token
+    # the comma: not the end of another token
+    entry = b",%b:" % json.dumps(token, ensure_ascii=False).encode()
     place = text.find(entry, text.find(_VOCAB))
     digits = re.compile(rb"\d+").match(text, place + len(entry)) if place >= 0 else None
     return int(digits[0]) if digits else None
