@@ -1,6 +1,8 @@
 """The page of `serve` as a person uses it, in a real browser before a real server."""
 
 import base64
+import io
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from page import (
     until,
     watched,
 )
+from PIL import Image
 from serving import Client, ServeProcess, serve_process
 
 pytestmark = pytest.mark.flaky(reruns=1)  # a browser on a busy machine may come too late once
@@ -263,10 +266,11 @@ def test_dropped_photos_go_to_the_class_that_is_shown(browser: Any, server: Clie
 
 def test_teaching_is_stopped_and_goes_on(browser: Any, server: Client) -> None:
     folder = lay_task(server.data, "Stopped", LABELS[:2], 1)
-    for label in LABELS[:2]:
-        photo = Path(photos_of(label, 0, 1)[0]).read_bytes()
-        for i in range(600):  # each is another file to the cache
-            (folder / label / f"{i}.jpg").write_bytes(photo + str(i).encode())
+    for label, colour in zip(LABELS, ("red", "blue"), strict=False):
+        png = io.BytesIO()  # small on the disk, and slow to decode: there is time to stop it, twice
+        Image.new("RGB", (4000, 3000), colour).save(png, "PNG")
+        for i in range(300):  # each is another file to the cache, also where the test runs again
+            (folder / label / f"{i}.png").write_bytes(png.getvalue() + os.urandom(8))
     with watched(browser, server.url, **PHONE) as page:
         open_task(page, "Stopped", "teach")
         page.get_by_role("button", name="Teach it", exact=True).click()
