@@ -29,6 +29,8 @@ BATCHES = (8, 32, 160, 1600)
 TOKENS = (1, 2, 4, 8)
 ROOFLINE_CLASSES = (10, 100)
 LEAST_RUNS = 5
+ROOFLINE_RUNS = 20
+"""A step of 10 classes is short: the median of a few would be that of a tenth of a second."""
 _BEHIND_NAME = 2
 """The full stop and the end token."""
 
@@ -98,7 +100,11 @@ def measure(threads: int, bundles: Path, repeats: int) -> dict[str, Any]:
             for length in TOKENS
         },
         "roofline": [
-            against_sgemm(sweep.run(*sweep.classes(count), parts="text,sgemm", warm_up=2))
+            against_sgemm(
+                sweep.run(
+                    *sweep.classes(count), parts="text,sgemm", repeats=max(ROOFLINE_RUNS, repeats), warm_up=2
+                )
+            )
             for count in ROOFLINE_CLASSES
         ],
     }
