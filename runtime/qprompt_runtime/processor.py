@@ -30,7 +30,7 @@ onnxruntime 1.32, processor time):
 - with `avx512_vnni` 0.47;
 - with `avx2` alone 0.67, and with AVX-512 but no VNNI 0.71. The instructions above were hidden from
   onnxruntime; it was not an older processor. An EPYC that has AVX2 alone took 0.70 with an older int8 graph.
-  Haswell, Broadwell, Zen 1 and Zen 2 multiply bytes half as fast beside floats: 0.96 by an estimate.
+  Haswell, Broadwell, Zen 1 and Zen 2 multiply bytes no faster than floats: 0.96, estimated, not measured.
 - with `avx_vnni`: not measured; one instruction does what takes AVX2 three.
 
 `asimddp` and `i8mm` (ARM) were never measured, so they are not in the table: there int8 would cost accuracy
