@@ -195,8 +195,7 @@ def _image_limit(figures: Figures) -> str:
         "by onnxruntime, of float32 by the faster of numpy and onnxruntime, on two matrices of 2048 x 2048 each,",
         "in the same process and in turn. Times are processor time, the shortest of all runs.",
     )
-    title = "An image tower against plain products"
-    return _section(title, image_limit.table(figures["image_limit"]), text)
+    return _section("A photo against plain products", image_limit.table(figures["image_limit"]), text)
 
 
 def _scaling(figures: Figures) -> str:
@@ -261,12 +260,7 @@ def _accuracy(figures: Figures) -> str:
 def _aarch64(figures: Figures) -> str:
     """The device side in an emulator, beside this machine."""
     found = figures["aarch64"]
-    header = [
-        f"`{found['backbone']}` on examples/photos, 512 MB",
-        "adapted",
-        "zero-shot",
-        "peak memory",
-    ]
+    header = [f"`{found['backbone']}` on examples/photos, 512 MB", "adapted", "zero-shot", "peak memory"]
     rows = [
         [
             f"{name}, onnxruntime {side['versions']['onnxruntime']}, Python {side['versions']['python']}",
