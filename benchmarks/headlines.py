@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import accuracy
 from benchmarks.adaptation import HEADLINE
 from benchmarks.bundles import DEFAULT
-from benchmarks.tables import megabytes, ratio, times
+from benchmarks.tables import megabytes, percent, ratio, times
 
 Figures = Mapping[str, Any]
 
@@ -28,11 +28,6 @@ class Headline:
     measure: str
     value: Callable[[Figures], float]
     show: Callable[[float], str]
-
-
-def percent(value: float) -> str:
-    """A share as a percentage."""
-    return f"{100 * value:.0f}%"
 
 
 def points(value: float) -> str:

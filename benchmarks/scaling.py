@@ -20,7 +20,7 @@ from benchmarks.class_names import CALTECH_101
 from benchmarks.options import parse
 from benchmarks.processes import run_module
 from benchmarks.roofline import against_sgemm
-from benchmarks.tables import duration, median, text_table, times
+from benchmarks.tables import duration, median, percent, text_table, times
 
 MODEL = "ViT-B-32"
 STEP_CLASSES = (10, 100, 1000)
@@ -143,7 +143,7 @@ def roofline_table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             f"{line['rate'] / 1e9:.1f} G/s",
             f"{line['sgemm'][line['sgemm_by']] / 1e9:.1f} G/s",
             line["sgemm_by"],
-            f"{100 * line['share']:.0f}%",
+            percent(line["share"]),
         ]
         for line in result["roofline"]
     ]

@@ -30,6 +30,11 @@ def times(value: float) -> str:
     return f"{value:.0f}x" if value >= 20 else f"{value:.1f}x"
 
 
+def percent(value: float) -> str:
+    """A share as a percentage."""
+    return f"{100 * value:.0f}%"
+
+
 def megabytes(value: float) -> str:
     """Memory or size in MB of 10^6 bytes."""
     return f"{value:,.0f} MB"
