@@ -79,4 +79,5 @@ def _has_host(address: str) -> bool:
 def _is_folder(text: str) -> bool:
     """Whether a text means a folder, which need not be there."""
     patterns = (_PICAMERA.fullmatch, _STREAM.match, _WEB.match)
-    return text != STDIN and not text.isdecimal() and not any(pattern(text) for pattern in patterns)
+    device = text.isdecimal() or text.startswith(_DEVICES)
+    return text != STDIN and not device and not any(pattern(text) for pattern in patterns)
