@@ -39,10 +39,21 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(arguments, prog_name="qprompt-edge")
     except KeyboardInterrupt:
         sys.exit(130)
+    except ImportError as error:  # what C modules make of a Ctrl-C while they start
+        if not _interrupted(error):
+            raise
+        sys.exit(130)
     except QPromptError as error:  # a help that cannot be written; commands report their own
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     sys.exit(0)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an error comes from a Ctrl-C."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _spare_threads() -> None:
