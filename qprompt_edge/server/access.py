@@ -67,7 +67,8 @@ class Access:
         try:
             token = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise OutputError(f"cannot read the token in {printable(file)}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(f"cannot read the token in {printable(file)}: {reason}") from error
         if len(token) < _SHORTEST or not token.isprintable() or " " in token:
             raise OutputError(
                 f"the token in {printable(file)} has {len(token)} characters; expected at least {_SHORTEST}, with no spaces: "
