@@ -1,6 +1,7 @@
 """The command line as people and scripts meet it: exit codes, one-line errors, JSON."""
 
 import csv
+import gc
 import io
 import json
 import subprocess
@@ -14,6 +15,7 @@ from command_line import assert_refused
 from PIL import Image
 from scenes import CLASSES, write_photos
 
+from qprompt_edge.cli import _spare_last_look
 from qprompt_edge.cli.output import say, show
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import read_prompt_file, write_prompt_file
@@ -90,6 +92,17 @@ def test_a_command_starts_without_looking_for_garbage_and_runs_with_it():
     """The modules are then outside of what is looked through, also when Python ends."""
     answer = in_a_process("backbones", "list", then="gc.isenabled(), gc.get_freeze_count() > 10_000")
     assert answer == "True True"
+
+
+def test_with_torch_python_looks_through_all_modules_at_its_end(monkeypatch):
+    frozen = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    _spare_last_look()
+    assert frozen == []
+    monkeypatch.delitem(sys.modules, "torch")
+    _spare_last_look()
+    assert frozen == [True]
 
 
 def test_a_32_bit_python_is_told_so(run, monkeypatch):

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _spare_threads()
     if arguments is None:  # the process is ours
         gc.disable()  # starting makes no garbage, and looking for it takes time; commands enable it again
-        atexit.register(gc.freeze)  # nor need Python look through all modules for garbage when it ends
+        atexit.register(_spare_last_look)
     try:
         from qprompt_edge.cli.app import app
 
@@ -47,6 +47,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     sys.exit(0)
+
+
+def _spare_last_look() -> None:
+    """Have Python end without looking through all modules for garbage.
+
+    Where an export has loaded torch, it looks: a library of torch's reports all that is left as leaked.
+    """
+    if "torch" not in sys.modules:
+        gc.freeze()
 
 
 def _interrupted(error: BaseException | None) -> bool:
