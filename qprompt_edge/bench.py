@@ -2,9 +2,8 @@
 
 It times what the other commands run. Residuals are tuned as `adapt` tunes them, and a step is one of
 `trainer.train` with the default settings of QCoOp: both on image features that are drawn instead of encoded,
-because time does not depend on them. The photos are made in memory. Each kind of work runs a few times before
-it counts; then its median and its fastest run are kept. The system holds the files in memory by then: the
-very first load after a start of the machine also waits for the disk.
+because time does not depend on them. Each kind of work runs a few times before it counts; then its median and
+its fastest run are kept. The very first load after a start of the machine also waits for the disk.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qprompt_edge.checking.chance import tail
 from qprompt_edge.checking.cross_validation import deal, held_out_scores
 from qprompt_edge.checking.discriminant import discriminant
 from qprompt_edge.checking.duplicates import duplicate_groups, duplicates
-from qprompt_edge.checking.intervals import tail
 from qprompt_edge.checking.learning_curve import learning_curve
 from qprompt_edge.checking.mislabelled import mislabelled
 from qprompt_edge.checking.mixed_up import mixed_up

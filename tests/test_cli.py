@@ -1,6 +1,7 @@
 """The command line as people and scripts meet it: exit codes, one-line errors, JSON."""
 
 import csv
+import gc
 import io
 import json
 import subprocess
@@ -14,7 +15,8 @@ from command_line import assert_refused
 from PIL import Image
 from scenes import CLASSES, write_photos
 
-from qprompt_edge.cli.output import say
+from qprompt_edge.cli import _spare_last_look
+from qprompt_edge.cli.output import say, show
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.prompt_file import read_prompt_file, write_prompt_file
 
@@ -92,6 +94,17 @@ def test_a_command_starts_without_looking_for_garbage_and_runs_with_it():
     assert answer == "True True"
 
 
+def test_with_torch_python_looks_through_all_modules_at_its_end(monkeypatch):
+    frozen = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    _spare_last_look()
+    assert frozen == []
+    monkeypatch.delitem(sys.modules, "torch")
+    _spare_last_look()
+    assert frozen == [True]
+
+
 def test_a_32_bit_python_is_told_so(run, monkeypatch):
     monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
     result = run("backbones")
@@ -102,6 +115,32 @@ def test_a_32_bit_python_is_told_so(run, monkeypatch):
 def test_a_name_that_would_move_the_cursor_is_shown(capsys):
     say("skipped a\rb\x1b[2Jc.jpg")
     assert capsys.readouterr().err == r"skipped a\rb\x1b[2Jc.jpg" + "\n"
+
+
+@pytest.mark.parametrize(("print_line", "stream"), [(say, "stderr"), (show, "stdout")])
+def test_a_sentence_is_broken_between_words_on_a_terminal_only(print_line, stream, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    sentence = "two words, /a/path/longer-than-the-terminal, and words"
+    print_line(sentence)
+    monkeypatch.setattr(getattr(sys, stream), "isatty", lambda: True, raising=False)
+    print_line(sentence)
+    whole, *lines = getattr(capsys.readouterr(), stream[3:]).splitlines()
+    assert whole == sentence
+    assert lines == ["two words,", "/a/path/longer-than-the-terminal,", "and words"]
+
+
+def test_ctrl_c_while_a_library_is_imported_is_an_interruption(run, monkeypatch):
+    """C modules turn it into an ImportError; one that is none keeps its traceback."""
+    failed = ImportError("initialization failed")
+
+    def start(*_arguments: object, **_named: object) -> None:
+        raise failed
+
+    monkeypatch.setattr("qprompt_edge.cli.app.app", start)
+    with pytest.raises(ImportError):
+        run("backbones")
+    failed.__cause__ = KeyboardInterrupt()
+    assert run("backbones").code == 130
 
 
 # ---------------------------------------------------------------------- predict

@@ -110,7 +110,8 @@ def test_options_that_make_no_sense_are_wrong_usage(watch, seen: Path, words: tu
 
 
 def test_once_is_for_a_folder(watch):
-    assert_refused(watch("-", "--once", "--json"), "--once is for a folder, and - is none")
+    for source in ("-", "/dev/video9"):
+        assert_refused(watch(source, "--once", "--json"), f"--once is for a folder, and {source} is none")
 
 
 def test_memory_may_be_limited(watch, seen: Path):

@@ -1,6 +1,8 @@
 """What the exporter refuses: one clear error each, and nothing is written."""
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,23 @@ from qprompt_exporters.towers import read_text_tower
 from qprompt_runtime.errors import BundleError, OutputError
 
 pytestmark = pytest.mark.export
+
+
+def test_after_a_refusal_the_process_ends_without_a_word(tmp_path: Path) -> None:
+    """Libraries of torch's tell of what is not taken apart when Python ends, in dozens of lines."""
+    command = [
+        sys.executable,
+        "-m",
+        "qprompt_edge",
+        "export",
+        "--model",
+        "no-such",
+        "--out",
+        tmp_path / "out",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: open_clip has no model 'no-such'"
 
 
 # ---------------------------------------------------------------------- models

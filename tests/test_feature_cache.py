@@ -172,7 +172,7 @@ def test_what_cannot_be_written_is_said_and_tried_again(path: Path) -> None:
     path.parent.write_text("a file")
     cache = FeatureCache(path, "this")
     cache.put(key(1), entry(1))
-    with pytest.raises(OutputError, match=r"cannot keep features in .*QPE_CACHE"):
+    with pytest.raises(OutputError, match=r"cannot keep features in .*; choose another place"):
         cache.save()
     assert cache.get(key(1)) is not None
     said: list[OutputError] = []

@@ -172,6 +172,7 @@ def test_bad_sources_are_one_clear_line(fetch, outbox) -> None:
     expect(fetch(outbox), 1, "holds no prompt (*.qpt)")
     for words in (
         ("ftp://127.0.0.1/belt.qpt",),
+        ("",),
         ("http://user:secret@127.0.0.1/belt.qpt",),
         ("http://[::1/belt.qpt",),
         ("http://192.0.2.1/belt.qpt", "--login", outbox / "login"),

@@ -5,6 +5,7 @@ Nothing is written where the disk is full.
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from other_machines import STRACE, needs_strace, qprompt_edge
 from prompts import TINY
 
 from qprompt_runtime.errors import OutputError
-from qprompt_runtime.files import write_atomic
+from qprompt_runtime.files import check_writable, write_atomic
 from qprompt_runtime.prompt_file import write_prompt_file
 
 
@@ -53,6 +54,44 @@ def test_a_disk_that_fails_is_an_error_and_the_old_file_stays(
         write_atomic(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize("write", [lambda path: write_atomic(path, b"new"), check_writable])
+@pytest.mark.parametrize(
+    ("standing", "reason"),
+    [
+        (lambda folder: Path("/dev/null"), "it is not a regular file"),
+        (lambda folder: Path("/dev/stdout"), "it is not a regular file"),
+        (lambda folder: pipe(folder / "pipe"), "it is not a regular file"),
+        (lambda folder: folder, "Is a directory"),
+    ],
+)
+def test_what_is_no_file_is_not_replaced(
+    tmp_path: Path,
+    write: Callable[[Path], None],
+    standing: Callable[[Path], Path],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Path, "replace", lambda *_: pytest.fail("replaced"))  # root's own /dev/null
+    path = standing(tmp_path)
+    with pytest.raises(OutputError, match=f"cannot write {path}: {reason}; choose another place"):
+        write(path)
+
+
+def test_a_link_to_a_file_or_to_nothing_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    for target in ("old", "nothing"):
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(target)
+        write_atomic(tmp_path / "link", b"new")
+        assert (tmp_path / "link").read_bytes() == b"new"
+    assert (tmp_path / "old").read_bytes() == b"old"
 
 
 @needs_strace

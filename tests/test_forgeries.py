@@ -157,5 +157,5 @@ def test_no_other_algorithm_is_accepted_with_the_public_key_as_its_secret(policy
 def test_signed_bytes_that_are_no_prompt_are_an_error_of_the_prompt(policy: Policy) -> None:
     from qprompt_runtime.errors import PromptFileError
 
-    with pytest.raises(PromptFileError, match="file's start"):
+    with pytest.raises(PromptFileError, match="no prompt file"):
         PromptFile.from_bytes(sign_prompt(b"no prompt", key(), CLAIMS), policy)

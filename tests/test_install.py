@@ -105,6 +105,14 @@ def test_a_newer_prompt_is_installed_and_what_ran_is_put_back(
     ).read_bytes() == first.read_bytes()  # what ran before, not the one that was undone
 
 
+@pytest.mark.parametrize("command", ["status", "rollback"])
+def test_a_folder_is_given_once(run, command: str) -> None:
+    for words, reason in ((), "FOLDER is missing"), (("a", "--to", "a"), "give the folder once"):
+        result = run(command, *words)
+        assert result.code == 2
+        assert reason in result.err
+
+
 def test_only_what_rollback_put_back_is_excepted(
     make: Callable[..., Path], policy: Policy, place: Path
 ) -> None:

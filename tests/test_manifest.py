@@ -18,6 +18,11 @@ def test_manifest_that_is_not_json(dummy: Path, text: str) -> None:
     assert_one_line(error)
 
 
+def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"is no backbone bundle: it has no manifest\.json$"):
+        read_manifest(tmp_path)
+
+
 def test_manifest_that_is_not_text(dummy: Path) -> None:
     (dummy / "manifest.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BundleError, match="cannot read"):

@@ -282,7 +282,9 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     with pytest.raises(PromptFileError, match="cannot be read: Is a directory"):
         read_prompt_file(tmp_path)
     (tmp_path / "photo.qpt").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(PromptFileError, match=r"photo\.qpt: the file's start is ffd8ff, expected d9d9f7"):
+    with pytest.raises(
+        PromptFileError, match=r"photo\.qpt: the file is no prompt file: it begins with ffd8ff"
+    ):
         read_prompt_file(tmp_path / "photo.qpt")
     with pytest.raises(OutputError):
         write_prompt_file(tmp_path, TINY)

@@ -138,6 +138,11 @@ def test_a_port_that_is_taken(tmp_path, run):
         assert "choose another --port" in result.err
 
 
+def test_what_is_kept_is_the_owners_alone(tmp_path):
+    Access(tmp_path / "access.json", needed=True).make_token()
+    assert (tmp_path / "access.json").stat().st_mode & 0o777 == 0o600
+
+
 def test_what_is_kept_may_be_damaged(tmp_path):
     for content in (b"{", b"[]", b'{"token": 1, "sessions": 2}', b'{"token": "x", "sessions": {"a": "b"}}'):
         (tmp_path / "access.json").write_bytes(content)

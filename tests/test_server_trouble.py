@@ -19,13 +19,14 @@ from test_server_rest import add, classes, picture
 from watching import write_prompt
 
 from qprompt_edge.server import thumbnail_cache
-from qprompt_edge.server.addresses import is_loopback, listener, shown_address
+from qprompt_edge.server.addresses import listener, shown_address
 from qprompt_edge.server.answers import Answers
 from qprompt_edge.server.camera import watched
 from qprompt_edge.server.certificate import certificate
 from qprompt_edge.server.store import Store
 from qprompt_edge.server.thumbnail_cache import Thumbnails
 from qprompt_edge.server.work import LONG
+from qprompt_edge.watching.addresses import is_loopback
 from qprompt_runtime.backbone import Backbone
 from qprompt_runtime.errors import OutputError
 

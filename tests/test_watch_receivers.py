@@ -228,6 +228,17 @@ def test_a_server_that_refuses_is_not_asked_again(hook):
     assert [note.rpartition(": ")[2] for note in notes] == ["answered 404 Not Found"]
 
 
+def test_a_server_that_is_not_there_is_told_in_words():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    notes: list[str] = []
+    sink = webhook(f"http://127.0.0.1:{port}/", notes.append)
+    sink.answer(ANSWER, FRAME)
+    wait_until(lambda: notes)
+    sink.close()
+    assert notes == [f"webhook http://127.0.0.1:{port}/: Connection refused; trying again"]
+
+
 @pytest.mark.parametrize("address", ["", "file:///etc/passwd", "http://", "ftp://host/x", "host/x"])
 def test_what_is_no_address_is_refused(address: str):
     with pytest.raises(ValueError, match="expected an address"):

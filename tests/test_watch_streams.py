@@ -345,8 +345,10 @@ def test_a_source_is_found_by_what_it_is_called(tmp_path):
     [
         ("gone", None, False, "gone: no such folder; expected a folder, a camera"),
         (__file__, None, False, "is not a folder; expected"),
+        ("", None, False, "^'': is not a folder; expected"),
         ("-", None, True, "--once is for a folder"),
         ("http://cam/x", None, True, "--once is for a folder"),
+        ("/dev/video0", None, True, "--once is for a folder"),
         (".", (1, 1), False, "--size is for cameras"),
         ("http://cam/x", (1, 1), False, "--size is for cameras"),
         ("http://", None, False, "is no address"),

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qprompt_edge.checking.chance import tail
 from qprompt_edge.checking.findings import MixedUp
-from qprompt_edge.checking.intervals import tail
 from qprompt_edge.evaluation.intervals import wilson
 from qprompt_runtime.arrays import Array
 

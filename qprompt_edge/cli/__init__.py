@@ -32,17 +32,37 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _spare_threads()
     if arguments is None:  # the process is ours
         gc.disable()  # starting makes no garbage, and looking for it takes time; commands enable it again
-        atexit.register(gc.freeze)  # nor need Python look through all modules for garbage when it ends
+        atexit.register(_spare_last_look)
     try:
         from qprompt_edge.cli.app import app
 
         app(arguments, prog_name="qprompt-edge")
     except KeyboardInterrupt:
         sys.exit(130)
+    except ImportError as error:  # what C modules make of a Ctrl-C while they start
+        if not _interrupted(error):
+            raise
+        sys.exit(130)
     except QPromptError as error:  # a help that cannot be written; commands report their own
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     sys.exit(0)
+
+
+def _spare_last_look() -> None:
+    """Have Python end without looking through all modules for garbage.
+
+    Where an export has loaded torch, it looks: a library of torch's reports all that is left as leaked.
+    """
+    if "torch" not in sys.modules:
+        gc.freeze()
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an error comes from a Ctrl-C."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _spare_threads() -> None:

@@ -36,7 +36,7 @@ from qprompt_runtime.text import percent, printable
 
 @reported
 def command(
-    files: Annotated[list[Path], argument("FILE...", "Prompt files to merge, two or more.")],
+    files: Annotated[list[Path], argument("FILE", "Prompt files to merge, two or more.")],
     out: Annotated[Path, option(OUTPUT, "Prompt file to write.", "--out", "-o", metavar="FILE")],
     holdout: Annotated[
         Path | None,

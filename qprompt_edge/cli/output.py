@@ -46,12 +46,27 @@ def console(*, stderr: bool = False) -> Console:
 
 def say(line: str) -> None:
     """Print a message for people, on stderr; whatever would move the cursor is shown, not done."""
-    typer.echo(printable(line), err=True)
+    typer.echo(_wrapped(printable(line), stderr=True), err=True)
 
 
 def show(line: str, *, aside: bool = False) -> None:
     """Print a line of the result on stdout; `aside` (where stdout is JSON) puts it on stderr."""
-    typer.echo(printable(line), err=aside)
+    typer.echo(_wrapped(printable(line), stderr=aside), err=aside)
+
+
+def _wrapped(line: str, *, stderr: bool) -> str:
+    """A line, broken between words where the terminal is narrower; in a file or a pipe it stays whole."""
+    width = _width(stderr)
+    return (
+        line
+        if len(line) <= width
+        else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+    )
+
+
+def _width(stderr: bool) -> int:
+    """Columns of the terminal that a stream is; no limit where it is none."""
+    return shutil.get_terminal_size().columns if (sys.stderr if stderr else sys.stdout).isatty() else _ENDLESS
 
 
 def emit(value: Any) -> None:
@@ -106,7 +121,7 @@ def section(title: str, facts: dict[str, str], *, aside: bool = False) -> None:
     show("", aside=aside)
     show(title, aside=aside)
     names = max(map(len, facts), default=0)
-    width = shutil.get_terminal_size().columns if (sys.stderr if aside else sys.stdout).isatty() else _ENDLESS
+    width = _width(stderr=aside)
     for name, fact in facts.items():
         start = f"  {printable(name):{names}}  "
         if fact:

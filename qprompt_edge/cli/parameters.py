@@ -79,9 +79,12 @@ PlaceOption = Annotated[Path | None, option(OUTPUT, "The same folder, as an opti
 
 def one_folder(place: Path | None, to: Path | None) -> Path:
     """The folder that prompts are installed in, given as an argument or as an option."""
-    if (place is None) == (to is None):
-        raise typer.BadParameter("give the folder that prompts are installed in once: as FOLDER or as --to")
-    return place or to  # type: ignore[return-value]  # one of them is there
+    if place is not None and to is not None:
+        raise typer.BadParameter("give the folder once: as FOLDER or as --to")
+    folder = to if place is None else place
+    if folder is None:
+        raise typer.BadParameter("FOLDER is missing: the one that was given to install as --to")
+    return folder
 
 
 def names_in(classes: str) -> list[str]:

@@ -135,8 +135,8 @@ class FeatureCache:
             begin = self._append(self.path, (shape[0], shape[1]), added)
         except OSError as error:
             refused = OutputError(
-                f"cannot keep features in {self.path}: {error.strerror or error}; free some space, or set "
-                "QPE_CACHE"
+                f"cannot keep features in {self.path}: {error.strerror or error}; choose another place or free some "
+                "space"
             )
             if self.unkept is None:
                 raise refused from error

@@ -101,7 +101,7 @@ def find_source(address: str, access: Access, policy: Policy) -> Source:
     """
     scheme = address.partition("://")[0].lower() if "://" in address else ""
     if scheme not in (*_WEB, *_MQTT):
-        if scheme:
+        if scheme or not address:  # an empty one would be the folder that we are in
             raise ValueError(f"{without_password(address)!r}: expected {EXPECTED}")
         if access != Access():
             raise ValueError("--login, --token-file and --ca are for addresses, not for a file or a folder")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import ipaddress
 import ssl
 import time
 import urllib.request
@@ -19,7 +18,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from qprompt_edge.fetching.sources import MOST_BYTES, SECONDS, Content, FetchError, check_size
-from qprompt_edge.watching.addresses import without_password
+from qprompt_edge.watching.addresses import is_loopback, without_password
 from qprompt_runtime.text import printable
 
 _STEP_SECONDS = 10.0
@@ -82,21 +81,13 @@ def authorization(address: str, login: tuple[str, str] | None, token: str | None
     if login is not None and token is not None:
         raise ValueError("--login and --token-file are both given; give the one that the server asks for")
     parts = urlsplit(address)
-    if parts.scheme.lower() != "https" and not _is_here(parts.hostname or ""):
+    if parts.scheme.lower() != "https" and not is_loopback(parts.hostname or ""):
         raise ValueError(
             "--login and --token-file need https://; over http:// everybody on the way could read them"
         )
     if login is not None:
         return "Basic " + base64.b64encode(":".join(login).encode()).decode()
     return f"Bearer {token}"
-
-
-def _is_here(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Redirections(urllib.request.HTTPRedirectHandler):

@@ -19,7 +19,7 @@ from threading import Lock
 from qprompt_edge.server.limits import LOGIN_SECONDS, LOGIN_TRIES, SESSION_DAYS, SESSIONS
 from qprompt_edge.server.refusal import Refusal
 from qprompt_runtime.errors import OutputError
-from qprompt_runtime.files import set_mode, write_atomic
+from qprompt_runtime.files import write_atomic
 from qprompt_runtime.text import printable
 
 _TOKEN_BYTES = 16
@@ -67,7 +67,8 @@ class Access:
         try:
             token = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise OutputError(f"cannot read the token in {printable(file)}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(f"cannot read the token in {printable(file)}: {reason}") from error
         if len(token) < _SHORTEST or not token.isprintable() or " " in token:
             raise OutputError(
                 f"the token in {printable(file)} has {len(token)} characters; expected at least {_SHORTEST}, with no spaces: "
@@ -116,8 +117,8 @@ class Access:
         self._save()
 
     def _save(self) -> None:
-        write_atomic(self._file, json.dumps({"token": self._token, "sessions": self._sessions}).encode())
-        set_mode(self._file, 0o600)
+        kept = json.dumps({"token": self._token, "sessions": self._sessions})
+        write_atomic(self._file, kept.encode(), 0o600)
 
 
 def _hash(secret: str) -> str:

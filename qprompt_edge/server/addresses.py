@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 
 from qprompt_runtime.errors import OutputError
@@ -28,14 +27,6 @@ def listener(host: str, port: int) -> socket.socket:
             f"cannot listen on {printable(host)} port {port}: {getattr(error, 'strerror', None) or error}; choose another --port or --host"
         ) from error
     return found
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name is this machine's own."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def shown_address(host: str) -> str:

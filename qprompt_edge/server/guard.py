@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qprompt_edge.server.access import Access
 from qprompt_edge.server.limits import SEND_SECONDS
 from qprompt_edge.server.refusal import Refusal
+from qprompt_edge.watching.addresses import is_loopback
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _OPEN = ("/", "/healthz", "/api/login", "/favicon.ico")
@@ -65,7 +66,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trusted = scope["scheme"] == "https" or _is_loopback(Headers(scope=scope).get("host", ""))
+        host = _name_in(Headers(scope=scope).get("host", ""))
+        trusted = scope["scheme"] == "https" or is_loopback(host)  # as browsers see it
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -134,12 +136,6 @@ def _name_in(host: str) -> str:
     """The name or address in a `Host` header, without its port."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
     return name.strip("[]").lower().rstrip(".")
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a `Host` header names this machine itself, which browsers trust without TLS."""
-    name = _name_in(host)
-    return name == "localhost" or name.startswith("127.") or name == "::1"
 
 
 def own_names() -> set[str]:

@@ -41,6 +41,10 @@ class Job:
         result: What came of it.
         notes: Lines for people.
         changes: Counts up with every change.
+        order: What the child does for it now.
+        cancelled: Whether somebody wants it to stop.
+        began: When the stage began, on the monotonic clock.
+        first: Its steps that were done by then.
     """
 
     id: str

@@ -109,6 +109,7 @@ class Journal:
 
         Raises:
             Refusal: There is none, or something stands in the way.
+            OutputError: A file cannot be moved back.
         """
         changes = self._read()
         if not changes:

@@ -20,7 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qprompt_edge.server.access import Access
-from qprompt_edge.server.addresses import is_loopback, listener, shown_address
+from qprompt_edge.server.addresses import listener, shown_address
 from qprompt_edge.server.application import application
 from qprompt_edge.server.certificate import certificate, fingerprint
 from qprompt_edge.server.engine import Engine, StartChild, start_child
@@ -31,6 +31,7 @@ from qprompt_edge.server.live import Lives
 from qprompt_edge.server.state import State
 from qprompt_edge.server.store import Store
 from qprompt_edge.server.thumbnail_cache import Thumbnails
+from qprompt_edge.watching.addresses import is_loopback
 from qprompt_edge.watching.health import Health
 
 _THREADS = 32

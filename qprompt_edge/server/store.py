@@ -131,6 +131,7 @@ class Store:
 
         Raises:
             Refusal: There is one already, or too many.
+            OutputError: Its folder cannot be made.
         """
         name = task_name(name)
         with self.tasks_lock:

@@ -150,7 +150,7 @@ def rollback(folder: Path, *, policy: Policy | None = None) -> Installed:
         policy: What the caller asks for beside what the device's policy says.
 
     Raises:
-        OutputError: Nothing ran before, or it is not kept any more.
+        QPromptError: Nothing ran before, or it is not kept any more; or a file cannot be read or written.
         TrustError: The kept file is not what ran, or the policy refuses it: it expired, or its key was
             revoked.
     """

@@ -132,6 +132,9 @@ def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> fl
         step: From 0.
         steps_per_epoch: Steps in an epoch.
         config: Schedule.
+
+    Raises:
+        ValueError: The schedule has no learning rate yet.
     """
     warmup = config.warmup_epochs * steps_per_epoch
     if config.lr is None:

@@ -62,9 +62,9 @@ def find_source(text: str, size: tuple[int, int] | None, fps: float | None, once
     if _WEB.match(text):
         return web_source(text, fps)
     path = Path(text)
-    if not path.is_dir():
+    if not text or not path.is_dir():  # an empty text would be the folder that we are in
         what = "is not a folder" if path.exists() else "no such folder"
-        raise PhotosError(f"{without_password(text)}: {what}; expected {EXPECTED}")
+        raise PhotosError(f"{without_password(text) or repr(text)}: {what}; expected {EXPECTED}")
     return folder_source(path, once)
 
 
@@ -79,4 +79,5 @@ def _has_host(address: str) -> bool:
 def _is_folder(text: str) -> bool:
     """Whether a text means a folder, which need not be there."""
     patterns = (_PICAMERA.fullmatch, _STREAM.match, _WEB.match)
-    return text != STDIN and not text.isdecimal() and not any(pattern(text) for pattern in patterns)
+    device = text.isdecimal() or text.startswith(_DEVICES)
+    return text != STDIN and not device and not any(pattern(text) for pattern in patterns)

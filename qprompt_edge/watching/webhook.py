@@ -45,6 +45,8 @@ def webhook(address: str, note: Callable[[str], None]) -> Deliveries:
             again = error.code >= 500 or error.code in _AGAIN
             raise DeliveryError(f"answered {error.code} {printable(error.reason)}", again) from error
         except (OSError, http.client.HTTPException) as error:
-            raise DeliveryError(printable(str(getattr(error, "reason", error))), again=True) from error
+            cause = getattr(error, "reason", error)
+            reason = getattr(cause, "strerror", None) or str(cause)
+            raise DeliveryError(printable(reason), again=True) from error
 
     return Deliveries(f"webhook {without_password(address)}", deliver, note)

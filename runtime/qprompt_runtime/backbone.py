@@ -26,8 +26,9 @@ from qprompt_runtime.class_chunks import class_chunks, cross_entropy, cut
 from qprompt_runtime.cores import usable_cores
 from qprompt_runtime.image_tower import AT_ONCE, ImageTower
 from qprompt_runtime.manifest import Graph, Manifest
+from qprompt_runtime.memory_left import give_back
 from qprompt_runtime.processor import AUTO, chosen_graph
-from qprompt_runtime.providers import choose_provider, open_session, return_freed_memory
+from qprompt_runtime.providers import choose_provider, open_session
 from qprompt_runtime.text import printable
 from qprompt_runtime.tokenizer import ClassTokens, Tokenizer, class_tokens
 
@@ -167,13 +168,13 @@ class Backbone:
     def close_image_tower(self) -> None:
         """Free the image tower's memory. It is loaded again when it is needed."""
         self._image_tower.close()
-        return_freed_memory()
+        give_back()
 
     def close_text_tower(self) -> None:
         """Free the memory of the text graphs and the tokenizer. They are loaded again when needed."""
         for name in ("_text_session", "_gradient_session", "tokenizer"):
             self.__dict__.pop(name, None)
-        return_freed_memory()
+        give_back()
 
     def encode_images(self, pixels: Array) -> Array:
         """Features of photos; several threads may ask for some at the same time.

@@ -7,7 +7,6 @@ start would cost a small device seconds.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from qprompt_runtime.admission import check_manifest
 from qprompt_runtime.errors import BundleError, OutputError
 from qprompt_runtime.files import is_file, is_folder, set_mode, user_home
-from qprompt_runtime.foreign import START_BYTES, foreign
+from qprompt_runtime.foreign import but_is
 from qprompt_runtime.manifest import FileRecord, Manifest
 from qprompt_runtime.policy import Policy
 
@@ -105,8 +104,11 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         with path.open("rb") as file:
             text = file.read(_MANIFEST_LIMIT + 1).decode("utf-8")
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder} is no backbone bundle: it has no {MANIFEST}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"cannot read {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"cannot read {path}: {reason}") from error
     if len(text) > _MANIFEST_LIMIT:
         raise BundleError(
             f"{path} is larger than {_MANIFEST_LIMIT} bytes, too large for a manifest; export the bundle "
@@ -115,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.from_json(text)
     except BundleError as error:
-        raise BundleError(f"{folder}: {error}{_but_is(path)}") from error
+        raise BundleError(f"{folder}: {error}{but_is(path)}") from error
     for name, record in manifest.files.items():
         if not _is_plain(name):
             raise BundleError(f"{folder}: the manifest lists a file outside of the bundle: {name!r}")
@@ -142,16 +144,8 @@ def _check_size(path: Path, record: FileRecord) -> None:
     if size != record.bytes:
         raise BundleError(
             f"the bundle's file {path} has {size} bytes, its manifest says {record.bytes}; "
-            f"add or export the backbone again{_but_is(path)}"
+            f"add or export the backbone again{but_is(path)}"
         )
-
-
-def _but_is(path: Path) -> str:
-    """What a file is that is not what was expected, as the end of a message; empty if that is not known."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        kind = foreign(file.read(START_BYTES))
-        return "" if kind is None or kind.startswith("JSON") else f" (the file is {kind})"
-    return ""
 
 
 def verify_hashes(folder: Path) -> Manifest:
@@ -296,5 +290,5 @@ def _unpack(source: Path, staging: Path) -> None:
             raise  # EINVAL is not unusable: a damaged archive points before its own start
         reason = str(error) or type(error).__name__
         raise BundleError(
-            f"{source} is neither a bundle's folder nor a readable zip file: {reason}{_but_is(source)}"
+            f"{source} is neither a bundle's folder nor a readable zip file: {reason}{but_is(source)}"
         ) from error

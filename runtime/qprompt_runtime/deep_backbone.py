@@ -25,8 +25,9 @@ from qprompt_runtime.class_chunks import FLOATS_PER_PLACE, FLOATS_PER_TOKEN, cut
 from qprompt_runtime.errors import BundleError
 from qprompt_runtime.image_tower import run_photos
 from qprompt_runtime.manifest import DeepPrompts, Graph, Manifest
+from qprompt_runtime.memory_left import give_back
 from qprompt_runtime.processor import AUTO
-from qprompt_runtime.providers import open_session, return_freed_memory
+from qprompt_runtime.providers import open_session
 from qprompt_runtime.tokenizer import ClassTokens
 
 
@@ -36,13 +37,13 @@ class DeepBackbone(Backbone):
     Args:
         folder: The bundle's folder.
         provider: `auto`, or an execution provider's short name.
-        threads: Threads within an operator; 0 takes one for each core.
+        threads: Threads; 0 takes one for each core that the process may use.
         manifest: The folder's, if it was read before.
         precision: Of the image tower without prompts, where the bundle has two; see `Backbone`.
 
     Raises:
         BundleError: The bundle is incomplete, damaged, or was exported without deep prompts.
-        ProviderError: The provider is not available.
+        ProviderError: The provider is not available, or `QPE_PRECISION` names no precision.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class DeepBackbone(Backbone):
         """Give back the stem's memory, if it is open; it opens again when it is needed."""
         if self._stem_session is not None:
             self._stem_session = None
-            return_freed_memory()
+            give_back()
 
     def open_for_deep_tuning(self) -> None:
         """Load both towers with their prompts now, as `open_for_tuning` does for context vectors.

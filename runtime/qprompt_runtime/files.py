@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 from qprompt_runtime.errors import OutputError
 
+_DEVICES = Path("/dev")
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -26,11 +28,12 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
         mode: Who may read and write it, from the moment that it has its name.
 
     Raises:
-        OutputError: The folder or the file cannot be written (read-only, disk full, a folder of that name);
-            a file that stood at `path` before still stands there unchanged.
+        OutputError: The folder or the file cannot be written (read-only, disk full), or what stands at `path`
+            is no file (a folder, a device, a pipe); what stood there before still stands there unchanged.
     """
     temporary: Path | None = None
     try:
+        _refuse_what_is_no_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
         temporary = Path(name)
@@ -53,16 +56,33 @@ def check_writable(path: Path) -> None:
     """Find out early whether `write_atomic` can write a file, before hours of work depend on it.
 
     Raises:
-        OutputError: `path` is a folder, or nothing can be written beside it.
+        OutputError: What stands at `path` is no file, or nothing can be written beside it.
     """
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _refuse_what_is_no_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent):
             pass
     except OSError as error:
         raise _output_error(path, error) from error
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    """Refuse to replace a folder, a device such as /dev/null, or a pipe; a link counts as what it leads to.
+
+    Links of /dev are refused too: root would replace /dev/stdout, which leads to a file if it is redirected.
+
+    Raises:
+        OSError: There is such a thing at `path`.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode) or path.parent.resolve() == _DEVICES:
+        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def set_mode(path: Path, mode: int) -> None:

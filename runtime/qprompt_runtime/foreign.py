@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 START_BYTES = 512
 """How much of a file's start `foreign` looks at."""
 
@@ -40,3 +43,11 @@ def foreign(start: bytes) -> str | None:
     if start[_TAR] == b"ustar":
         return "a tar archive; unpack it, and give what is in it"
     return next((kind for mark, kind in _STARTS.items() if start.startswith(mark)), None)
+
+
+def but_is(path: Path) -> str:
+    """What a file of a bundle is instead, as the end of a message; empty if that is not known or JSON."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        kind = foreign(file.read(START_BYTES))
+        return "" if kind is None or kind.startswith("JSON") else f" (the file is {kind})"
+    return ""

@@ -61,7 +61,7 @@ class Picture:
         self.known: dict[int, array[int]] = {}
 
     def take(self, segment: Segment) -> None:
-        """Read what a segment defines."""
+        """Read what a segment defines; raises a `JpegError` if it begins a picture that is not checked."""
         body = segment.body
         if segment.marker == DHT:
             while len(body) > 17:
@@ -102,7 +102,7 @@ def _step(length: int, symbol: int) -> int:
 
 
 def read_scan(picture: Picture, segment: Segment) -> Scan:
-    """Read a scan's header, and note what it sends."""
+    """Read a scan's header, and note what it sends; raises a `JpegError` if it cannot stand here."""
     body, frame = segment.body, picture.frame
     count = body[0] if body else 0
     if frame is None or not 1 <= count <= 4 or len(body) < 4 + 2 * count:
@@ -128,7 +128,11 @@ def read_scan(picture: Picture, segment: Segment) -> Scan:
 
 
 def band_of(picture: Picture, scan: Scan) -> tuple[list[int], tuple[int, int], array[int]]:
-    """Code table, band, and the plane's coefficients that are not zero."""
+    """Code table, band, and the plane's coefficients that are not zero.
+
+    Raises:
+        JpegError: The table was not sent.
+    """
     plane, _, table = scan.planes[0]
     if picture.frame is None or _AC | table not in picture.symbols:
         raise JpegError("a code table is missing")
@@ -146,6 +150,9 @@ def unit_blocks(picture: Picture, scan: Scan) -> list[Block]:
 
     For each: its plane, the table of its averages' sizes, the steps through the rest if that is sent too, and
     the limit.
+
+    Raises:
+        JpegError: A table was not sent.
     """
     blocks: list[Block] = []
     frame = picture.frame

@@ -75,9 +75,9 @@ class Graph:
         precision: `fp32`, `fp16` (stored so, computed in float32) or `int8`.
         inputs: Names to shapes; a dimension is a number or the name of a free one.
         outputs: As the inputs.
-        max_batch: Most images in one run, 0 for any number. int8 image graphs scale activations over the
+        max_batch: Most images in one run, 0 for any number. A ViT's int8 graph scales activations over the
             whole run, and where tokens are merged, the last bit decides between two that are equally alike.
-            So theirs is 1: an image's features must not depend on its neighbours.
+            So theirs is 1, as for all int8 graphs: an image's features must not depend on its neighbours.
     """
 
     file: str

@@ -30,7 +30,8 @@ def memory_left() -> int | None:
 def give_back() -> None:
     """Have the C library return freed memory to the system, which it keeps otherwise, for each thread apart.
 
-    Three photos of 70 megapixels, one after the other, took 785 MB without this, and 504 MB with it.
+    Without it, a tower that is no longer needed stays resident beside the next one, and three photos of 70
+    megapixels, one after the other, took 785 MB instead of 504 MB.
     """
     with contextlib.suppress(
         OSError, AttributeError

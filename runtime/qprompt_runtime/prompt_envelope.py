@@ -141,13 +141,10 @@ def _checksum(body: bytes) -> bytes:
 def _read_version(data: bytes) -> int:
     """Check the tag and read the version, which stand in the same place in every version of the format."""
     start = data[: len(_TAG)]
-    kind = None if start == _TAG or not data else foreign(data[:START_BYTES])
-    require(
-        start == _TAG,
-        "the file's start",
-        start.hex() or "empty",
-        f"{_TAG.hex()}, as in every prompt file{f'; it is {kind}' if kind else ''}",
-    )
+    if start != _TAG:
+        kind = foreign(data[:START_BYTES])
+        is_what = f"is {kind}" if kind else f"begins with {start.hex()}, a prompt file with {_TAG.hex()}"
+        raise PromptFileError(f"the file is no prompt file: it {is_what}")
     head, key = data[3:4], data[4:5]
     good = b"\xa1" <= head <= b"\xb7" and key == b"\x00"
     require(

@@ -50,17 +50,6 @@ def choose_provider(wanted: str) -> str:
     return offered[wanted.lower()]
 
 
-def return_freed_memory() -> None:
-    """Have the C library return memory of closed sessions to the system.
-
-    Does nothing where the library cannot (other than glibc). Without it, a tower that is no longer needed
-    stays resident beside the next one.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
 @contextlib.contextmanager
 def _blocks_given_back() -> Iterator[None]:
     """Have glibc give every large block back as soon as it is freed.

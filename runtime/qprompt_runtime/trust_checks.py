@@ -218,7 +218,12 @@ class _Remembered:
         _check_expiry(claims, now)
 
     def check_order(self, claims: Claims, digest: str, use: bool) -> None:
-        """Refuse what is older than what was used here; what is used becomes the newest."""
+        """Refuse what is older than what was used here; what is used becomes the newest.
+
+        Raises:
+            OlderPromptError: It is older.
+            TrustError: What is used cannot be noted.
+        """
         for state in self._states.values():
             newest = state.newest(claims.task)
             if newest.is_newer_than(claims) and digest not in newest.restored:

@@ -74,7 +74,11 @@ def read_store(places: Sequence[Path], revoked: Iterable[bytes] = ()) -> TrustSt
 
 
 def revocation_payload(key_ids: Iterable[bytes]) -> bytes:
-    """The payload of a revocation list: the deterministic CBOR array of the ids, ascending."""
+    """The payload of a revocation list: the deterministic CBOR array of the ids, ascending.
+
+    Raises:
+        TrustError: There are more than `MOST_REVOKED`.
+    """
     ids = sorted(set(key_ids))
     if len(ids) > MOST_REVOKED:
         raise TrustError(f"{len(ids)} keys to revoke, expected at most {MOST_REVOKED}")
