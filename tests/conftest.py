@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from bundles import write_bundle
 from command_line import Result
+from hypothesis import HealthCheck, settings
 from page import OTHER_NAME, chromium
 from scenes import write_photos
 
@@ -46,6 +47,9 @@ TINY_FOLDER = Path(__file__).parent.parent / "exporters" / "backbones" / "tiny"
 _SMALL_FOLDER = Path(qprompt_runtime.__file__).parent / "backbones" / "small"
 
 # ---------------------------------------------------------------------- every test
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # an example may take as long as it does
 
 
 def pytest_configure(config: pytest.Config) -> None:
