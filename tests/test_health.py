@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import Result, assert_refused
 from conftest import TINY_FOLDER
+from patience import PATIENCE
 from PIL import Image
 from watching import ACCEPT_ALL, BLUE, RED, Remembered, frames, picture, write_prompt
 
@@ -212,7 +213,7 @@ def test_the_sink_tells_at_the_start_now_and_then_and_at_the_end():
 
     sink = HealthSink("cam", lambda: {"belt": VERSION}, [tell], every=0.01)
     sink.ready({}, (), "cam")
-    assert news.acquire(timeout=10)
+    assert news.acquire(timeout=PATIENCE)
     frame = Frame(picture(RED), "cam", 1.0)
     for prompt in ("belt", "other"):
         sink.answer(
@@ -221,7 +222,7 @@ def test_the_sink_tells_at_the_start_now_and_then_and_at_the_end():
     sink.skipped(frame, "no photo")
     sink.present(False, "gone")
     for _ in range(3):
-        assert news.acquire(timeout=10)
+        assert news.acquire(timeout=PATIENCE)
     sink.close()
     assert [report.running for report in reports[-2:]] == [True, False]
     last = reports[-1]
