@@ -5,7 +5,6 @@ them. Models to export are in `small_models`.
 """
 
 import os
-import shutil
 import signal
 import socket
 from collections import Counter
@@ -264,9 +263,5 @@ def page_server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture
 def server(page_server: Any) -> Any:
     """A server without tasks, also where a test runs again."""
-    for left in page_server.data.glob("[!.]*"):
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
+    page_server.clear()
     return page_server

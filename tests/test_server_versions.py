@@ -2,12 +2,12 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import wait_until
 from serving import Client, photo_in, served
 from test_server_rest import classes, picture
 
@@ -181,16 +181,12 @@ def test_a_source_of_the_device_is_answered_live(server):
     stream = connection.getresponse()
     assert stream.getheader("content-type").startswith("text/event-stream")
     shutil.copy(EXAMPLES / "bolt" / "20.jpg", camera / "frame.jpg")
-    line = b""
-    while not line.startswith(b"data:"):
-        line = stream.readline()
+    line = next(line for line in stream if line.startswith(b"data:"))
     answer = json.loads(line.removeprefix(b"data: "))
     assert answer["predictions"][0]["label"] in (*LABELS, "potato")
     assert set(answer) == {"predictions", "none_of_these", "seconds"}
     assert b'qprompt_answers_total{source="serve",prompt="belt"}' in server.get("/metrics").body
     assert server.get(f"/api/tasks/belt/live/frame?source={camera}").headers["content-type"] == "image/jpeg"
     connection.close()
-    deadline = time.monotonic() + 20
-    while server.get("/api/tasks/belt/live/frame").status == 200 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert server.get("/api/tasks/belt/live/frame").status == 404  # the source is closed when nobody looks
+    # the source is closed when nobody looks
+    wait_until(lambda: server.get(f"/api/tasks/belt/live/frame?source={camera}").status == 404)
