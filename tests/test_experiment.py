@@ -161,7 +161,7 @@ def test_workers_end_at_once_when_nobody_waits_for_more_outcomes(alike: Path, tm
     assert len(multiprocessing.active_children()) == 2
     began = time.monotonic()
     outcomes.close()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert multiprocessing.active_children() == []
 
 
@@ -199,7 +199,7 @@ def test_a_worker_that_is_interrupted_while_it_starts_says_nothing(
     alike: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C reaches workers too, and Python would print where it was, once for each of them."""
-    running = experiment(alike, QUICK, [1])
+    running = experiment(alike, ["coop", "qcoop-1"], [1], epochs=20_000)  # none is done by then
     setup = first_setup(running, tmp_path / "features")
     thread = threading.Thread(target=interrupt_workers)
     thread.start()
