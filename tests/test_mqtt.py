@@ -144,7 +144,10 @@ def test_states_attributes_and_images_are_there_for_who_comes_later(broker: Mosq
     later.close()
 
 
-def test_only_changes_are_sent_at_once(broker: Mosquitto, listener: Listener, sink: Make) -> None:
+def test_only_changes_are_sent_at_once(
+    broker: Mosquitto, listener: Listener, sink: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qprompt_edge.watching.mqtt._REFRESH", PATIENCE)
     found = sink(broker.port)
     found.answer(answer("stone"), FRAME)
     listener.wait("line/belt/belt/frame/state", "stone")
