@@ -207,7 +207,7 @@ def test_the_last_will_after_a_kill(broker: Mosquitto, listener: Listener) -> No
         "from qprompt_edge.watching.mqtt_broker import Broker\n"
         f"sink = MqttSink(Broker('127.0.0.1', {broker.port}, False, 'line/belt'), '1', print)\n"
         "sink.ready({'belt': ('stone',)}, ('frame',), 'camera')\n"
-        "time.sleep(60)\n"
+        "time.sleep(600)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code])
     listener.wait("line/belt/status", "online")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from patience import wait_until
+from patience import PATIENCE, wait_until
 from watching import RED, allow_loopback, picture
 
 from qprompt_edge.cli import answer_lines
@@ -148,7 +148,7 @@ def test_a_program_learns_of_a_change_through_its_environment_and_no_shell_reads
     ],
 )
 def test_a_program_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, command: str, reason: str):
-    monkeypatch.setattr(program, "_TIMEOUT", 0.3 if "sleep" in command else 30)
+    monkeypatch.setattr(program, "_TIMEOUT", 0.3 if "sleep" in command else PATIENCE)
     notes: list[str] = []
     sink = program.program(command, notes.append)
     for _ in range(2):
@@ -236,7 +236,7 @@ def test_what_is_no_address_is_refused(address: str):
 def notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
         door.bind(str(tmp_path / "notify"))
-        door.settimeout(60)
+        door.settimeout(PATIENCE)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.delenv("WATCHDOG_USEC", raising=False)
         yield door

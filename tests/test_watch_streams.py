@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from patience import PATIENCE
 from PIL import Image
 from rtsp_camera import rtsp_camera
 from watching import BLUE, RED, allow_loopback, picture
@@ -163,17 +164,17 @@ def test_only_the_newest_frame_is_taken():
 
     def read() -> Iterator[Frame]:
         yield Frame(picture(RED), "first")
-        begun.wait(60)
+        begun.wait(PATIENCE)
         for number in range(5):
             yield Frame(picture(RED), f"{number}")
         shown.set()
-        taken.wait(60)
+        taken.wait(PATIENCE)
         yield Frame(picture(RED), "last")
 
     with closing(latest_source("camera", read).frames()) as found:
         assert next_frame(found).source == "first"
         begun.set()
-        assert shown.wait(60)
+        assert shown.wait(PATIENCE)
         assert next_frame(found).source == "4"
         taken.set()
         rest, reason = until_lost(found)
@@ -196,7 +197,7 @@ def test_a_device_that_hangs_is_lost_and_is_not_opened_twice(monkeypatch):
 
     def read() -> Iterator[Frame]:
         opened.append("once more")
-        released.wait(30)
+        released.wait(PATIENCE)
         yield Frame(picture(RED), "camera")
 
     clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
@@ -215,7 +216,8 @@ def test_a_device_that_hangs_is_lost_and_is_not_opened_twice(monkeypatch):
         assert len(opened) == 2
 
 
-def test_a_device_is_closed_when_the_loop_ends():
+def test_a_device_is_closed_when_the_loop_ends(monkeypatch):
+    monkeypatch.setattr(latest, "_CLOSING_SECONDS", PATIENCE)
     closed = threading.Event()
 
     def read() -> Iterator[Frame]:
@@ -228,7 +230,7 @@ def test_a_device_is_closed_when_the_loop_ends():
     found = latest_source("camera", read).frames()
     assert next_frame(found).source == "camera"
     found.close()
-    assert closed.wait(60)
+    assert closed.is_set()
 
 
 # ---------------------------------------------------------------------- the Raspberry Pi's camera
@@ -267,7 +269,7 @@ def test_picamera_gives_arrays(monkeypatch):
     module = ModuleType("picamera2")
     module.Picamera2 = FakePicamera
     monkeypatch.setitem(sys.modules, "picamera2", module)
-    monkeypatch.setattr(latest, "_CLOSING_SECONDS", 60.0)
+    monkeypatch.setattr(latest, "_CLOSING_SECONDS", PATIENCE)
     found = picamera_source(0, None).frames()
     frame = next_frame(found)
     found.close()
@@ -296,7 +298,7 @@ class Camera(BaseHTTPRequestHandler):
             self.wfile.write(jpeg(colour))
             self.wfile.flush()
             if path == "/stream":
-                self.server.taken.acquire(timeout=60)  # type: ignore[attr-defined]  # else only the last is
+                self.server.taken.acquire(timeout=PATIENCE)  # type: ignore[attr-defined]  # else only the last is
 
     def log_message(self, format: str, *args: object) -> None:
         pass
