@@ -197,7 +197,8 @@ def test_the_loop_scores_though_nothing_is_refused(tiny: Backbone, tmp_path: Pat
     assert answers[0].score is None
     assert answers[1].score == answers[2].score
     assert -8 < answers[1].score < 8  # type: ignore[operator]
-    assert answers[1].predictions == answers[0].predictions
+    plain, scored = (dict(answer.predictions) for answer in answers[:2])
+    assert scored == pytest.approx(plain, rel=1e-4)  # last bits depend on how a text tower was opened before
     version = prompts.versions["walls"]
     assert (version.task, version.accept_scores) == (None, ACCEPT_ALL.accept_scores)
     assert version.fingerprint == read_prompt_file(file).fingerprint.hex()

@@ -55,6 +55,8 @@ def add(server: Client, task: str, label: str, data: bytes) -> str:
 
 
 def test_tasks_are_made_renamed_deleted_and_brought_back(server):
+    while server.post("/api/undo").status == 200:  # what other tests did
+        pass
     assert server.post("/api/tasks", {"name": "belt"}).json == {"name": "belt"}
     again = server.post("/api/tasks", {"name": "belt"})
     assert again.status == 409
