@@ -5,7 +5,6 @@ them. Models to export are in `small_models`.
 """
 
 import os
-import shutil
 import signal
 import socket
 from collections import Counter
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from bundles import write_bundle
 from command_line import Result
+from hypothesis import HealthCheck, settings
 from page import OTHER_NAME, chromium
 from scenes import write_photos
 
@@ -46,6 +46,9 @@ TINY_FOLDER = Path(__file__).parent.parent / "exporters" / "backbones" / "tiny"
 _SMALL_FOLDER = Path(qprompt_runtime.__file__).parent / "backbones" / "small"
 
 # ---------------------------------------------------------------------- every test
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # an example may take as long as it does
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -260,9 +263,5 @@ def page_server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture
 def server(page_server: Any) -> Any:
     """A server without tasks, also where a test runs again."""
-    for left in page_server.data.glob("[!.]*"):
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
+    page_server.clear()
     return page_server

@@ -1,15 +1,16 @@
 """A real broker for tests, mosquitto on a free port, and a client that notes what it hears."""
 
 import contextlib
+import random
 import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE, wait_until
 from PIL import Image
 
 from qprompt_edge.watching.answers import Answer
@@ -22,21 +23,20 @@ from qprompt_edge.watching.mqtt import MqttSink  # noqa: E402
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="needs mosquitto, from Debian's package")
-PATIENCE = 20.0  # seconds until what was expected counts as missing; nothing waits so long that works
+_CHANCE = random.SystemRandom()  # not what tests seed
+
+
+_PORTS = range(10_000, 32_000)
+"""Below those that systems give to connections: no other test's connection takes a broker's that restarts."""
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def eventually(true: Callable[[], object], what: str) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-        time.sleep(0.01)
+    """A port that nothing listens on; the chance that another process takes it next is small."""
+    while True:
+        port = _CHANCE.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Mosquitto:
@@ -56,7 +56,7 @@ class Mosquitto:
                 [str(MOSQUITTO), "-c", str(self._config)], stdout=log, stderr=log
             )
         try:
-            eventually(self._listens, "mosquitto listens")
+            wait_until(self._listens, "mosquitto listens")
         except BaseException:
             self.stop()
             raise
@@ -97,7 +97,7 @@ class Listener:
 
     def wait(self, topic: str, payload: bytes | str) -> None:
         expected = payload.encode() if isinstance(payload, str) else payload
-        eventually(
+        wait_until(
             lambda: self.newest.get(topic) == expected,
             f"{topic} is {expected!r}; heard was {self.newest.get(topic)!r}",
         )

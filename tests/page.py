@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "photos"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -17,7 +18,7 @@ PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile":
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 OTHER_NAME = "belt.local"
 """A name that leads the browser to this machine: a page from there over plain http is no secure context."""
-_WAIT_MS = 60_000
+WAIT_MS = 1000 * PATIENCE
 REFUSED = "the server responded with a status of 4"
 """What browsers write to the console of a request that was refused."""
 _FLAGS = (
@@ -35,7 +36,7 @@ def chromium() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no chromium: apt-get install chromium")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_FLAGS])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_FLAGS], timeout=WAIT_MS)
         yield browser
         browser.close()
 
@@ -45,8 +46,8 @@ class Watched:
 
     def __init__(self, browser: Any, url: str, expected: str, **context: Any) -> None:
         self.context = browser.new_context(**context)
+        self.context.set_default_timeout(WAIT_MS)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(_WAIT_MS)
         self.url, self._expected = url, expected
         self.errors: list[str] = []
         self.elsewhere: list[str] = []
@@ -109,7 +110,7 @@ def go(page: Any, part: str) -> None:
 
 def until(page: Any, condition: str, value: Any = None) -> None:
     """Wait until a JavaScript function of `value` is true; the page's policy forbids playwright's own way."""
-    end = time.monotonic() + _WAIT_MS / 1000
+    end = time.monotonic() + WAIT_MS / 1000
     while not page.evaluate(condition, value):
         assert time.monotonic() < end, condition
         page.wait_for_timeout(50)
@@ -117,7 +118,7 @@ def until(page: Any, condition: str, value: Any = None) -> None:
 
 def eventually(page: Any, condition: Callable[[], bool]) -> None:
     """Wait until something holds that the page shows before the device has done it."""
-    end = time.monotonic() + _WAIT_MS / 1000
+    end = time.monotonic() + WAIT_MS / 1000
     while not condition():
         assert time.monotonic() < end
         page.wait_for_timeout(50)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import numpy as np
+from patience import PATIENCE
 
 SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:video\r\n"
 _LARGEST = 1 << 16
@@ -36,7 +37,7 @@ def rtsp_camera(shown: np.ndarray) -> Iterator[str]:
 
 def _talk(client: socket.socket, shown: np.ndarray, ending: threading.Event) -> None:
     """Answer what a client asks until it plays, then send until it goes or the camera is unplugged."""
-    client.settimeout(5)
+    client.settimeout(PATIENCE)
     waiting = b""
     while True:
         while b"\r\n\r\n" not in waiting:

@@ -68,7 +68,10 @@ def test_the_task_of_the_estimate(measured):
     result, _ = measured
     assert result.photos == 48
     assert result.steps == default_training("qcoop").epochs  # all photos at once
-    assert 0 < result.adapt_seconds() < 600
+    took = {kind: timing.median for kind, timing in result.milliseconds.items()}
+    tuning = took["load"] + took["classes"] + took["residuals"]
+    expected = (tuning + result.photos * (took["decode_12mp"] + took["encode"])) / 1000
+    assert 0 < result.adapt_seconds() == pytest.approx(expected)
 
 
 def test_the_estimate_in_round_numbers(tiny):

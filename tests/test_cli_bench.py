@@ -19,8 +19,8 @@ def test_json_has_what_the_device_guide_names(run):
     }  # fmt: skip
     kinds = ("load", "decode_12mp", "decode_small", "encode", "classes", "predict", "residuals", "step")
     assert set(report["milliseconds"]) == set(kinds)
-    for timing in report["milliseconds"].values():
-        assert timing["median"] == timing["fastest"] > 0  # of one run
+    took = {kind: timing["median"] for kind, timing in report["milliseconds"].items()}
+    assert all(took[kind] == report["milliseconds"][kind]["fastest"] > 0 for kind in kinds)  # of one run
     manifest = read_manifest(find_bundle("small"))
     assert report["backbone"] == {
         "name": "small",
@@ -32,8 +32,10 @@ def test_json_has_what_the_device_guide_names(run):
     assert report["machine"]["threads"] == 1
     assert report["provider"].endswith("ExecutionProvider")
     assert (report["classes"], report["repeats"], report["steps"]) == (2, 1, 60)
-    assert 0 < report["adapt_seconds_estimate"] < 600
-    assert 0 < report["qcoop_seconds_estimate"] < 600
+    encoding = took["load"] + 2 * 16 * (took["decode_12mp"] + took["encode"])  # 16 photos of each class
+    tuning = {"adapt": took["classes"] + took["residuals"], "qcoop": 60 * took["step"]}
+    for name, taking in tuning.items():
+        assert report[f"{name}_seconds_estimate"] == pytest.approx((encoding + taking) / 1000, rel=1e-3)
 
 
 def test_people_get_a_table_and_an_estimate(run):

@@ -10,15 +10,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command_line import Result, assert_refused
 from conftest import TINY_FOLDER
 from dataset_layouts import write_set
+from patience import PATIENCE, wait_until
 from scenes import write_photos
 from small_experiments import write_alike
 
@@ -241,14 +240,22 @@ LONG = (
     "--backbone",
     str(TINY_FOLDER),
 )
-_PATIENCE = 60.0
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    end = time.monotonic() + _PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.02)
+PAUSED = """
+import sys, time
+from qprompt_edge.cli import main
+from qprompt_edge.reproduction.store import Store
+plain = Store.put
+
+def pausing(self, outcome):
+    plain(self, outcome)
+    time.sleep(600)
+
+Store.put = pausing
+main(sys.argv[1:])
+"""
+"""The command line, which waits after its first outcome until it is interrupted, however fast workers are."""
 
 
 def nobody_in(group: int) -> bool:
@@ -260,34 +267,37 @@ def nobody_in(group: int) -> bool:
 
 
 def command_and_process(alike: Path, out: Path) -> tuple[list[str], subprocess.Popen[str]]:
-    """A run in a process group of its own, once its first outcome is kept."""
-    command = [sys.executable, "-m", "qprompt_edge", "reproduce", "--set", f"odd={alike / 'odd'}"]
-    command += ["--out", str(out), *LONG]
+    """A run in a process group of its own that keeps its first outcome and waits; and its command."""
+    arguments = ["reproduce", "--set", f"odd={alike / 'odd'}", "--out", str(out), *LONG]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", PAUSED, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    wait_for(lambda: job_files(out) or process.poll() is not None, "the first outcome")
-    return command, process
+    wait_until(lambda: job_files(out) or process.poll() is not None, "the first outcome")
+    return [sys.executable, "-m", "qprompt_edge", *arguments], process
 
 
 def test_workers_end_with_a_parent_that_is_killed(alike: Path, tmp_path: Path) -> None:
     _, process = command_and_process(alike, tmp_path / "out")
     process.kill()
-    process.communicate(timeout=_PATIENCE)
-    wait_for(lambda: nobody_in(process.pid), "the workers to end")
+    process.communicate(timeout=PATIENCE)
+    wait_until(lambda: nobody_in(process.pid), "the workers to end")
 
 
 def test_ctrl_c_ends_every_process_and_the_rerun_finishes(alike: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command, process = command_and_process(alike, out)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    printed, said = process.communicate(timeout=_PATIENCE)
+    printed, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, said
     assert (printed, said.splitlines()[-1]) == ("", "interrupted")
     assert "Traceback" not in said
-    wait_for(lambda: nobody_in(process.pid), "the workers to end")
+    wait_until(lambda: nobody_in(process.pid), "the workers to end")
     done = len(job_files(out))
-    assert 1 <= done < 6
+    assert done == 1
     again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert f"{done} of 6 jobs are done already" in again.stderr
     assert [item["runs"] for item in json.loads(again.stdout)["results"]] == [2, 2, 2]

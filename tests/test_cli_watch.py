@@ -1,5 +1,6 @@
 """`qprompt-edge watch` as a user meets it: lines, JSON, sources that end, refusals, signals."""
 
+import io
 import json
 import os
 import signal
@@ -15,12 +16,14 @@ import pytest
 from command_line import Result, assert_refused
 from conftest import TINY_FOLDER
 from other_machines import qprompt_edge
+from patience import PATIENCE
 from PIL import Image
 from watching import ACCEPT_ALL, BLUE, COLOURS, RED, halves, picture, write_prompt
 
 from qprompt_edge.watching import folder as folder_module
 from qprompt_edge.watching import steady
 from qprompt_runtime.backbone import Backbone
+from qprompt_runtime.files import write_atomic
 
 
 @pytest.fixture
@@ -124,6 +127,13 @@ def test_memory_may_be_limited(watch, seen: Path):
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def write_whole(path: Path, colour: tuple[int, int, int]) -> None:
+    """A picture that is there at once, however slow the machine is that writes it."""
+    out = io.BytesIO()
+    Image.fromarray(picture(colour)).save(out, "PNG")
+    write_atomic(path, out.getvalue())
+
+
 @contextmanager
 def started(*words: object, **settings: object) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-m", "qprompt_edge", "watch", *map(str, words)]
@@ -144,15 +154,15 @@ def started(*words: object, **settings: object) -> Iterator[subprocess.Popen]:
 def test_a_service_ends_at_sigterm_and_a_person_ends_it_with_ctrl_c(seen, file, tmp_path, number, code, said):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(60)
+        systemd.settimeout(PATIENCE)
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         with started(seen, "--prompt", file, "--backbone", TINY_FOLDER, "--json", env=environment) as process:
             assert systemd.recv(4096).decode().startswith("READY=1")
             rows = [json.loads(process.stdout.readline()) for _ in range(2)]
-            Image.fromarray(picture(RED)).save(seen / "new.png")
+            write_whole(seen / "new.png", RED)
             rows.append(json.loads(process.stdout.readline()))
             process.send_signal(number)
-            rest, err = process.communicate(timeout=30)
+            rest, err = process.communicate(timeout=PATIENCE)
         assert [row["label"] for row in rows] == ["red wall", "blue wall", "red wall"]
         assert (process.returncode, rest, err) == (code, "", said)
         systemd.setblocking(False)
@@ -174,9 +184,7 @@ def test_stdin_ends_the_loop_when_it_ends(file, tmp_path):
 
 @pytest.mark.parametrize("streams", [">&-", "> /dev/full"])
 def test_stdout_that_takes_nothing_stops_no_other_receiver(seen, file, tmp_path, streams):
-    program = (
-        f"{sys.executable} -c \"import os; open('told', 'a').write(os.environ['QPE_SOURCE'] + chr(10))\""
-    )
+    program = "sh -c 'echo \"$QPE_SOURCE\" >> told'"
     words = ("watch", seen, "--once", "--prompt", file, "--backbone", TINY_FOLDER, "--on-change", program)
     done = qprompt_edge(*words, streams=streams, folder=tmp_path)
     assert done.returncode == 1
@@ -191,8 +199,8 @@ def test_a_reader_that_has_gone_ends_the_loop(seen, file):
         assert "a.png" in process.stdout.readline()
         process.stdout.close()
         for number in range(3):
-            Image.fromarray(picture(BLUE)).save(seen / f"new{number}.png")
-        assert process.wait(timeout=60) == 1
+            write_whole(seen / f"new{number}.png", BLUE)
+        assert process.wait(timeout=PATIENCE) == 1
         assert "Traceback" not in process.stderr.read()
 
 

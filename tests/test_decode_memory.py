@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import PATIENCE
 from PIL import Image
 from scenes import write_photos
 from test_decode import png_claiming, refusal
@@ -202,7 +203,7 @@ def test_large_photos_take_turns(
     def watched(source: object, transform: ImageTransform) -> Image.Image:
         together.append(1)
         if most == 2:
-            both.wait(timeout=20)
+            both.wait(timeout=PATIENCE)
         else:
             time.sleep(0.05)
         highest.append(len(together))

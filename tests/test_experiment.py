@@ -138,16 +138,15 @@ def test_two_processes_give_what_one_gives(alike: Path, tmp_path: Path, whole: d
     assert multiprocessing.active_children() == []
 
 
-LONG = ("coop", "qcoop-1", "qcoop-2", "qcoop-4")
-
-
 def test_a_worker_that_dies_is_an_error_and_what_is_done_is_kept(alike: Path, tmp_path: Path) -> None:
     def kill() -> None:
         victim = multiprocessing.active_children()[0].pid
         assert victim is not None
         os.kill(victim, signal.SIGKILL)
 
-    running = experiment(alike, LONG, epochs=150)
+    running = experiment(
+        alike, ["zero-shot", "coop", "qcoop-1"], [1], epochs=20_000
+    )  # minutes, but the first
     with pytest.raises(QPromptError, match=r"^a worker ended without an answer.*finished jobs are kept$"):
         running.run(tmp_path, processes=2, reporter=when_done(1, kill))
     assert multiprocessing.active_children() == []
@@ -161,7 +160,7 @@ def test_workers_end_at_once_when_nobody_waits_for_more_outcomes(alike: Path, tm
     assert len(multiprocessing.active_children()) == 2
     began = time.monotonic()
     outcomes.close()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert multiprocessing.active_children() == []
 
 
@@ -199,7 +198,7 @@ def test_a_worker_that_is_interrupted_while_it_starts_says_nothing(
     alike: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C reaches workers too, and Python would print where it was, once for each of them."""
-    running = experiment(alike, QUICK, [1])
+    running = experiment(alike, ["coop", "qcoop-1"], [1], epochs=20_000)  # none is done by then
     setup = first_setup(running, tmp_path / "features")
     thread = threading.Thread(target=interrupt_workers)
     thread.start()

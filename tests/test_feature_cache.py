@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Result
+from patience import PATIENCE
 from scenes import write_photos
 
 from qprompt_edge.data.feature_cache import Entry, FeatureCache, content_key, feature_file
@@ -213,7 +214,7 @@ for number in range(int(sys.argv[1]), int(sys.argv[2])):
 def test_processes_side_by_side_keep_all_of_theirs(path: Path) -> None:
     code = WRITER.format(paths=[str(Path(__file__).parent), *sys.path], path=str(path))
     jobs = [subprocess.Popen([sys.executable, "-c", code, str(n), str(n + 60)]) for n in (0, 60, 120)]
-    assert [job.wait(60) for job in jobs] == [0, 0, 0]
+    assert [job.wait(PATIENCE) for job in jobs] == [0, 0, 0]
     assert found(path, range(200)) == set(range(180))
     assert path.stat().st_size == HEADER + 180 * RECORD
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -11,7 +10,7 @@ from fetching import Web, expect, give, prompt_of
 from fetching import device as device  # fixtures
 from fetching import fetch as fetch
 from fetching import web as web
-from mosquitto import Listener, Mosquitto, eventually, free_port, needs_mosquitto
+from mosquitto import Listener, Mosquitto, free_port, needs_mosquitto, wait_until
 from mosquitto import broker as broker
 
 from qprompt_edge.fetching import mqtt
@@ -61,7 +60,7 @@ def test_what_is_too_large_cut_or_slow_is_refused(fetch, web, monkeypatch: pytes
     web.answer = lambda it: give(it, b"", 404)
     expect(fetch(web.url("/belt.qpt?key=secret")), 1, "/belt.qpt answered 404")
     monkeypatch.setattr(web_module, "_STEP_SECONDS", 0.05)
-    web.answer = lambda it: time.sleep(0.2)
+    web.answer = lambda it: it.rfile.read(1)  # until the other side has gone
     expect(fetch(web.url()), 1, "timed out")
     expect(fetch(f"http://127.0.0.1:{free_port()}/belt.qpt"), 1, "Connection refused")
 
@@ -104,7 +103,7 @@ def test_nginx_gives_a_prompt_over_tls_to_who_may_have_it(fetch, tmp_path) -> No
     server = subprocess.Popen([str(NGINX), "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log"])
     try:
         address = f"https://127.0.0.1:{port}/belt.qpt"
-        eventually((tmp_path / "pid").exists, "nginx runs")
+        wait_until((tmp_path / "pid").exists, "nginx runs")
         login = ("--login", tmp_path / "login")
         expect(fetch(address, *login), 1, "certificate", "check --ca")
         expect(fetch(address, "--ca", cert), 1, "answered 401", "check --login")
@@ -113,11 +112,12 @@ def test_nginx_gives_a_prompt_over_tls_to_who_may_have_it(fetch, tmp_path) -> No
         expect(fetch(address, "--ca", cert, *login), 0, "nothing new")
         (root / "belt.qpt").write_bytes(prompt_of(8))  # as large, in the same second: the same ETag
         expect(fetch(address, "--ca", cert, *login), 0, "sequence 8")
-        said = [line.split('"')[2].split()[0] for line in (tmp_path / "access.log").read_text().splitlines()]
-        assert said == ["401", "401", "200", "200", "200"]
     finally:
         server.terminate()
         server.wait()
+    # at its end nginx has written all lines; the last one comes after the answer
+    said = [line.split('"')[2].split()[0] for line in (tmp_path / "access.log").read_text().splitlines()]
+    assert said == ["401", "401", "200", "200", "200"]
 
 
 @needs_mosquitto
@@ -133,7 +133,7 @@ def test_a_retained_message_is_installed(fetch, broker, monkeypatch: pytest.Monk
         expect(fetch(f"{address}/belt"), 0, f"sequence {sequence}")
     expect(fetch(f"{address}/belt"), 0, "nothing new")
     speaker.client.publish("prompts/large", bytes(1_000_001), retain=True)
-    eventually(lambda: "prompts/large" in speaker.newest, "the large message")
+    wait_until(lambda: "prompts/large" in speaker.newest, "the large message")
     expect(fetch(f"{address}/large"), 1, "more than 1000 kB")
     speaker.close()
 

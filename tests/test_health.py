@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import Result, assert_refused
 from conftest import TINY_FOLDER
+from patience import PATIENCE
 from PIL import Image
 from watching import ACCEPT_ALL, BLUE, RED, Remembered, frames, picture, write_prompt
 
@@ -196,7 +197,8 @@ def test_the_loop_scores_though_nothing_is_refused(tiny: Backbone, tmp_path: Pat
     assert answers[0].score is None
     assert answers[1].score == answers[2].score
     assert -8 < answers[1].score < 8  # type: ignore[operator]
-    assert answers[1].predictions == answers[0].predictions
+    plain, scored = (dict(answer.predictions) for answer in answers[:2])
+    assert scored == pytest.approx(plain, rel=1e-4)  # last bits depend on how a text tower was opened before
     version = prompts.versions["walls"]
     assert (version.task, version.accept_scores) == (None, ACCEPT_ALL.accept_scores)
     assert version.fingerprint == read_prompt_file(file).fingerprint.hex()
@@ -212,7 +214,7 @@ def test_the_sink_tells_at_the_start_now_and_then_and_at_the_end():
 
     sink = HealthSink("cam", lambda: {"belt": VERSION}, [tell], every=0.01)
     sink.ready({}, (), "cam")
-    assert news.acquire(timeout=10)
+    assert news.acquire(timeout=PATIENCE)
     frame = Frame(picture(RED), "cam", 1.0)
     for prompt in ("belt", "other"):
         sink.answer(
@@ -221,7 +223,7 @@ def test_the_sink_tells_at_the_start_now_and_then_and_at_the_end():
     sink.skipped(frame, "no photo")
     sink.present(False, "gone")
     for _ in range(3):
-        assert news.acquire(timeout=10)
+        assert news.acquire(timeout=PATIENCE)
     sink.close()
     assert [report.running for report in reports[-2:]] == [True, False]
     last = reports[-1]

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mosquitto import FRAME, Listener, Make, Mosquitto, answer, eventually, needs_mosquitto, notes, sink
+from mosquitto import FRAME, Listener, Make, Mosquitto, answer, needs_mosquitto, notes, sink, wait_until
 
 from qprompt_edge.watching.mqtt_broker import encryption, read_login
 
@@ -20,14 +20,14 @@ def test_a_broker_that_comes_later_and_restarts_has_everything_again(
 ) -> None:
     broker = Mosquitto(tmp_path)
     found = sink(broker.port)
-    eventually(lambda: notes, "a note that there is no broker")
+    wait_until(lambda: notes, "a note that there is no broker")
     for number in range(1000):
         found.answer(answer(f"state {number}"), FRAME)
     try:
         for state in ("stone", "coal", "stone"):
             broker.start()
             listener = Listener(broker.port)
-            eventually(lambda: listener.newest.get("line/belt/status") == b"online", "online")  # noqa: B023
+            wait_until(lambda: listener.newest.get("line/belt/status") == b"online", "online")  # noqa: B023
             found.answer(answer(state), FRAME)
             listener.wait("line/belt/belt/frame/state", state)
             assert any("/device/" in topic for topic in listener.newest)
@@ -67,7 +67,7 @@ def test_a_wrong_password_is_one_clear_line(tmp_path: Path, sink: Make, notes: l
         login = tmp_path / "login"
         login.write_text("belt\nwrong\n", encoding="utf-8")
         sink(broker.port, login=read_login(login))
-        eventually(lambda: notes, "a note")
+        wait_until(lambda: notes, "a note")
         time.sleep(1.5)  # another attempt says nothing new
         assert len(notes) == 1
         assert notes[0].startswith(f"MQTT broker 127.0.0.1:{broker.port} refuses the connection: ")
@@ -119,7 +119,7 @@ def test_tls_with_an_authority_of_ones_own(certificates: Path, sink: Make, notes
     broker.start()
     try:
         sink(broker.port, tls=True, context=encryption(certificates / "other.crt"))
-        eventually(lambda: notes, "a note")
+        wait_until(lambda: notes, "a note")
         assert "has a certificate that is not trusted" in notes[0]
         assert "--mqtt-ca" in notes[0]
         sink(broker.port, tls=True, context=encryption(certificates / "ca.crt"))

@@ -1,9 +1,10 @@
 """The page for everybody: by keyboard alone, with a screen reader, with a thumb on a small screen."""
 
+import re
 from typing import Any
 
 import pytest
-from page import DESKTOP, PHONE, lay_task, open_task, photos_of, says, watched
+from page import DESKTOP, PHONE, eventually, lay_task, open_task, photos_of, says, watched
 from serving import Client
 
 pytestmark = pytest.mark.flaky(reruns=1)  # a browser on a busy machine may come too late once
@@ -59,10 +60,7 @@ def tab_to(page: Any, name: str) -> None:
 def choose(page: Any, choosers: list[Any], paths: list[str]) -> None:
     """Open the browser's choice of files by key, and choose."""
     page.keyboard.press("Enter")
-    for _ in range(200):
-        if choosers:
-            break
-        page.wait_for_timeout(50)
+    eventually(page, lambda: bool(choosers))
     choosers.pop().set_files(paths)
 
 
@@ -134,7 +132,7 @@ def test_the_whole_way_by_keyboard_alone(browser: Any, server: Client) -> None:
         tab_to(page, "tomato, photo 1 of 12")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Shift+ArrowRight")
-        assert page.locator(".selection strong").inner_text() == "2 selected"
+        page.locator(".selection strong", has_text=re.compile("^2 selected$")).wait_for()
         page.keyboard.press("1")
         says(page, "2 photos moved to “bolt”.")
         page.keyboard.press("Control+z")

@@ -8,12 +8,14 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import TINY_FOLDER
+from patience import PATIENCE
 from scenes import write_photo, write_photos
 
 from qprompt_edge import adapt
@@ -77,7 +79,7 @@ def test_photos_are_decoded_elsewhere_while_the_image_tower_runs(
 
 
 def test_it_reads_at_most_two_ahead_and_stops_when_it_is_closed() -> None:
-    taken, read = [], []
+    taken, read, before = [], [], set(threading.enumerate())
 
     def items() -> object:
         for number in count():
@@ -89,23 +91,32 @@ def test_it_reads_at_most_two_ahead_and_stops_when_it_is_closed() -> None:
         assert next(answers) == -expected
         assert len(taken) <= expected + 3
     answers.close()
-    time.sleep(0.05)
     assert len(taken) <= 6
-    assert not [thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
+    assert not [
+        thread
+        for thread in set(threading.enumerate()) - before
+        if thread.name.startswith("ThreadPoolExecutor") and thread.is_alive()
+    ]
 
 
-def test_what_is_done_does_not_wait_for_items_that_are_long_in_coming() -> None:
-    taken, done = [], []
+def test_what_is_done_does_not_wait_for_items_that_are_long_in_coming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken, futures, submit = [], [], ThreadPoolExecutor.submit
+
+    def noted(*arguments: object) -> Future:
+        futures.append(submit(*arguments))
+        return futures[-1]
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", noted)
 
     def items() -> Iterator[int]:
         for number in range(6):
-            while 2 <= number > len(done):  # two are taken before the first is read
-                time.sleep(0.01)
-            time.sleep(0.2)  # the answer to the last one is there
+            wait(futures, PATIENCE)  # the answer to the last one is there
             taken.append(number)
             yield number
 
-    for number, _ in enumerate(read_ahead(done.append, items(), 2, 4)):
+    for number, _ in enumerate(read_ahead(lambda _number: None, items(), 2, 4)):
         assert len(taken) <= number + 3
 
 
@@ -160,7 +171,7 @@ def test_each_photo_is_decoded_and_encoded_by_one_of_several_threads(
 
     def encoding(pixels: np.ndarray) -> np.ndarray:
         encoded.add(threading.current_thread())
-        both.wait(timeout=20)  # passes only if two are here at the same time
+        both.wait(timeout=PATIENCE)  # passes only if two are here at the same time
         return encode(pixels)
 
     monkeypatch.setattr(many_photos, "load_pixels", decoding)
@@ -248,7 +259,7 @@ def test_an_interruption_ends_between_two_photos(
     ) as process:
         first = [process.stdout.readline() for _ in range(6)]
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=60)
+        rest, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     rows = [*first[1:], *rest.splitlines(keepends=True)]

@@ -175,7 +175,7 @@ accepts = st.tuples(st.just(()), st.none()) | st.tuples(scores, st.none() | st.f
 extras = st.dictionaries(st.integers(17, 22), st.binary(max_size=40), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     classes=class_names,
     template=st.tuples(st.just("") | texts, st.just("") | texts),
@@ -221,7 +221,7 @@ def test_round_trip(classes, template, name, fingerprint, scale, accept, metadat
     assert reordered.to_bytes() == data
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), bits=st.sampled_from([1, TERNARY, 2, 3, 8, 16, 32]), width=st.integers(1, 9))
 def test_round_trip_of_residuals(data: st.DataObject, bits: float, width: int) -> None:
     names = data.draw(class_names)

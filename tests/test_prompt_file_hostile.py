@@ -57,7 +57,7 @@ def test_every_bit_changed(name: str) -> None:
                 PromptFile.from_bytes(bytes(altered))
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 @given(st.data())
 def test_any_body_with_a_good_checksum_gives_a_prompt_or_our_error(data: st.DataObject) -> None:
     body = bytearray.fromhex(PROMPTS[data.draw(st.sampled_from(list(PROMPTS)))][1])
@@ -78,7 +78,7 @@ items = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_items_with_a_good_checksum_give_a_prompt_or_our_error(data: st.DataObject) -> None:
     changes = data.draw(st.dictionaries(st.integers(1, 22), items, min_size=1, max_size=3))

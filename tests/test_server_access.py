@@ -6,6 +6,7 @@ import shutil
 import ssl
 
 import pytest
+from patience import PATIENCE
 from serving import Client, serve_process, served
 
 from qprompt_edge.server.access import Access
@@ -78,7 +79,8 @@ def test_a_token_from_a_file_is_printed_nowhere(tmp_path, capsys):
         assert server.get("/api/tasks", headers={"Authorization": f"Bearer {token}"}).status == 200
 
 
-def test_wrong_tokens_are_limited(tmp_path):
+def test_wrong_tokens_are_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr("qprompt_edge.server.access.LOGIN_SECONDS", PATIENCE)
     with served(tmp_path / "data", "--token") as server:
         statuses = [server.post("/api/login", {"token": "wrong"}).status for _ in range(12)]
         assert statuses == [401] * 10 + [429] * 2

@@ -4,14 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from conftest import TINY_FOLDER
+from patience import PATIENCE, wait_until
 from scenes import write_photo, write_photos
 
-from qprompt_edge.server.engine import Cancelled, Engine, Lost
+from qprompt_edge.server.engine import Cancelled, Engine, Lost, start_child
 from qprompt_edge.server.refusal import Refusal
 
 SETTINGS = {"backbone": str(TINY_FOLDER), "provider": "auto", "threads": 1}
@@ -28,13 +28,6 @@ def engine():
 def adapt_order(engine: Engine, tmp_path: Path):
     photos = write_photos(tmp_path / "photos")
     return engine.order("adapt", {"photos": str(photos), "out": str(tmp_path / "out.qpt"), **LONG})
-
-
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_the_current_folder_lends_it_no_modules(engine, tmp_path, monkeypatch):
@@ -85,13 +78,19 @@ def test_it_is_started_anew_when_it_was_killed(engine, tmp_path):
 
 
 def test_it_ends_when_it_is_not_used(tmp_path):
-    engine = Engine(SETTINGS, idle=0.5)
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start(settings):
+        children.append(start_child(settings))
+        return children[-1]
+
+    engine = Engine(SETTINGS, idle=0.5, start=start)
     engine.warm()
-    pid = engine.pid
-    assert pid is not None
-    wait_until_gone(pid)
+    (child,) = children
+    child.wait(PATIENCE)
+    wait_until(lambda: engine.pid != child.pid)
     engine.warm()
-    assert engine.pid != pid
+    assert len(children) == 2
     engine.close(5)
 
 

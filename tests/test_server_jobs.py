@@ -1,10 +1,10 @@
 """The queue of long work: one after the other, few at a time, and a failure is one line."""
 
-import time
 from collections.abc import Callable, Iterator
 from threading import Event
 
 import pytest
+from patience import PATIENCE, wait_until
 
 from qprompt_edge.server.jobs import CANCELLED, DONE, ENDED, FAILED, Job, Jobs
 from qprompt_edge.server.limits import WAITING_JOBS
@@ -20,16 +20,13 @@ def gate() -> Iterator[Event]:
 
 
 def ended(job: Job) -> str:
-    deadline = time.monotonic() + 20
-    while job.state not in ENDED:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: job.state in ENDED)
     return job.state
 
 
 def test_a_task_has_one_job_at_a_time(gate: Event) -> None:
     jobs = Jobs()
-    first = jobs.start("belt", "adapt", lambda _job: gate.wait(20))
+    first = jobs.start("belt", "adapt", lambda _job: gate.wait(PATIENCE))
     assert jobs.start("belt", "adapt", lambda _job: None) is first
     with pytest.raises(Refusal, match="adapt is under way for this task") as caught:
         jobs.start("belt", "check", lambda _job: None)
@@ -43,7 +40,7 @@ def test_a_task_has_one_job_at_a_time(gate: Event) -> None:
 
 def test_few_jobs_wait_and_a_waiting_one_is_cancelled_at_once(gate: Event) -> None:
     jobs = Jobs()
-    first = jobs.start("0", "adapt", lambda _job: gate.wait(20))
+    first = jobs.start("0", "adapt", lambda _job: gate.wait(PATIENCE))
     waiting = [jobs.start(str(n), "adapt", lambda _job: None) for n in range(1, WAITING_JOBS)]
     with pytest.raises(Refusal, match="20 jobs are waiting already") as caught:
         jobs.start("one more", "adapt", lambda _job: None)

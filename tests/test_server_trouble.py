@@ -7,18 +7,22 @@ import json
 import os
 import socket
 import sys
-import time
+import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from patience import PATIENCE, wait_until
 from scenes import write_photos
 from serving import Client, served
 from test_server_rest import add, classes, picture
 from watching import write_prompt
 
-from qprompt_edge.server import thumbnail_cache
+from qprompt_edge.server import calls, thumbnail_cache
 from qprompt_edge.server.addresses import listener, shown_address
 from qprompt_edge.server.answers import Answers
 from qprompt_edge.server.camera import watched
@@ -54,11 +58,8 @@ def test_a_defect_of_ours_is_one_line_and_a_trace_in_the_log(
         patch.setattr(Store, "tasks", fails(ZeroDivisionError("ours")))
         answer = server.get("/api/tasks")
     assert (answer.status, answer.error) == (500, "an internal error; the server's log says more")
-    said, deadline = capsys.readouterr().err, time.monotonic() + 20
-    while "ZeroDivisionError: ours" not in said:  # it is written after the answer
-        assert time.monotonic() < deadline, said
-        time.sleep(0.01)
-        said += capsys.readouterr().err
+    said: list[str] = []  # it is written after the answer
+    wait_until(lambda: said.append(capsys.readouterr().err) or "ZeroDivisionError: ours" in "".join(said))
     assert server.get("/api/tasks").status == 200
 
 
@@ -164,27 +165,41 @@ def test_a_member_of_an_archive_that_is_not_read_is_named_with_its_reason(server
     assert classes(server, "archive") == {"cup": 1}
 
 
-@pytest.mark.parametrize(
-    ("slowest", "words"), [(0, "nothing came for"), (10**9, "the body comes slower than 1000000000 bytes")]
-)
-def test_a_body_that_stops_or_trickles_is_refused(
-    server: Client, monkeypatch: pytest.MonkeyPatch, slowest: int, words: str
-) -> None:
-    monkeypatch.setattr("qprompt_edge.server.calls.CHUNK_SECONDS", 0.5)
-    monkeypatch.setattr("qprompt_edge.server.calls.SLOWEST_BYTES", slowest)
+def begun(server: Client) -> HTTPConnection:
+    """A request whose body has begun."""
     connection = server.connect()
     connection.putrequest("POST", "/api/tasks")
     connection.putheader("Content-Type", "application/json")
     connection.putheader("Content-Length", "1000")
     connection.endheaders()
-    for _ in range(8 if slowest else 1):
+    connection.send(b" ")
+    return connection
+
+
+def test_a_body_that_stops_is_refused(server: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qprompt_edge.server.calls.CHUNK_SECONDS", 0.5)
+    monkeypatch.setattr("qprompt_edge.server.calls.SLOWEST_BYTES", 0)
+    with closing(begun(server)) as connection:
+        response = connection.getresponse()
+        assert response.status == 408
+        assert "nothing came for" in json.loads(response.read())["error"]
+
+
+def test_a_body_that_trickles_is_refused(server: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of the test, so that no pause of the machine is one of the body."""
+    clock, asked = SimpleNamespace(now=100.0), threading.Event()
+    clock.monotonic = lambda: asked.set() or clock.now
+    monkeypatch.setattr("qprompt_edge.server.calls.time", clock)
+    with closing(begun(server)) as connection:
+        assert asked.wait(PATIENCE)  # when the body began
+        clock.now += calls.CHUNK_SECONDS + 1
         with contextlib.suppress(OSError):  # refused and closed
             connection.send(b" ")
-        time.sleep(0.1)
-    response = connection.getresponse()
-    assert response.status == 408
-    assert words in json.loads(response.read())["error"]
-    connection.close()
+        response = connection.getresponse()
+        assert response.status == 408
+        assert (
+            f"the body comes slower than {calls.SLOWEST_BYTES} bytes" in json.loads(response.read())["error"]
+        )
 
 
 def test_the_files_of_the_page_are_not_sent_twice(server: Client) -> None:

@@ -104,13 +104,13 @@ def test_text_that_is_easy_to_get_wrong(ours: Tokenizer, text: str) -> None:
     assert_equal(ours, [f"a photo of a {text}."])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.text())
 def test_any_text(ours: Tokenizer, text: str) -> None:
     assert_equal(ours, [text])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.text(alphabet=st.sampled_from("&#;xaltgmp0123<>'\"\x00\x1b[m\t\n ENé’Ã©\u0301"), max_size=25))
 @example("&amp;amp;lt;")
 def test_entities_quotes_and_controls(ours: Tokenizer, text: str) -> None:

@@ -275,7 +275,7 @@ def test_truncated_at_every_length(read):
             read(content[:length])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_change_gives_a_tensor_or_our_error(read, data):
     content = bytearray(checkpoint({"ctx": SIX}))
@@ -291,7 +291,7 @@ def test_any_change_gives_a_tensor_or_our_error(read, data):
     assert "\n" not in message
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.lists(
         st.sampled_from(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Result, assert_refused
-from mosquitto import PATIENCE, Listener, Mosquitto, broker, eventually, listener, needs_mosquitto
+from mosquitto import PATIENCE, Listener, Mosquitto, broker, listener, needs_mosquitto, wait_until
 
 __all__ = ["broker", "listener"]
 Run = Callable[..., Result]
@@ -65,7 +65,7 @@ def test_a_short_run_is_heard(
     health = json.loads(listener.newest["line/belt/made/health"])
     assert (health["answers"], health["drift"]) == (6, None)  # the file has no scores of known photos
     assert ("line/belt/status", b"online") in [message[:2] for message in listener.heard]
-    eventually(lambda: any("/device/" in topic for topic in listener.newest), "the discovery")
+    wait_until(lambda: any("/device/" in topic for topic in listener.newest), "the discovery")
 
 
 def test_a_broker_that_is_away_stops_nothing(run: Run, photos: Path, prompt: Path) -> None:

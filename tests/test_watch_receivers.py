@@ -6,13 +6,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from patience import PATIENCE, wait_until
 from watching import RED, allow_loopback, picture
 
 from qprompt_edge.cli import answer_lines
@@ -28,13 +29,6 @@ from qprompt_runtime.errors import ImageError, OutputError
 
 ANSWER = Answer(0.5, "camera", "left", "belt", "stone", 0.75, False, "stone", True, (("stone", 0.75),))
 FRAME = Frame(picture(RED), "camera")
-
-
-def wait_until(done: Callable[[], bool], seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.01)
 
 
 # ---------------------------------------------------------------------- deliveries
@@ -66,6 +60,7 @@ def test_changes_are_delivered_in_order_and_nothing_else_is(receiver: Receiver):
     sink = Deliveries("receiver", receiver.deliver, receiver.notes.append)
     for number in range(20):
         sink.answer(replace(ANSWER, label=f"{number}", changed=number % 2 == 0), FRAME)
+    wait_until(lambda: not sink._queue.unfinished_tasks)
     sink.close()
     assert receiver.taken == [f"{number}" for number in range(0, 20, 2)]
     assert receiver.notes == []
@@ -153,7 +148,7 @@ def test_a_program_learns_of_a_change_through_its_environment_and_no_shell_reads
     ],
 )
 def test_a_program_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, command: str, reason: str):
-    monkeypatch.setattr(program, "_TIMEOUT", 0.3 if "sleep" in command else 30)
+    monkeypatch.setattr(program, "_TIMEOUT", 0.3 if "sleep" in command else PATIENCE)
     notes: list[str] = []
     sink = program.program(command, notes.append)
     for _ in range(2):
@@ -252,7 +247,7 @@ def test_what_is_no_address_is_refused(address: str):
 def notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
         door.bind(str(tmp_path / "notify"))
-        door.settimeout(5)
+        door.settimeout(PATIENCE)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.delenv("WATCHDOG_USEC", raising=False)
         yield door
@@ -324,13 +319,15 @@ def test_stdout_that_takes_nothing_is_told_once_and_so_is_that_it_does_again(cap
         emit(value)
 
     monkeypatch.setattr(answer_lines, "emit_defined", emit_unless_full)
-    monkeypatch.setattr(answer_lines, "_RETRY_SECONDS", 0.05)
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(answer_lines, "time", clock)
+    monkeypatch.setattr(answer_lines, "_RETRY_SECONDS", 5.0)
     lines = AnswerLines(as_json=True, changes=False, many=False)
     for _ in range(3):
         lines.answer(ANSWER, FRAME)
-        time.sleep(0.03)
+        clock.now += 3
     full[0] = False
-    time.sleep(0.06)
+    clock.now += 6
     lines.answer(ANSWER, FRAME)
     printed = capsys.readouterr()
     assert json.loads(printed.out) == ANSWER.as_dict()
@@ -342,9 +339,16 @@ def test_stdout_that_takes_nothing_is_told_once_and_so_is_that_it_does_again(cap
         lines.check_all()
 
 
-def test_lines_for_people(capsys, monkeypatch):
-    monkeypatch.setenv("TZ", "UTC")
+@pytest.fixture
+def utc() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
     time.tzset()
+
+
+def test_lines_for_people(capsys, utc):
     lines = AnswerLines(as_json=False, changes=True, many=True)
     lines.answer(ANSWER, FRAME)
     lines.answer(replace(ANSWER, changed=False), FRAME)

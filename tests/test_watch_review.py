@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Result, assert_refused
+from patience import PATIENCE
 from PIL import Image
 
 from qprompt_edge.watching.answers import WHOLE, Answer
@@ -25,7 +26,7 @@ Run = Callable[..., Result]
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits at the end is written, however slow the machine is."""
-    monkeypatch.setattr("qprompt_edge.watching.review_sink._LAST_SECONDS", 60.0)
+    monkeypatch.setattr("qprompt_edge.watching.review_sink._LAST_SECONDS", PATIENCE)
 
 
 def answer(number: int = 1, best: float = 0.5, region: str = WHOLE, refused: bool | None = False) -> Answer:
@@ -121,7 +122,7 @@ def test_a_camera_never_waits_for_the_card(tmp_path: Path, monkeypatch: pytest.M
 
     def slow(_self: ReviewQueue, seen: Seen) -> bool:
         offered.append(seen)
-        return going.wait(20)
+        return going.wait(PATIENCE)
 
     monkeypatch.setattr(ReviewQueue, "offer", slow)
     sink, _ = make(tmp_path, live=True)
