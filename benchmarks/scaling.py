@@ -29,8 +29,6 @@ BATCHES = (8, 32, 160, 1600)
 TOKENS = (1, 2, 4, 8)
 ROOFLINE_CLASSES = (10, 100)
 LEAST_RUNS = 5
-ROOFLINE_RUNS = 20
-"""A step of 10 classes is short: the median of a few would be that of a tenth of a second."""
 _BEHIND_NAME = 2
 """The full stop and the end token."""
 
@@ -101,12 +99,21 @@ def measure(threads: int, bundles: Path, repeats: int) -> dict[str, Any]:
         },
         "roofline": [
             against_sgemm(
-                sweep.run(
-                    *sweep.classes(count), parts="text,sgemm", repeats=max(ROOFLINE_RUNS, repeats), warm_up=2
+                _joined(
+                    [sweep.run(*sweep.classes(count), parts="text,sgemm", warm_up=2) for _ in range(repeats)]
                 )
             )
             for count in ROOFLINE_CLASSES
         ],
+    }
+
+
+def _joined(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """One answer with the runs of all: a process may be slow as a whole, by where its weights come to lie."""
+    parts = answers[0]["seconds"]
+    return {
+        **answers[0],
+        "seconds": {part: [time for answer in answers for time in answer["seconds"][part]] for part in parts},
     }
 
 
