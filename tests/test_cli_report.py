@@ -127,7 +127,7 @@ def test_hostile_names_stay_text(run, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_photos_are_read(run, tmp_path):
     (tmp_path / "file").write_text("")
-    for report, words in ((tmp_path, "Is a directory"), (tmp_path / "file" / "r.html", "File exists")):
+    for report, words in ((tmp_path, "Is a directory"), (tmp_path / "file" / "r.html", "Not a directory")):
         for command in (("adapt", "nowhere"), ("eval", "--images", "nowhere", "--prompt", "no.qpt")):
             result = run(*command, "--report", report, "--json")
             assert_refused(result, "cannot write", str(report), words)
