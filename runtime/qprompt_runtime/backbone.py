@@ -202,8 +202,7 @@ class Backbone:
         row = np.full(layout.context_length - 2, layout.pad_token, np.int64)
         row[: len(ids)] = ids[: len(row)]
         tokens = ClassTokens(row[None], np.array([len(row) - 1]))
-        context = np.zeros((1, 1, layout.width), np.float32)
-        feed = self._class_feed(context, tokens)
+        feed = self._class_feed(np.zeros((1, 1, layout.width), np.float32), tokens)
         embeddings: Array = self._text_session.run(["embeddings"], feed)[0]
         return embeddings[0, 0, : len(ids)]
 
