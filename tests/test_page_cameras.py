@@ -9,6 +9,7 @@ from page import (
     DESKTOP,
     OTHER_NAME,
     PHONE,
+    REFUSED,
     WAIT_MS,
     eventually,
     go,
@@ -98,6 +99,26 @@ def test_photos_wait_for_a_device_that_does_not_answer(browser: Any, server: Cli
         assert len(list((folder / "bolt").iterdir())) == 4
     finally:
         context.close()
+
+
+def test_a_photo_that_came_too_slowly_is_sent_again(browser: Any, server: Client) -> None:
+    folder = lay_task(server.data, "Slow", ("bolt",), 1)
+    late = iter([True])  # a phone slept while it sent the first photo
+
+    def answer(route: Any) -> None:
+        if route.request.method == "POST" and next(late, False):
+            route.fulfill(status=408, json={"error": "nothing came for 20 seconds"})
+        else:
+            route.continue_()
+
+    with watched(browser, server.url, REFUSED, **PHONE) as page:
+        open_task(page, "Slow", "photos/bolt")
+        page.route("**/classes/bolt/photos", answer)
+        page.get_by_label("Add files").set_input_files(photos_of("bolt", 1, 4))
+        page.get_by_role("heading", level=2, name="bolt 4").wait_for()
+        assert len(list((folder / "bolt").iterdir())) == 4
+        assert next(late, False) is False
+        page.unroute_all(behavior="wait")
 
 
 def test_a_token_is_asked_for_and_lets_one_in(browser: Any, tmp_path: Any) -> None:

@@ -24,6 +24,11 @@ export class ApiError extends Error {
     this.status = status;
     this.retryAfter = retryAfter;
   }
+
+  /** Whether the same request may succeed a little later; 408: the phone or the network slept meanwhile. */
+  get passing() {
+    return [0, 408, 429, 503].includes(this.status);
+  }
 }
 
 /**

@@ -39,8 +39,7 @@ export async function webcamFrames(task, video, allowNone, onanswer, signal) {
         if (!signal.aborted) onanswer(answer, blob);
       } catch (error) {
         if (signal.aborted) return;
-        const passing = error.status === 0 || error.status === 429 || error.status === 503;
-        if (!passing) throw error;
+        if (!error.passing) throw error;
         await pause(1000 * (error.retryAfter || 1));
       }
     }

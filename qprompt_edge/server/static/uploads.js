@@ -121,8 +121,7 @@ class Uploads extends EventTarget {
         this.retrying = false;
         return answer;
       } catch (error) {
-        const busy = error.status === 429 || error.status === 503;
-        if (!(error instanceof ApiError) || (error.status !== 0 && !busy)) throw error;
+        if (!error.passing) throw error;
         if (tried === TRIES) throw error.status === 0 ? new ApiError(0, S.sendGaveUp) : error;
         this.retrying = true;
         this.#tell();
