@@ -185,7 +185,10 @@ def test_every_figure_of_a_prompt_is_in_the_text(health: Health, clock: Clock):
 # ---------------------------------------------------------------------- in the loop
 
 
-def test_the_loop_scores_though_nothing_is_refused(tiny: Backbone, tmp_path: Path):
+def test_the_loop_scores_though_nothing_is_refused(tmp_path: Path):
+    tiny = Backbone.load(
+        TINY_FOLDER
+    )  # of its own: last bits depend on what a text tower was opened for before
     file = write_prompt(tmp_path / "walls.qpt", tiny, calibration=ACCEPT_ALL)
     answers = []
     for accept, scored in ((None, False), (None, True), (0.8, False)):
@@ -197,8 +200,7 @@ def test_the_loop_scores_though_nothing_is_refused(tiny: Backbone, tmp_path: Pat
     assert answers[0].score is None
     assert answers[1].score == answers[2].score
     assert -8 < answers[1].score < 8  # type: ignore[operator]
-    plain, scored = (dict(answer.predictions) for answer in answers[:2])
-    assert scored == pytest.approx(plain, rel=1e-4)  # last bits depend on how a text tower was opened before
+    assert answers[1].predictions == answers[0].predictions
     version = prompts.versions["walls"]
     assert (version.task, version.accept_scores) == (None, ACCEPT_ALL.accept_scores)
     assert version.fingerprint == read_prompt_file(file).fingerprint.hex()

@@ -37,10 +37,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         from qprompt_edge.cli.app import app
 
         app(arguments, prog_name="qprompt-edge")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except ImportError as error:  # what C modules make of a Ctrl-C while they start
-        if not _interrupted(error):
+    except (KeyboardInterrupt, ImportError) as error:
+        if not _interrupted(error):  # a Ctrl-C while C modules start becomes an ImportError
             raise
         sys.exit(130)
     except QPromptError as error:  # a help that cannot be written; commands report their own
